@@ -1,0 +1,74 @@
+"""Train and apply U-Nets on microscope images, in napari or without a screen.
+
+The names below load on first use (PEP 562): importing the package loads neither
+torch nor Qt nor napari.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_unet.batch import segment, segment_folder
+    from napari_unet.config import (
+        InstanceConfig,
+        NetworkConfig,
+        PredictConfig,
+        TrainConfig,
+        WeightConfig,
+    )
+    from napari_unet.errors import UNetError
+    from napari_unet.files.images import read_image, read_labels, write_labels
+    from napari_unet.imaging.arrays import Annotation, Image, Target
+    from napari_unet.imaging.scores import Scores, score
+    from napari_unet.imaging.targets import make_target
+    from napari_unet.imaging.weight_maps import border_weights, weight_map
+    from napari_unet.learning.checkpoint import Model, load_model, save_model
+    from napari_unet.learning.networks import build_network
+    from napari_unet.learning.prediction import predict, predict_tiles
+    from napari_unet.learning.training import train
+
+_HOME = {
+    "Annotation": "imaging.arrays",
+    "Image": "imaging.arrays",
+    "InstanceConfig": "config",
+    "Model": "learning.checkpoint",
+    "NetworkConfig": "config",
+    "PredictConfig": "config",
+    "Scores": "imaging.scores",
+    "Target": "imaging.arrays",
+    "TrainConfig": "config",
+    "UNetError": "errors",
+    "WeightConfig": "config",
+    "border_weights": "imaging.weight_maps",
+    "build_network": "learning.networks",
+    "load_model": "learning.checkpoint",
+    "make_target": "imaging.targets",
+    "predict": "learning.prediction",
+    "predict_tiles": "learning.prediction",
+    "read_image": "files.images",
+    "read_labels": "files.images",
+    "save_model": "learning.checkpoint",
+    "score": "imaging.scores",
+    "segment": "batch",
+    "segment_folder": "batch",
+    "train": "learning.training",
+    "weight_map": "imaging.weight_maps",
+    "write_labels": "files.images",
+}
+
+__version__ = "0.1.0"
+__all__ = [*_HOME, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

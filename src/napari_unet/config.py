@@ -1,0 +1,338 @@
+"""Every setting, once: default, bounds, title and description.
+
+From one field come validation, the form row and its tooltip, the command-line
+flag, the row in the reference and the JSON in the model file.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+Device = Literal["auto", "cuda", "mps", "cpu"]
+Precision = Literal["auto", "fp32", "fast"]
+
+
+class WeightConfig(_Config):
+    """How much each pixel counts in training (Ronneberger 2015, eq. 2)."""
+
+    w0: float = Field(
+        10.0,
+        ge=0,
+        le=1000,
+        title="w0",
+        description="Height of the border weight between two close cells.",
+    )
+    sigma: float = Field(
+        5.0,
+        gt=0,
+        le=200,
+        title="Sigma (px)",
+        description="Width of the border weight: gaps wider than about 4 sigma "
+        "get none.",
+    )
+    balance_classes: bool = Field(
+        False,
+        title="Balance classes",
+        description="Weigh rare classes more, by their share of the annotation.",
+    )
+
+
+class NetworkConfig(_Config):
+    """The shape of the network."""
+
+    architecture: Literal["unet"] = Field(
+        "unet", title="Network", description="Family of the network."
+    )
+    base_width: int = Field(
+        16,
+        ge=1,
+        le=256,
+        title="Base width",
+        description="Feature channels at full resolution; doubled on each level.",
+    )
+    depth: int = Field(
+        3,
+        ge=1,
+        le=6,
+        title="Depth",
+        description="How often the image is halved on the way down.",
+    )
+    padding: Literal["same", "valid"] = Field(
+        "same",
+        title="Padding",
+        description="'same' keeps the size; 'valid' is the 2015 network, whose "
+        "output is smaller than its input.",
+    )
+    norm: Literal["batch", "none"] = Field(
+        "batch",
+        title="Normalisation layer",
+        description="'batch' trains faster; 'none' is the 2015 network.",
+    )
+    up: Literal["transposed", "linear"] = Field(
+        "transposed",
+        title="Up-sampling",
+        description="Transposed convolution, or linear up-sampling + convolution.",
+    )
+    dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        title="Dropout",
+        description="Share of features dropped at the end of the contracting path.",
+    )
+    in_channels: int = Field(
+        1,
+        ge=1,
+        le=1000,
+        title="Input channels",
+        description="Channels of the image; taken from the images when training.",
+    )
+    out_channels: int = Field(
+        2,
+        ge=1,
+        le=1000,
+        title="Outputs",
+        description="Output channels; taken from the classes when training.",
+    )
+    n_dims: Literal[2, 3] = Field(
+        2, title="Dimensions", description="2 for planes, 3 for volumes."
+    )
+
+    @classmethod
+    def ronneberger2015(cls, *, in_channels: int = 1, out_channels: int = 2) -> Self:
+        """Return the network of the 2015 paper: 31,030,658 parameters, 572 -> 388."""
+        return cls(
+            base_width=64,
+            depth=4,
+            padding="valid",
+            norm="none",
+            dropout=0.5,
+            in_channels=in_channels,
+            out_channels=out_channels,
+        )
+
+
+class TrainConfig(_Config):
+    """How to train."""
+
+    max_steps: int = Field(
+        600,
+        ge=1,
+        le=10_000_000,
+        title="Steps",
+        description="Training steps at most; each sees one batch of patches.",
+    )
+    max_minutes: float | None = Field(
+        None,
+        gt=0,
+        title="Minutes at most",
+        description="Stop training after this time, whatever the steps.",
+    )
+    batch_size: int = Field(
+        8, ge=1, le=1024, title="Batch size", description="Patches per step."
+    )
+    patch_size: int = Field(
+        128,
+        ge=16,
+        le=4096,
+        title="Patch size (px)",
+        description="Side of a training patch; rounded up to what the network takes.",
+    )
+    learning_rate: float = Field(
+        3e-3,
+        gt=0,
+        le=10,
+        title="Learning rate",
+        description="Peak step size; warmed up, then annealed to zero.",
+    )
+    weight_decay: float = Field(
+        1e-4,
+        ge=0,
+        le=1,
+        title="Weight decay",
+        description="Pull of the weights towards zero.",
+    )
+    val_fraction: float = Field(
+        0.2,
+        gt=0,
+        lt=0.9,
+        title="Validation share",
+        description="Share held back for validation where none is given.",
+    )
+    validate_every: int = Field(
+        100,
+        ge=1,
+        le=1_000_000,
+        title="Validate every (steps)",
+        description="Steps between two validations.",
+    )
+    patience: int = Field(
+        20,
+        ge=1,
+        le=100_000,
+        title="Patience (validations)",
+        description="Stop early after this many validations without a better score.",
+    )
+    flip: bool = Field(
+        True, title="Flip", description="Augment by mirroring and quarter turns."
+    )
+    rotation_deg: float = Field(
+        180.0,
+        ge=0,
+        le=180,
+        title="Rotation (degrees)",
+        description="Augment by turning up to this angle either way.",
+    )
+    scale: float = Field(
+        0.25,
+        ge=0,
+        lt=0.9,
+        title="Scale",
+        description="Augment by shrinking and enlarging by up to this share.",
+    )
+    elastic_px: float = Field(
+        4.0,
+        ge=0,
+        le=100,
+        title="Elastic (px)",
+        description="Augment by a smooth random deformation of this standard "
+        "deviation.",
+    )
+    elastic_grid_px: float = Field(
+        32.0,
+        ge=4,
+        le=1000,
+        title="Elastic grid (px)",
+        description="Distance between the random displacements.",
+    )
+    intensity: float = Field(
+        0.3,
+        ge=0,
+        le=1,
+        title="Intensity",
+        description="Augment brightness, contrast, gamma and noise by up to this "
+        "share.",
+    )
+    seed: int = Field(
+        0,
+        ge=0,
+        le=2**63 - 1,
+        title="Seed",
+        description="Same seed, data and machine: same model.",
+    )
+    device: Device = Field(
+        "auto",
+        title="Device",
+        description="auto takes CUDA (or ROCm), then Apple's MPS, then the CPU.",
+    )
+    precision: Precision = Field(
+        "auto",
+        title="Precision",
+        description="'fast' uses bfloat16 where the device is faster with it (auto "
+        "does too); 'fp32' is full precision.",
+    )
+
+
+class PredictConfig(_Config):
+    """How to apply a model."""
+
+    tile_size: int | None = Field(
+        None,
+        ge=16,
+        le=65536,
+        title="Tile size (px)",
+        description="Side of a tile without its halo; empty chooses by memory.",
+    )
+    halo: Literal["exact"] | int = Field(
+        "exact",
+        title="Halo",
+        description="Context around each tile in pixels; 'exact' is the receptive "
+        "field, so that tiles leave no trace.",
+    )
+    device: Device = Field(
+        "auto",
+        title="Device",
+        description="auto takes CUDA (or ROCm), then Apple's MPS, then the CPU.",
+    )
+    precision: Precision = Field(
+        "auto",
+        title="Precision",
+        description="'fp32' is full precision; 'fast' uses reduced precision; auto "
+        "is fast on CUDA and fp32 elsewhere.",
+    )
+
+    @model_validator(mode="after")
+    def _halo_is_not_negative(self) -> Self:
+        if self.halo != "exact" and self.halo < 0:
+            raise ValueError(f"halo is {self.halo}: give 'exact' or 0 and more pixels")
+        return self
+
+
+class InstanceConfig(_Config):
+    """How probabilities become cells; tuned on validation, kept in the model."""
+
+    threshold: float = Field(
+        0.5,
+        gt=0,
+        lt=1,
+        title="Threshold",
+        description="Pixels whose probability of being a cell is above this are cell.",
+    )
+    seed_threshold: float = Field(
+        0.8,
+        gt=0,
+        lt=1,
+        title="Seed threshold",
+        description="A cell grows from each region above this probability.",
+    )
+    min_size_px: int = Field(
+        10,
+        ge=0,
+        le=10**9,
+        title="Minimum size (px)",
+        description="Smaller objects are dropped.",
+    )
+    smoothing_px: float = Field(
+        1.0,
+        ge=0,
+        le=50,
+        title="Smoothing (px)",
+        description="Gaussian smoothing of the map that seeds are taken from.",
+    )
+
+
+class NormalizationConfig(_Config):
+    """How intensities are scaled; frozen into the model.
+
+    ``image`` measures each image once, as a whole, whatever tile or region of it
+    is looked at; ``dataset`` uses the numbers of the training images.
+    """
+
+    policy: Literal["image", "dataset"] = Field(
+        "image",
+        title="Normalisation",
+        description="'image' measures each image; 'dataset' uses the training "
+        "images' numbers.",
+    )
+    low_percentile: float = Field(
+        1.0, ge=0, le=100, title="Low percentile", description="Becomes 0."
+    )
+    high_percentile: float = Field(
+        99.8, ge=0, le=100, title="High percentile", description="Becomes 1."
+    )
+
+    @model_validator(mode="after")
+    def _low_is_below_high(self) -> Self:
+        if self.low_percentile >= self.high_percentile:
+            raise ValueError(
+                f"low percentile {self.low_percentile} is not below the high "
+                f"percentile {self.high_percentile}"
+            )
+        return self

@@ -1,0 +1,1 @@
+"""Pure computing on arrays: no torch, no Qt, no disk."""

@@ -1,0 +1,240 @@
+"""The types that travel between the rooms, checked once, at construction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from napari_unet.errors import ImageError, LabelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+_MAX_ID = np.iinfo(np.int32).max
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """A microscope image with its channels first.
+
+    Parameters
+    ----------
+    data : array of a real dtype, shape (C, [T,] [Z,] Y, X)
+        Intensities; numpy, or anything lazy that slices to numpy (zarr, dask).
+    axes : str
+        One letter an axis, such as ``"CYX"``, ``"CZYX"`` or ``"CTYX"``; empty takes
+        ``"CYX"`` or ``"CZYX"`` by the number of axes.
+    pixel_size_um : tuple of float, optional
+        Size of a pixel in micrometres along ([Z,] Y, X); None where unknown.
+    channel_names : tuple of str
+        One a channel, or empty.
+    source : str
+        File or layer that it came from; named in messages.
+
+    Raises
+    ------
+    ImageError
+        Empty, fewer than two spatial axes, a dtype that holds no real numbers, or
+        axes that don't fit.
+    """
+
+    data: Any
+    axes: str = ""
+    pixel_size_um: tuple[float, ...] | None = None
+    channel_names: tuple[str, ...] = ()
+    source: str = "image"
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.data.shape)
+        if not self.axes:
+            object.__setattr__(self, "axes", {3: "CYX", 4: "CZYX"}.get(len(shape), ""))
+        _check_image(self, shape)
+
+    @property
+    def n_channels(self) -> int:
+        """Number of channels."""
+        return int(self.data.shape[0])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape without the channels: ([T,] [Z,] Y, X)."""
+        return tuple(int(n) for n in self.data.shape[1:])
+
+    @property
+    def plane_shape(self) -> tuple[int, int]:
+        """Shape (Y, X) of one plane."""
+        return (self.shape[-2], self.shape[-1])
+
+    @property
+    def stack_shape(self) -> tuple[int, ...]:
+        """Shape of what comes before Y and X; empty for one plane."""
+        return self.shape[:-2]
+
+    def plane(self, index: tuple[int, ...] = ()) -> NDArray[Any]:
+        """Return one plane as an array of shape (C, Y, X)."""
+        return np.asarray(self.data[(slice(None), *index)])
+
+    def planes(self) -> Iterator[tuple[tuple[int, ...], NDArray[Any]]]:
+        """Yield each plane's index in the stack and the plane (C, Y, X)."""
+        for index in np.ndindex(self.stack_shape):
+            yield index, self.plane(index)
+
+
+def _check_image(image: Image, shape: tuple[int, ...]) -> None:
+    kind = np.dtype(image.data.dtype).kind
+    if kind not in "biuf":
+        raise ImageError(
+            "NU-I07",
+            f"{image.source} has {image.data.dtype} values, which are not supported: "
+            "give an image of whole or real numbers",
+        )
+    if not image.axes:
+        raise ImageError(
+            "NU-I06",
+            f"{image.source} has {len(shape)} axes {shape}: an image needs at least "
+            "2 dimensions and, beyond a stack of planes, named axes",
+        )
+    letters_ok = len(set(image.axes)) == len(image.axes) == len(shape)
+    if not (letters_ok and image.axes[0] == "C" and image.axes.endswith("YX")):
+        raise ImageError(
+            "NU-I09",
+            f"{image.source} of shape {shape} does not fit the axes {image.axes!r}: "
+            "channels come first, Y and X last",
+        )
+    if 0 in shape:
+        raise ImageError("NU-I06", f"{image.source} is an empty image {shape}")
+
+
+@dataclass(frozen=True, eq=False)
+class Annotation:
+    """What people painted, and what they left unknown.
+
+    Parameters
+    ----------
+    labels : array of int, shape ([T,] [Z,] Y, X)
+        Instance ids: 0 = nothing painted, 1..n = painted objects. Any integer dtype,
+        or floats that are whole numbers; kept as int32. Negative ids are ignored
+        pixels.
+    label_class : mapping of int to int
+        Id -> class, 0 = background. Ids that are not named are of class 1.
+    known : array of bool, shape of `labels`, optional
+        Where nothing is painted: True = background, False = unknown. None means
+        unknown everywhere; painted pixels are known in any case.
+    class_names : tuple of str
+        Name of each class, background first.
+    source : str
+        File or layer that it came from; named in messages.
+
+    Raises
+    ------
+    LabelError
+        Fractions, ids beyond 2**31 - 1, an empty array, shapes that differ, or a
+        class without a name.
+    """
+
+    labels: NDArray[np.int32]
+    label_class: Mapping[int, int] = field(default_factory=dict)
+    known: NDArray[np.bool_] | None = None
+    class_names: tuple[str, ...] = ("background", "cell")
+    source: str = "annotation"
+
+    def __post_init__(self) -> None:
+        raw = np.asarray(self.labels)
+        labels = as_label_ids(raw, source=self.source)
+        known = np.zeros(raw.shape, bool) if self.known is None else self.known
+        if known.shape != raw.shape:
+            raise LabelError(
+                "NU-L02",
+                f"{self.source} has labels of shape {raw.shape} but `known` of shape "
+                f"{known.shape}: give both the same shape",
+            )
+        known = (np.asarray(known, bool) & ~(raw < 0)) | (labels > 0)
+        worst = max(self.label_class.values(), default=0)
+        if worst >= len(self.class_names):
+            raise LabelError(
+                "NU-L06",
+                f"{self.source} uses class {worst} but only {len(self.class_names)} "
+                "classes (background included) have a name",
+            )
+        object.__setattr__(self, "labels", labels)
+        object.__setattr__(self, "known", known)
+        frozen = MappingProxyType(dict(self.label_class))
+        object.__setattr__(self, "label_class", frozen)
+
+    @classmethod
+    def complete(cls, labels: Any, *, source: str = "annotation") -> Self:
+        """Return an annotation in which everything unpainted is background."""
+        array = np.asarray(labels)
+        return cls(labels=array, known=np.ones(array.shape, bool), source=source)
+
+    @property
+    def is_known(self) -> NDArray[np.bool_]:
+        """Where something is known: painted, or known to be background."""
+        if self.known is None:  # pragma: no cover - never after construction
+            return self.labels > 0
+        return self.known
+
+    def class_map(self) -> NDArray[np.int16]:
+        """Return the class of each pixel; unpainted pixels are class 0.
+
+        Returns
+        -------
+        ndarray of int16, shape of `labels`
+            0 = background (or unknown, see `is_known`).
+        """
+        ids, inverse = np.unique(self.labels, return_inverse=True)
+        classes = [0 if i == 0 else self.label_class.get(int(i), 1) for i in ids]
+        return np.asarray(classes, np.int16)[inverse].reshape(self.labels.shape)
+
+
+def as_label_ids(array: NDArray[Any], *, source: str) -> NDArray[np.int32]:
+    """Return instance ids as int32, negative ids as 0, or say what is wrong."""
+    if array.size == 0 or array.ndim < 2:
+        raise LabelError(
+            "NU-L07",
+            f"{source} of shape {array.shape} is no label image: it is empty"
+            " or has fewer than 2 dimensions",
+        )
+    if array.dtype.kind == "f":
+        if not (np.isfinite(array).all() and (array == np.floor(array)).all()):
+            raise LabelError(
+                "NU-L01",
+                f"{source} holds values that are not whole numbers: a label image has "
+                "one whole number for each cell",
+            )
+    elif array.dtype.kind not in "biu":
+        raise LabelError(
+            "NU-L01",
+            f"{source} has {array.dtype} values: a label image has one whole number "
+            "for each cell",
+        )
+    if array.max() > _MAX_ID:
+        raise LabelError(
+            "NU-L01", f"{source} has ids above {_MAX_ID}: renumber the cells"
+        )
+    # Always a copy: the caller may go on painting.
+    return np.maximum(array, 0).astype(np.int32)
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What the network should learn, pixel by pixel.
+
+    Parameters
+    ----------
+    classes : ndarray of int16, shape ([T,] [Z,] Y, X), or None
+        Class of each pixel, touching cells cut apart by a gap of background.
+    weights : ndarray of float32, same shape
+        Weight of each pixel in the loss, exactly 0 where ignored.
+    values : ndarray of float32, shape (M, [T,] [Z,] Y, X), or None
+        Values to regress.
+    """
+
+    classes: NDArray[np.int16] | None
+    weights: NDArray[np.float32]
+    values: NDArray[np.float32] | None = None

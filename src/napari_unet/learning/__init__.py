@@ -1,0 +1,1 @@
+"""Networks, losses, training and prediction: torch, but no Qt."""

@@ -1,0 +1,1 @@
+"""The dock widgets: the only room that imports Qt or napari."""
