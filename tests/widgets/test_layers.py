@@ -1,0 +1,394 @@
+"""Layers <-> core types."""
+
+from __future__ import annotations
+
+import gc
+
+import dask.array as da
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from napari.layers import Image as ImageLayer
+from napari.layers import Labels, Shapes
+
+from napari_unet.errors import ImageError, LabelError
+from napari_unet.imaging.arrays import Image
+from napari_unet.widgets._layers import (
+    about,
+    annotation_from_layers,
+    axes_choices,
+    dropped_alpha,
+    image_from_layers,
+    layer_choices,
+    link_regions,
+    note_about,
+    read_annotation_of,
+    regions_from_shapes,
+    show_image,
+    show_labels,
+)
+
+RECTANGLE = [[2, 3], [2, 6], [5, 6], [5, 3]]
+
+
+def image_of(shape: tuple[int, ...]) -> Image:
+    return Image(np.zeros((1, *shape), np.float32))
+
+
+# -- choices -------------------------------------------------------------------
+
+
+def test_choices_are_the_layers_of_a_kind_topmost_first() -> None:
+    viewer = ViewerModel()
+    a = viewer.add_image(np.zeros((4, 5)))
+    labels = viewer.add_labels(np.zeros((4, 5), np.int32))
+    shapes = viewer.add_shapes()
+    b = viewer.add_image(np.zeros((4, 5)))
+    assert layer_choices(viewer, "image") == [b, a]
+    assert layer_choices(viewer, "labels") == [labels]
+    assert layer_choices(viewer, "shapes") == [shapes]
+
+
+def test_shown_weights_are_no_image_to_train_on() -> None:
+    viewer = ViewerModel()
+    image = viewer.add_image(np.zeros((4, 5)))
+    show_image(viewer, "weights", np.zeros((4, 5)), like=image)
+    assert layer_choices(viewer, "image") == [image]
+
+
+# -- one layer -> image --------------------------------------------------------
+
+
+def test_plane_becomes_one_channel_with_pixel_size_in_micrometres() -> None:
+    data = np.arange(20).reshape(4, 5)
+    layer = ImageLayer(data, scale=(500, 250), units=("nm", "nm"), name="a")
+    image = image_from_layers([layer])
+    assert image.axes == "CYX"
+    assert image.source == 'image "a"'
+    np.testing.assert_array_equal(image.data[0], data)
+    assert image.pixel_size_um == pytest.approx((0.5, 0.25))
+
+
+def test_layer_in_pixels_has_no_pixel_size_whatever_its_scale() -> None:
+    assert (
+        image_from_layers([ImageLayer(np.ones((4, 5)), scale=(2, 2))]).pixel_size_um
+        is None
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float16, np.float64, bool])
+def test_any_real_dtype_is_kept(dtype: type) -> None:
+    layer = ImageLayer(np.ones((4, 5), dtype))
+    assert image_from_layers([layer]).data.dtype == dtype
+
+
+def test_rgb_becomes_three_channels_and_alpha_is_told() -> None:
+    data = np.random.default_rng(0).integers(0, 255, (6, 7, 4), np.uint8)
+    layer = ImageLayer(data, rgb=True, name="stain")
+    image = image_from_layers([layer])
+    assert image.channel_names == ("red", "green", "blue")
+    np.testing.assert_array_equal(image.data, data.transpose(2, 0, 1)[:3])
+    assert dropped_alpha([layer]) == ['The alpha channel of image "stain" is not used.']
+    assert dropped_alpha([ImageLayer(data[..., :3], rgb=True)]) == []
+
+
+def test_multiscale_gives_full_resolution() -> None:
+    full = np.random.default_rng(0).random((64, 64))
+    layer = ImageLayer([full, full[::2, ::2]], multiscale=True)
+    np.testing.assert_array_equal(image_from_layers([layer]).data[0], full)
+
+
+def test_dask_stays_lazy() -> None:
+    layer = ImageLayer(da.zeros((3, 64, 64), chunks=(1, 64, 64)))
+    assert isinstance(image_from_layers([layer], "ZYX").data, da.Array)
+
+
+# -- axes ----------------------------------------------------------------------
+
+
+def test_unnamed_third_axis_is_refused_with_the_choices() -> None:
+    layer = ImageLayer(np.zeros((3, 4, 5)), name="stack")
+    assert axes_choices(layer) == ["ZYX", "TYX", "CYX"]
+    with pytest.raises(ImageError, match=r'"stack".*ZYX or TYX or CYX.*NU-I09'):
+        image_from_layers([layer])
+
+
+@pytest.mark.parametrize(
+    ("axes", "expected", "shape"),
+    [("ZYX", "CZYX", (3, 4, 5)), ("TYX", "CTYX", (3, 4, 5)), ("CYX", "CYX", (4, 5))],
+)
+def test_user_names_the_axes(axes: str, expected: str, shape: tuple[int, ...]) -> None:
+    image = image_from_layers([ImageLayer(np.zeros((3, 4, 5)))], axes)
+    assert (image.axes, image.shape) == (expected, shape)
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (("z", "y", "x"), "CZYX"),
+        (("T", "Y", "X"), "CTYX"),
+        (("channel", "y", "x"), "CYX"),
+    ],
+)
+def test_axis_labels_name_the_axes(labels: tuple[str, ...], expected: str) -> None:
+    layer = ImageLayer(np.zeros((3, 4, 5)), axis_labels=labels)
+    assert axes_choices(layer) == []
+    assert image_from_layers([layer]).axes == expected
+
+
+def test_axis_labels_in_an_order_we_cannot_use_are_asked_for() -> None:
+    layer = ImageLayer(np.zeros((3, 4, 5)), axis_labels=("x", "y", "z"))
+    assert axes_choices(layer) == ["ZYX", "TYX", "CYX"]
+
+
+def test_user_overrules_axis_labels() -> None:
+    layer = ImageLayer(np.zeros((3, 4, 5)), axis_labels=("z", "y", "x"))
+    assert image_from_layers([layer], "tyx").axes == "CTYX"
+
+
+@pytest.mark.parametrize("axes", ["YX", "ZZYX", "XYZ"])
+def test_axes_that_do_not_fit_are_refused(axes: str) -> None:
+    with pytest.raises(ImageError, match=r"can't have the axes .*ZYX or TYX"):
+        image_from_layers([ImageLayer(np.zeros((3, 4, 5)))], axes)
+
+
+def test_rgb_stack_has_no_further_channels() -> None:
+    layer = ImageLayer(np.zeros((2, 4, 5, 3), np.uint8), rgb=True)
+    assert image_from_layers([layer], "ZYX").data.shape == (3, 2, 4, 5)
+    with pytest.raises(ImageError, match="NU-I09"):
+        image_from_layers([layer], "CYX")
+
+
+def test_pixel_size_follows_the_spatial_axes() -> None:
+    layer = ImageLayer(
+        np.zeros((2, 3, 4, 5)),
+        scale=(30, 2, 0.5, 0.25),
+        units=("s", "um", "um", "um"),
+        axis_labels=("t", "z", "y", "x"),
+    )
+    assert image_from_layers([layer]).pixel_size_um == pytest.approx((2, 0.5, 0.25))
+
+
+# -- several layers ------------------------------------------------------------
+
+
+def test_layers_of_one_shape_become_channels() -> None:
+    layers = [ImageLayer(np.full((4, 5), i), name=f"c{i}") for i in range(3)]
+    image = image_from_layers(layers)
+    assert image.channel_names == ("c0", "c1", "c2")
+    assert image.data[:, 0, 0].tolist() == [0, 1, 2]
+
+
+def test_layers_of_other_shapes_are_refused() -> None:
+    layers = [
+        ImageLayer(np.zeros((4, 5)), name="a"),
+        ImageLayer(np.zeros((4, 6)), name="b"),
+    ]
+    with pytest.raises(ImageError, match=r'"b" is 4 x 6 but "a" is 4 x 5.*NU-I11'):
+        image_from_layers(layers)
+
+
+def test_colour_layer_beside_others_is_refused() -> None:
+    layers = [ImageLayer(np.zeros((4, 5))), ImageLayer(np.zeros((4, 5, 3)), rgb=True)]
+    with pytest.raises(ImageError, match="several channels by itself"):
+        image_from_layers(layers)
+
+
+def test_no_layer_is_refused() -> None:
+    with pytest.raises(ImageError, match="no image layer is chosen"):
+        image_from_layers([])
+
+
+# -- annotations ---------------------------------------------------------------
+
+
+def test_annotation_is_a_copy_and_unknown_where_nothing_is_painted() -> None:
+    layer = Labels(np.eye(4, dtype=np.int32), name="cells")
+    annotation = read_annotation_of(layer, image_of((4, 4)))
+    layer.data[0, 1] = 7
+    assert annotation.labels[0, 1] == 0
+    assert annotation.source == 'labels "cells"'
+    np.testing.assert_array_equal(annotation.is_known, np.eye(4, dtype=bool))
+
+
+def test_background_brush_is_class_0() -> None:
+    labels = np.zeros((4, 4), np.int32)
+    labels[0] = 5
+    labels[1] = 2
+    layer = Labels(labels)
+    note_about(layer, label_class={5: 0})
+    annotation = read_annotation_of(layer, image_of((4, 4)))
+    assert annotation.class_map()[:, 0].tolist() == [0, 1, 0, 0]
+    assert annotation.is_known[:, 0].tolist() == [True, True, False, False]
+
+
+def test_unpainted_background_holds_on_slices_with_paint_only() -> None:
+    labels = np.zeros((3, 4, 4), np.int32)
+    labels[1, 0, 0] = 1
+    layer = Labels(labels)
+    annotation = annotation_from_layers(
+        layer, image_of((3, 4, 4)), unpainted="background"
+    )
+    assert annotation.is_known.all(axis=(1, 2)).tolist() == [False, True, False]
+    assert not annotation.is_known[0].any()
+
+
+def test_unpainted_background_holds_on_an_empty_plane() -> None:
+    layer = Labels(np.zeros((4, 4), np.int32))
+    note_about(layer, unpainted="background")
+    assert read_annotation_of(layer, image_of((4, 4))).is_known.all()
+
+
+def test_labels_of_another_shape_are_refused() -> None:
+    layer = Labels(np.zeros((4, 5), np.int32), name="cells")
+    with pytest.raises(
+        LabelError, match=r'"cells" is 4 x 5 but image is 4 x 4.*NU-L02'
+    ):
+        read_annotation_of(layer, image_of((4, 4)))
+
+
+def test_finished_rectangle_is_known_through_both_transforms() -> None:
+    # Pixel (y, x) of the labels lies at world 0.5 (y, x) + (10, 20).
+    layer = Labels(np.zeros((8, 9), np.int32), scale=(0.5, 0.5), translate=(10, 20))
+    world = np.array(RECTANGLE) * 0.5 + (10, 20)
+    shapes = Shapes([world / 4], shape_type="rectangle", scale=(4, 4))
+    annotation = annotation_from_layers(layer, image_of((8, 9)), regions_layer=shapes)
+    expected = np.zeros((8, 9), bool)
+    expected[2:6, 3:7] = True
+    np.testing.assert_array_equal(annotation.is_known, expected)
+
+
+def test_finished_polygon_and_ellipse_are_areas_and_a_line_is_none() -> None:
+    layer = Labels(np.zeros((20, 20), np.int32))
+    shapes = Shapes()
+    shapes.add_polygons(np.array([[0, 0], [0, 6], [6, 0]]))
+    shapes.add_ellipses(np.array([[10, 10], [10, 18], [18, 18], [18, 10]]))
+    shapes.add_lines(np.array([[0, 19], [19, 19]]))
+    known = annotation_from_layers(
+        layer, image_of((20, 20)), regions_layer=shapes
+    ).is_known
+    y, x = np.indices((20, 20))
+    triangle = y + x <= 6
+    disc = (y - 14) ** 2 + (x - 14) ** 2
+    assert known[triangle].all()
+    assert known[disc <= 3.9**2].all()
+    assert not known[~triangle & (disc > 16)].any()
+
+
+def test_finished_region_of_a_stack_is_on_its_slice() -> None:
+    layer = Labels(np.zeros((3, 8, 9), np.int32), scale=(2, 1, 1))
+    corners = np.array([[1, *corner] for corner in RECTANGLE])
+    shapes = Shapes([corners], shape_type="rectangle", scale=(2, 1, 1))
+    known = annotation_from_layers(
+        layer, image_of((3, 8, 9)), regions_layer=shapes
+    ).is_known
+    assert known.sum(axis=(1, 2)).tolist() == [0, 16, 0]
+
+
+def test_flat_region_counts_on_every_slice_where_it_shows() -> None:
+    layer = Labels(np.zeros((3, 8, 9), np.int32))
+    regions = regions_from_shapes(Shapes([RECTANGLE], shape_type="rectangle"), layer)
+    assert [plane for plane, _ in regions] == [(0,), (1,), (2,)]
+
+
+def test_region_outside_the_stack_is_left_out() -> None:
+    corners = np.array([[7, *corner] for corner in RECTANGLE])
+    shapes = Shapes([corners], shape_type="rectangle")
+    assert regions_from_shapes(shapes, Labels(np.zeros((3, 8, 9), np.int32))) == []
+
+
+def test_region_across_slices_is_refused() -> None:
+    corners = np.array([[0, 3, 0], [2, 3, 0], [2, 3, 5], [0, 3, 5]])
+    shapes = Shapes([corners], shape_type="polygon", name="done")
+    with pytest.raises(LabelError, match=r'"done" is not on one slice.*NU-L09'):
+        regions_from_shapes(shapes, Labels(np.zeros((3, 8, 9), np.int32)))
+
+
+def test_linked_regions_survive_renaming_and_end_with_their_layer() -> None:
+    viewer = ViewerModel()
+    labels = viewer.add_labels(np.zeros((8, 9), np.int32))
+    shapes = viewer.add_shapes([RECTANGLE], shape_type="rectangle")
+    other = viewer.add_shapes()
+    link_regions(viewer, labels, shapes)
+    shapes.name = "something else"
+    viewer.layers.remove(other)
+    assert read_annotation_of(labels, image_of((8, 9))).is_known.sum() == 16
+    viewer.layers.remove(shapes)
+    assert about(labels)["regions"] is None
+    assert not read_annotation_of(labels, image_of((8, 9))).is_known.any()
+
+
+def test_link_does_not_keep_removed_labels_alive() -> None:
+    viewer = ViewerModel()
+    shapes = viewer.add_shapes()
+    link_regions(viewer, Labels(np.zeros((8, 9), np.int32)), shapes)
+    gc.collect()
+    viewer.layers.remove(shapes)  # the slot finds no labels any more
+
+
+# -- results -------------------------------------------------------------------
+
+
+def test_labels_lie_where_the_image_lies() -> None:
+    viewer = ViewerModel()
+    like = viewer.add_image(
+        np.zeros((3, 4, 5)),
+        scale=(2, 0.5, 0.25),
+        translate=(1, 2, 3),
+        units=("um", "um", "um"),
+        axis_labels=("c", "y", "x"),
+        rotate=0,
+    )
+    volume = show_labels(viewer, "v", np.zeros((3, 4, 5), np.int32), like=like)
+    plane = show_labels(viewer, "p", np.zeros((4, 5), np.int32), like=like)
+    for layer in (volume, plane):
+        np.testing.assert_array_equal(layer.scale, like.scale[-layer.ndim :])
+        np.testing.assert_array_equal(layer.translate, like.translate[-layer.ndim :])
+        assert layer.units == like.units[-layer.ndim :]
+        assert layer.axis_labels == like.axis_labels[-layer.ndim :]
+
+
+def test_rotated_image_gets_rotated_labels() -> None:
+    viewer = ViewerModel()
+    like = viewer.add_image(np.zeros((4, 5)), rotate=30)
+    labels = show_labels(viewer, "p", np.zeros((4, 5), np.int32), like=like)
+    np.testing.assert_allclose(labels.data_to_world((1, 2)), like.data_to_world((1, 2)))
+
+
+def test_second_result_updates_the_first_even_after_renaming() -> None:
+    viewer = ViewerModel()
+    like = viewer.add_image(np.zeros((4, 5)))
+    first = show_image(viewer, "w", np.zeros((4, 5)), like=like, opacity=0.5)
+    first.name = "mine"
+    first.opacity = 0.9
+    second = show_image(viewer, "w", np.ones((4, 5)), like=like, opacity=0.5)
+    assert second is first
+    assert first.data.all()
+    assert first.opacity == 0.9
+    assert len(viewer.layers) == 2
+
+
+def test_layer_of_the_user_is_never_touched() -> None:
+    viewer = ViewerModel()
+    like = viewer.add_image(np.zeros((4, 5)))
+    mine = viewer.add_labels(np.ones((4, 5), np.int32), name="cells")
+    shown = show_labels(viewer, "cells", np.zeros((4, 5), np.int32), like=like)
+    assert shown is not mine
+    assert shown.name != "cells"
+    assert mine.data.all()
+    again = show_labels(viewer, "cells", np.full((4, 5), 2, np.int32), like=like)
+    assert again is shown
+
+
+def test_result_with_other_axes_gets_its_own_layer() -> None:
+    viewer = ViewerModel()
+    like = viewer.add_image(np.zeros((3, 4, 5)))
+    first = show_labels(viewer, "p", np.zeros((3, 4, 5), np.int32), like=like)
+    assert show_labels(viewer, "p", np.zeros((4, 5), np.int32), like=like) is not first
+
+
+def test_foreign_metadata_is_left_alone() -> None:
+    layer = Labels(np.zeros((4, 5), np.int32), metadata={"napari_unet": "mine", "a": 1})
+    assert about(layer) == {}
+    note_about(layer, unpainted="background")
+    assert layer.metadata == {"napari_unet": {"unpainted": "background"}, "a": 1}
