@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Run the tests, the GUI ones under Xvfb where there is no display:
+# run_tests.sh BIN [PYTEST ARGUMENTS ...]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/display.sh
+bin=$1
+shift
+if find_display "$bin"; then
+  exec "${under_display[@]}" "$bin/python" -m pytest "$@"
+fi
+if [ "${CI:-}" = true ]; then
+  echo "No window can be opened, and under CI no test may be left out." >&2
+  install_line >&2
+  exit 1
+fi
+status=0
+"$bin/python" -m pytest -p no:pytest-qt "$@" || status=$?
+echo
+echo "Left out, because no window can be opened here:"
+{
+  find tests/widgets -name 'test_*.py' 2>/dev/null
+  grep -rlE '^ *(pytestmark = |@)pytest\.mark\.gui' tests --include='test_*.py' |
+    sed 's/$/ (those marked gui)/'
+} | grep -v 'widgets.*marked' | sort | sed 's/^/  /'
+echo "To run them too, install what is missing, then run make test again:"
+echo "  $(install_line)"
+exit "$status"
