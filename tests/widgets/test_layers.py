@@ -10,6 +10,7 @@ import pytest
 from napari.components import ViewerModel
 from napari.layers import Image as ImageLayer
 from napari.layers import Labels, Shapes
+from napari.utils._proxies import PublicOnlyProxy
 
 from napari_unet.errors import ImageError, LabelError
 from napari_unet.imaging.arrays import Image
@@ -26,6 +27,7 @@ from napari_unet.widgets._layers import (
     regions_from_shapes,
     show_image,
     show_labels,
+    unwrapped,
 )
 
 RECTANGLE = [[2, 3], [2, 6], [5, 6], [5, 3]]
@@ -392,3 +394,28 @@ def test_foreign_metadata_is_left_alone() -> None:
     assert about(layer) == {}
     note_about(layer, unpainted="background")
     assert layer.metadata == {"napari_unet": {"unpainted": "background"}, "a": 1}
+
+
+# -- napari's proxy ------------------------------------------------------------
+
+
+def test_proxy_of_a_plugin_gives_the_layers_themselves() -> None:
+    viewer = ViewerModel()
+    image = viewer.add_image(np.zeros((4, 5)))
+    proxy = PublicOnlyProxy(viewer)
+    assert layer_choices(proxy, "image")[0] is image
+    assert unwrapped(proxy.layers[0]) is image
+    labels = np.zeros((4, 5), np.int32)
+    shown = show_labels(proxy, "p", labels, like=proxy.layers[0])
+    assert show_labels(proxy, "p", labels, like=image) is shown
+
+
+def test_regions_are_linked_through_proxies() -> None:
+    viewer = ViewerModel()
+    viewer.add_labels(np.zeros((8, 9), np.int32))
+    viewer.add_shapes([RECTANGLE], shape_type="rectangle")
+    proxy = PublicOnlyProxy(viewer)
+    link_regions(proxy, proxy.layers[0], proxy.layers[1])
+    gc.collect()
+    known = read_annotation_of(viewer.layers[0], image_of((8, 9))).is_known
+    assert known.sum() == 16

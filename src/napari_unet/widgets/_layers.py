@@ -54,12 +54,23 @@ _CHOICES = {
 _N_ELLIPSE_VERTICES = 64
 
 
+def unwrapped(thing: Any) -> Any:
+    """Return the viewer or layer itself: napari gives a plugin a proxy of its viewer.
+
+    Layers that come out of the proxy are proxies as well, a new one each time: they
+    are never `is` another, weak references to them die at once, and each access to
+    an attribute inspects the stack.
+    """
+    return getattr(thing, "__wrapped__", thing)
+
+
 def layer_choices(viewer: ViewerModel, kind: Kind) -> list[Any]:
     """Return the layers that a user can choose from, the topmost first.
 
     Images that show a result of ours (weight maps, probabilities) are left out.
     """
-    layers = [x for x in reversed(viewer.layers) if isinstance(x, _CLASSES[kind])]
+    every = reversed(unwrapped(viewer).layers)
+    layers = [layer for layer in every if isinstance(layer, _CLASSES[kind])]
     if kind == "image":
         layers = [x for x in layers if "shown_as" not in about(x)]
     return layers
@@ -293,15 +304,15 @@ def link_regions(viewer: ViewerModel, labels_layer: Labels, shapes: Shapes) -> N
 
     The link ends when the Shapes layer leaves the viewer; it survives renaming.
     """
-    note_about(labels_layer, regions=weakref.ref(shapes))
-    labels_ref = weakref.ref(labels_layer)
+    note_about(labels_layer, regions=weakref.ref(unwrapped(shapes)))
+    labels_ref = weakref.ref(unwrapped(labels_layer))
 
     def unlink(event: Any) -> None:
         labels = labels_ref()
         if labels is not None and event.value is regions_layer_of(labels):
             note_about(labels, regions=None)
 
-    viewer.layers.events.removed.connect(unlink)
+    unwrapped(viewer).layers.events.removed.connect(unlink)
 
 
 def regions_layer_of(labels_layer: Labels) -> Shapes | None:
@@ -409,7 +420,8 @@ def _show(
     like: Layer,
     **style: Any,
 ) -> Any:
-    place = placed_like(like, data.ndim)
+    viewer = unwrapped(viewer)
+    place = placed_like(unwrapped(like), data.ndim)
     for layer in viewer.layers:
         is_ours = type(layer) is kind and about(layer).get("shown_as") == name
         if is_ours and layer.ndim == data.ndim:
