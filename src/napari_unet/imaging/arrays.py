@@ -218,7 +218,8 @@ def as_label_ids(array: NDArray[Any], *, source: str) -> NDArray[np.int32]:
             "NU-L01", f"{source} has ids above {_MAX_ID}: renumber the cells"
         )
     # Always a copy: the caller may go on painting.
-    return np.maximum(array, 0).astype(np.int32)
+    ids: NDArray[np.int32] = np.maximum(array, 0).astype(np.int32)
+    return ids
 
 
 @dataclass(frozen=True, eq=False)

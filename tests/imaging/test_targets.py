@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from napari_unet.config import WeightConfig
+from napari_unet.errors import LabelError
+from napari_unet.imaging.arrays import Annotation
+from napari_unet.imaging.targets import make_target, separate_touching
+from napari_unet.imaging.weight_maps import weight_map
+
+label_images = hnp.arrays(
+    np.int32,
+    hnp.array_shapes(min_dims=2, max_dims=3, min_side=1, max_side=7),
+    elements=st.sampled_from([0, 1, 1, 1, 2, 2, 50]),
+)
+
+
+def neighbours(labels, place):
+    for step in itertools.product((-1, 0, 1), repeat=labels.ndim):
+        other = tuple(np.add(place, step))
+        if all(0 <= o < n for o, n in zip(other, labels.shape, strict=True)):
+            yield labels[other]
+
+
+def brute_force(labels):
+    """Cut one field, pixel by pixel."""
+    cut = labels.copy()
+    for place in np.argwhere(labels > 0):
+        own = labels[tuple(place)]
+        if any(n not in (0, own) for n in neighbours(labels, place)):
+            cut[tuple(place)] = 0
+    for i in set(np.unique(labels)) - set(np.unique(cut)):
+        cut[labels == i] = i
+    return cut
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(label_images)
+def test_cutting_equals_brute_force(labels):
+    cut = separate_touching(labels, n_dims=labels.ndim)
+    np.testing.assert_array_equal(cut, brute_force(labels))
+    assert cut.dtype == np.int32
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(label_images)
+def test_cutting_keeps_every_cell_and_only_takes_pixels_away(labels):
+    cut = separate_touching(labels, n_dims=labels.ndim)
+    assert set(np.unique(labels[labels > 0])) == set(np.unique(cut[cut > 0]))
+    assert ((cut == labels) | (cut == 0)).all()
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(label_images)
+def test_cutting_does_not_depend_on_the_ids(labels):
+    other_ids = np.where(labels > 0, 60 - labels, 0)
+    cut = separate_touching(labels, n_dims=labels.ndim)
+    other = separate_touching(other_ids, n_dims=labels.ndim)
+    np.testing.assert_array_equal(np.where(cut > 0, 60 - cut, 0), other)
+
+
+def test_cut_cells_touch_nowhere_not_even_at_a_corner():
+    labels = np.kron(np.arange(1, 26).reshape(5, 5), np.ones((5, 5), int))
+    cut = separate_touching(labels)
+    for place in np.argwhere(cut > 0):
+        assert set(neighbours(cut, place)) <= {0, cut[tuple(place)]}
+
+
+def test_cells_that_do_not_touch_stay_as_they_are():
+    labels = np.array([[1, 1, 0, 2, 2], [1, 1, 0, 2, 2]])
+    np.testing.assert_array_equal(separate_touching(labels), labels)
+
+
+def test_a_cell_of_one_pixel_keeps_it():
+    labels = np.array([[1, 1, 1, 2]])
+    np.testing.assert_array_equal(separate_touching(labels), [[1, 1, 0, 2]])
+
+
+def test_planes_are_cut_by_themselves():
+    stack = np.zeros((2, 4, 6), int)
+    stack[0, :, :3], stack[0, :, 3:] = 1, 2
+    stack[1] = 3  # touches 1 and 2 only across planes
+    cut = separate_touching(stack)
+    np.testing.assert_array_equal(cut[0], separate_touching(stack[0]))
+    assert (cut[1] == 3).all()
+    assert not np.array_equal(cut, separate_touching(stack, n_dims=3))
+
+
+def test_a_cell_that_would_vanish_on_one_plane_keeps_its_pixels_there():
+    stack = np.zeros((2, 3, 5), int)
+    stack[0, 0, 0], stack[0, 0, 1:] = 1, 2
+    stack[1] = 1
+    assert separate_touching(stack)[0, 0, 0] == 1
+
+
+def test_cutting_leaves_the_labels_alone():
+    labels = np.array([[1, 2]])
+    separate_touching(labels)
+    np.testing.assert_array_equal(labels, [[1, 2]])
+
+
+def test_cutting_refuses_what_is_no_label_image():
+    with pytest.raises(LabelError, match="not whole numbers"):
+        separate_touching(np.array([[0.5]]))
+
+
+# --- the target --------------------------------------------------------------------
+
+
+def halves():
+    labels = np.zeros((6, 10), int)
+    labels[1:5, 1:5], labels[1:5, 5:9] = 1, 2
+    return labels
+
+
+def test_a_target_has_the_classes_and_weights_of_the_cut_labels():
+    labels = halves()
+    config = WeightConfig(w0=30, sigma=2)
+    target = make_target(Annotation.complete(labels), config)
+    cut = separate_touching(labels)
+    np.testing.assert_array_equal(target.classes, cut > 0)
+    np.testing.assert_array_equal(target.weights, weight_map(cut, config))
+    assert target.classes.dtype == np.int16
+    assert target.weights.dtype == np.float32
+    assert target.values is None
+
+
+def test_a_target_keeps_the_classes_of_the_ids():
+    annotation = Annotation(
+        halves(), label_class={1: 2}, class_names=("background", "a", "b")
+    )
+    classes = make_target(annotation).classes
+    assert (classes[1:5, 1:4] == 2).all()
+    assert (classes[1:5, 6:9] == 1).all()
+    assert (classes[1:5, 4:6] == 0).all()
+
+
+def test_a_cut_is_known_background_in_a_partial_annotation():
+    target = make_target(Annotation(halves()))
+    assert (target.classes[1:5, 4:6] == 0).all()
+    assert (target.weights[1:5, 4:6] > 1).all()
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(label_images, st.data())
+def test_weights_are_zero_exactly_where_nothing_is_known(labels, data):
+    known = data.draw(hnp.arrays(bool, labels.shape))
+    annotation = Annotation(labels, label_class={50: 0}, known=known)
+    weights = make_target(annotation).weights
+    np.testing.assert_array_equal(weights == 0, ~annotation.is_known)
+
+
+def test_painted_background_neither_cuts_nor_is_cut():
+    labels = np.array([[1, 1, 1, 9, 9, 9]])
+    target = make_target(Annotation(labels, label_class={9: 0}))
+    np.testing.assert_array_equal(target.classes, [[1, 1, 1, 0, 0, 0]])
+    np.testing.assert_array_equal(target.weights, np.ones((1, 6)))
+
+
+def test_a_plane_without_paint_does_not_count():
+    stack = np.zeros((3, 6, 10), int)
+    stack[1] = halves()
+    target = make_target(Annotation(stack))
+    assert not target.weights[[0, 2]].any()
+    assert target.weights[1].any()
+
+
+def test_planes_make_targets_of_their_own():
+    stack = np.stack([halves(), np.roll(halves(), 1, axis=1), halves() * 0])
+    target = make_target(Annotation.complete(stack))
+    for plane, classes, weights in zip(
+        stack, target.classes, target.weights, strict=True
+    ):
+        alone = make_target(Annotation.complete(plane))
+        np.testing.assert_array_equal(classes, alone.classes)
+        np.testing.assert_array_equal(weights, alone.weights)
+
+
+def test_a_volume_makes_one_target():
+    volume = np.zeros((4, 6, 6), int)
+    volume[:2], volume[2:] = 1, 2
+    classes = make_target(Annotation.complete(volume), n_dims=3).classes
+    np.testing.assert_array_equal(classes[:, 0, 0], [1, 0, 0, 1])
