@@ -1,0 +1,47 @@
+"""Arrays and file paths where an Image or an Annotation is wanted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_unet.errors import ImageError
+from napari_unet.files.images import read_image, read_labels
+from napari_unet.imaging.arrays import Annotation, Image
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def as_image(source: Image | NDArray[Any] | Path | str) -> Image:
+    """Return an image from an image, a (Y, X) array or a file.
+
+    Raises
+    ------
+    ImageError
+        The file can't be read, or an array has more axes than Y and X: what they
+        mean is never guessed.
+    """
+    if isinstance(source, Image):
+        return source
+    if isinstance(source, (str, Path)):
+        return read_image(Path(source))
+    array = np.asarray(source)
+    if array.ndim != 2:
+        raise ImageError(
+            "NU-I09",
+            f"an array of shape {array.shape} came without axes: give "
+            "Image(array, axes='CYX') with the channels first, or 'CZYX', 'CTYX'",
+        )
+    return Image(array[np.newaxis], source="array")
+
+
+def as_annotation(source: Annotation | NDArray[Any] | Path | str) -> Annotation:
+    """Return an annotation; labels alone count as completely painted."""
+    if isinstance(source, Annotation):
+        return source
+    if isinstance(source, (str, Path)):
+        return Annotation.complete(read_labels(Path(source)), source=str(source))
+    return Annotation.complete(source, source="array")
