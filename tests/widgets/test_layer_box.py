@@ -1,0 +1,90 @@
+"""The box to choose a layer from."""
+
+from __future__ import annotations
+
+import gc
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+
+from napari_unet.widgets._layer_box import LayerBox
+
+
+@pytest.fixture
+def viewer() -> ViewerModel:
+    viewer = ViewerModel()
+    viewer.add_image(np.zeros((4, 5)), name="a")
+    viewer.add_image(np.zeros((4, 5)), name="b")
+    viewer.add_labels(np.zeros((4, 5), np.int32), name="cells")
+    return viewer
+
+
+@pytest.fixture
+def box(qtbot, viewer) -> LayerBox:
+    box = LayerBox(viewer, "image", "Image", "The image")
+    qtbot.addWidget(box)
+    return box
+
+
+def entries(box: LayerBox) -> list[str]:
+    return [box.itemText(i) for i in range(box.count())]
+
+
+def test_offers_layers_of_its_kind_the_topmost_chosen(box, viewer) -> None:
+    assert entries(box) == ["b", "a"]
+    assert box.layer() is viewer.layers["b"]
+    assert (box.accessibleName(), box.toolTip()) == ("Image", "The image")
+
+
+def test_choice_survives_new_renamed_and_moved_layers(box, viewer) -> None:
+    a = viewer.layers["a"]
+    box.set_layer(a)
+    changes = []
+    box.layer_changed.connect(lambda: changes.append(box.layer()))
+    viewer.add_image(np.zeros((4, 5)), name="c")
+    a.name = "renamed"
+    viewer.layers.move(0, 3)
+    assert box.layer() is a
+    assert entries(box) == ["c", "renamed", "b"]
+    assert changes == []
+
+
+def test_removed_layer_gives_way_to_the_topmost(box, viewer) -> None:
+    box.set_layer(viewer.layers["a"])
+    changes = []
+    box.layer_changed.connect(lambda: changes.append(box.layer()))
+    del viewer.layers["a"]
+    assert changes == [viewer.layers["b"]]
+    viewer.layers.clear()
+    assert box.layer() is None
+    assert changes[-1] is None
+
+
+def test_choosing_by_hand_tells_once(box, qtbot, viewer) -> None:
+    with qtbot.waitSignal(box.layer_changed):
+        box.setCurrentIndex(1)
+    assert box.layer() is viewer.layers["a"]
+
+
+def test_layer_that_is_not_offered_is_not_chosen(box, viewer) -> None:
+    box.set_layer(viewer.layers["cells"])
+    assert box.layer() is viewer.layers["b"]
+
+
+def test_only_accepted_layers_are_offered(qtbot, viewer) -> None:
+    box = LayerBox(
+        viewer, "image", "Image", "", accepts=lambda layer: layer.name == "a"
+    )
+    qtbot.addWidget(box)
+    assert entries(box) == ["a"]
+
+
+def test_box_that_is_gone_is_not_refreshed(qtbot, viewer) -> None:
+    box = LayerBox(viewer, "image", "Image", "")
+    box.deleteLater()
+    qtbot.wait(10)
+    viewer.add_image(np.zeros((4, 5)))
+    del box
+    gc.collect()
+    viewer.add_image(np.zeros((4, 5)))
