@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+Reason = Literal["steps", "time", "patience", "stopped", "diverged"]
+
+
 @dataclass(frozen=True)
 class Event:
     """Base of all events."""
@@ -84,7 +87,7 @@ class Finished(Event):
 
     model: Any
     scores: Mapping[str, float]
-    reason: Literal["steps", "time", "patience", "stopped"]
+    reason: Reason
 
 
 @dataclass(frozen=True, eq=False)

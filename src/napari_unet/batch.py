@@ -1,0 +1,314 @@
+"""From an image to its cells, and from a folder of images to a folder of labels."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_unet.config import InstanceConfig, PredictConfig
+from napari_unet.errors import FolderError, SaveError, UNetError
+from napari_unet.events import (
+    FileDone,
+    FileProgress,
+    FileStarted,
+    FolderFinished,
+    FolderStarted,
+    Note,
+    Segmented,
+    TileDone,
+)
+from napari_unet.files.images import (
+    find_images,
+    read_image,
+    write_image,
+    write_labels,
+)
+from napari_unet.files.inputs import as_image
+from napari_unet.imaging.instances import find_instances
+from napari_unet.learning.checkpoint import Model, load_model
+from napari_unet.learning.prediction import image_range, predict_tiles
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from napari_unet.events import Event
+    from napari_unet.imaging.arrays import Image
+    from napari_unet.learning.preparation import ImageLike
+
+_PIXEL_SIZE_TOLERANCE = 0.2
+_EMPTY_SHARE = 0.2
+
+
+def segment_events(
+    model: Model | Path | str,
+    image: ImageLike,
+    *,
+    config: PredictConfig | None = None,
+    instances: InstanceConfig | None = None,
+) -> Iterator[Note | TileDone | Segmented]:
+    """Segment an image, yielding an event for each tile; the labels come last.
+
+    The one path of the dock widget, the command line and the batch.
+
+    Parameters
+    ----------
+    model : Model or path
+        The model to apply.
+    image : Image, ndarray (Y, X) or path
+        Image of the channels that the model takes.
+    config : PredictConfig, optional
+        How to apply the model.
+    instances : InstanceConfig, optional
+        How probabilities become cells; the settings tuned with the model if omitted.
+
+    Yields
+    ------
+    Note, TileDone, Segmented
+        Warnings first; `Segmented` is the last.
+
+    Raises
+    ------
+    UNetError
+        The image does not fit the model, or the machine can't do it.
+    """
+    model = model if isinstance(model, Model) else load_model(model)
+    image = as_image(image)
+    for warning in fit_warnings(model, image):
+        yield Note(warning, is_warning=True)
+    for event in predict_tiles(model, image, config):
+        yield event
+        outputs = event.outputs
+    labels = np.zeros(image.shape, np.int32)
+    settings = instances or model.instances
+    n_cells = 0
+    for index in np.ndindex(image.stack_shape):
+        found = find_instances(outputs[(slice(None), *index)], model.roles, settings)
+        # Ids are unique over the whole stack.
+        labels[index] = np.where(found > 0, found + n_cells, 0)
+        n_cells += int(found.max(initial=0))
+    yield Segmented(labels, outputs)
+
+
+def segment(
+    model: Model | Path | str,
+    image: ImageLike,
+    *,
+    config: PredictConfig | None = None,
+    instances: InstanceConfig | None = None,
+) -> NDArray[np.int32]:
+    """Return the cells of an image as labels, int32 ([T,] [Z,] Y, X).
+
+    Parameters and errors are those of `segment_events`; its warnings are dropped.
+    """
+    *_, last = segment_events(model, image, config=config, instances=instances)
+    if not isinstance(last, Segmented):  # pragma: no cover - see segment_events
+        raise TypeError(f"segmentation ended with {last!r}")
+    return last.labels
+
+
+def fit_warnings(model: Model, image: Image) -> list[str]:
+    """Return what makes an image unlike those that the model was trained on."""
+    warnings = []
+    if model.pixel_size_um and image.pixel_size_um:
+        theirs, own = model.pixel_size_um[-1], image.pixel_size_um[-1]
+        if abs(own / theirs - 1) > _PIXEL_SIZE_TOLERANCE:
+            warnings.append(
+                f"{image.source} has {own:.3g} µm per pixel but the model was trained "
+                f"at {theirs:.3g} µm: cells look larger or smaller to it than those "
+                "it knows; rescale the image, or train on such images"
+            )
+    if str(image.data.dtype) == model.image_dtype and model.typical_span:
+        limits = image_range(model, image)
+        span = np.subtract(limits.high, limits.low)
+        if (span < _EMPTY_SHARE * np.asarray(model.typical_span)).all():
+            warnings.append(
+                f"{image.source} may be empty: its contrast is under a fifth of that "
+                "of the training images"
+            )
+    return warnings
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is the same for all files of a folder."""
+
+    model: Model
+    output: Path
+    config: PredictConfig
+    instances: InstanceConfig | None
+    axes: str | None
+    channels: Sequence[str] | None
+    probabilities: bool
+
+
+def segment_folder(  # noqa: PLR0913 - the settings of a run, all keyword-only
+    model: Model | Path | str,
+    source: Path | str,
+    output: Path | str,
+    *,
+    pattern: str | None = None,
+    config: PredictConfig | None = None,
+    instances: InstanceConfig | None = None,
+    axes: str | None = None,
+    channels: Sequence[str] | None = None,
+    probabilities: bool = False,
+) -> Iterator[Event]:
+    """Segment a file or all images of a folder; one bad file stops no other.
+
+    Writes ``<stem>_labels.tif`` for each image, ``<stem>_probabilities.tif`` if
+    asked, and a row in ``ledger.jsonl``. Each file is written whole or not at all.
+
+    Parameters
+    ----------
+    model : Model or path
+        The model to apply.
+    source : path
+        An image, or a folder of images.
+    output : path
+        Folder for the results, made if missing; not the folder of the images.
+    pattern : str, optional
+        Only files whose name matches, such as ``"val_*"``.
+    config : PredictConfig, optional
+        How to apply the model.
+    instances : InstanceConfig, optional
+        How probabilities become cells; as tuned with the model if omitted.
+    axes : str, optional
+        Axes of the stored arrays, such as ``"ZYX"``, where the files don't say.
+    channels : sequence of str, optional
+        Names or numbers of the channels to use.
+    probabilities : bool
+        Also write the probabilities.
+
+    Yields
+    ------
+    FolderStarted, FileStarted, FileProgress, FileDone, FolderFinished
+        In this order; `FolderFinished` is the last.
+
+    Raises
+    ------
+    UNetError
+        Before the first file: no such folder, no images, an output folder that
+        can't be written, or no model.
+    """
+    source, output = Path(source), Path(output)
+    loaded = model if isinstance(model, Model) else load_model(model)
+    paths = _inputs(source, pattern)
+    _check_output(source, output)
+    job = _Job(
+        loaded,
+        output,
+        config or PredictConfig(),
+        instances,
+        axes,
+        channels,
+        probabilities,
+    )
+    yield FolderStarted(tuple(paths))
+    n_failed = 0
+    written: dict[str, Path] = {}
+    for index, path in enumerate(paths):
+        yield FileStarted(index, path)
+        done = yield from _one_file(job, index, path, written)
+        n_failed += done.state == "failed"
+        _log(output, done)
+        yield done
+    yield FolderFinished(len(paths) - n_failed, n_failed)
+
+
+def _inputs(source: Path, pattern: str | None) -> list[Path]:
+    if source.is_file():
+        return [source]
+    return find_images(source, pattern)
+
+
+def _check_output(source: Path, output: Path) -> None:
+    folder = source if source.is_dir() else source.parent
+    if output.resolve() == folder.resolve():
+        raise FolderError(
+            "NU-F04",
+            f"the output folder {output} is the folder of the images: give another, "
+            "so that images and results don't mix",
+        )
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        (output / "ledger.jsonl").touch()
+    except OSError as error:
+        raise SaveError(
+            "NU-S02",
+            f"the output folder {output} can't be written ({error.strerror}): choose "
+            "another folder",
+        ) from error
+
+
+def _one_file(
+    job: _Job, index: int, path: Path, written: dict[str, Path]
+) -> Generator[FileProgress, None, FileDone]:
+    start = time.monotonic()
+    notes: list[str] = []
+    target = job.output / f"{path.stem}_labels.tif"
+    labels = None
+    try:
+        _check_unwritten(path, written)
+        image = read_image(path, axes=job.axes, channels=job.channels, notes=notes)
+        for event in segment_events(
+            job.model, image, config=job.config, instances=job.instances
+        ):
+            if isinstance(event, TileDone):
+                yield FileProgress(index, event.n_done, event.n_tiles)
+            elif isinstance(event, Note):
+                notes.append(event.message)
+            else:
+                labels = event.labels
+                _write(job, path, image, event)
+        written[path.stem] = path
+    except Exception as error:  # noqa: BLE001 - the per-file edge: the rest goes on
+        message = str(error) if isinstance(error, UNetError) else repr(error)
+        elapsed_s = time.monotonic() - start
+        return FileDone(index, path, "failed", None, 0, elapsed_s, message)
+    n_cells = int(labels.max(initial=0)) if labels is not None else 0
+    elapsed_s = time.monotonic() - start
+    return FileDone(index, path, "done", target, n_cells, elapsed_s, "; ".join(notes))
+
+
+def _check_unwritten(path: Path, written: dict[str, Path]) -> None:
+    if path.stem in written:
+        raise FolderError(
+            "NU-F05",
+            f"{path.name} would overwrite the result of {written[path.stem].name}: "
+            "give one of them another name",
+        )
+
+
+def _write(job: _Job, path: Path, image: Image, result: Segmented) -> None:
+    common: dict[str, Any] = {"pixel_size_um": image.pixel_size_um}
+    if job.probabilities:
+        names = tuple(role.partition(":")[2] for role in job.model.roles)
+        write_image(
+            job.output / f"{path.stem}_probabilities.tif",
+            result.outputs,
+            axes=image.axes,
+            channel_names=names,
+            **common,
+        )
+    target = job.output / f"{path.stem}_labels.tif"
+    write_labels(target, result.labels, axes=image.axes[1:], **common)
+
+
+def _log(output: Path, done: FileDone) -> None:
+    row = {
+        "input": str(done.path),
+        "state": done.state,
+        "output": str(done.output) if done.output else None,
+        "n_cells": done.n_cells,
+        "elapsed_s": round(done.elapsed_s, 3),
+        "message": done.message,
+    }
+    with (output / "ledger.jsonl").open("a", encoding="utf-8", newline="") as file:
+        file.write(json.dumps(row, ensure_ascii=False) + "\n")

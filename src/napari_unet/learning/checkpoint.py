@@ -1,0 +1,278 @@
+"""The model file: safetensors with one JSON description; nothing executable."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import safetensors
+import safetensors.torch
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from napari_unet.config import (
+    InstanceConfig,
+    NetworkConfig,
+    NormalizationConfig,
+    TrainConfig,
+    WeightConfig,
+)
+from napari_unet.errors import ModelError
+from napari_unet.files.atomic import write_bytes
+from napari_unet.imaging.intensity import IntensityRange
+from napari_unet.learning.networks import UNet, build_network
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+FORMAT_VERSION = 1
+_KEY = "napari_unet"
+_MAX_HEADER_BYTES = 16 * 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A trained network with all that is needed to use it.
+
+    Parameters
+    ----------
+    network : NetworkConfig
+        Shape of the network.
+    state : mapping of str to Tensor
+        Its weights, on the CPU.
+    roles : tuple of str
+        What each output channel means, such as ``"softmax:cell"``.
+    class_names : tuple of str
+        Background first.
+    training, weights, instances, normalization
+        The settings that made the model, and how to use it.
+    dataset_range : IntensityRange, optional
+        Range over the training images, for normalisation policy "dataset".
+    typical_span : tuple of float
+        Median span (high - low) of the training images, per channel, and the dtype
+        that they had: an image of a far smaller span may be empty.
+    image_dtype : str
+        dtype of the training images.
+    channel_names : tuple of str
+        Of the training images, where known.
+    pixel_size_um : tuple of float, optional
+        Of the training images ([Z,] Y, X), in micrometres.
+    cell_diameter_px : float, optional
+        Median diameter of the annotated cells, of circles of the same area.
+    scores : mapping of str to float
+        On the held-back pixels.
+    n_train_images : int
+        Number of images that were learned from.
+    step : int
+        Training step of these weights.
+    """
+
+    network: NetworkConfig
+    state: Mapping[str, Tensor]
+    roles: tuple[str, ...] = ("softmax:background", "softmax:cell")
+    class_names: tuple[str, ...] = ("background", "cell")
+    training: TrainConfig = field(default_factory=TrainConfig)
+    weights: WeightConfig = field(default_factory=WeightConfig)
+    instances: InstanceConfig = field(default_factory=InstanceConfig)
+    normalization: NormalizationConfig = field(default_factory=NormalizationConfig)
+    dataset_range: IntensityRange | None = None
+    typical_span: tuple[float, ...] = ()
+    image_dtype: str = ""
+    channel_names: tuple[str, ...] = ()
+    pixel_size_um: tuple[float, ...] | None = None
+    cell_diameter_px: float | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+    n_train_images: int = 0
+    step: int = 0
+
+    @property
+    def n_channels(self) -> int:
+        """Number of image channels that the model takes."""
+        return self.network.in_channels
+
+    def build(self) -> UNet:
+        """Return the network with the model's weights, ready to predict."""
+        network = build_network(self.network)
+        network.load_state_dict(dict(self.state))
+        return network.eval()
+
+
+class _Description(BaseModel):
+    """The JSON in a model file's header."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: int
+    network: NetworkConfig
+    roles: tuple[str, ...]
+    class_names: tuple[str, ...]
+    training: TrainConfig
+    weights: WeightConfig
+    instances: InstanceConfig
+    normalization: NormalizationConfig
+    dataset_range: tuple[tuple[float, ...], tuple[float, ...]] | None
+    typical_span: tuple[float, ...]
+    image_dtype: str
+    channel_names: tuple[str, ...]
+    pixel_size_um: tuple[float, ...] | None
+    cell_diameter_px: float | None
+    scores: dict[str, float]
+    n_train_images: int
+    step: int
+    versions: dict[str, str]
+    sha256: str
+
+
+def _checksum(state: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _describe(model: Model) -> _Description:
+    from napari_unet import __version__
+
+    span = model.dataset_range
+    own = {name: getattr(model, name) for name in _SHARED}
+    return _Description(
+        **own,
+        format_version=FORMAT_VERSION,
+        scores=dict(model.scores),
+        dataset_range=None if span is None else (span.low, span.high),
+        versions={"napari_unet": __version__, "torch": torch.__version__},
+        sha256=_checksum(model.state),
+    )
+
+
+_SHARED = (
+    "network", "roles", "class_names", "training", "weights", "instances",
+    "normalization", "typical_span", "image_dtype", "channel_names",
+    "pixel_size_um", "cell_diameter_px", "n_train_images", "step",
+)  # fmt: skip
+
+
+def save_model(path: Path | str, model: Model) -> Path:
+    """Write a model file, whole or not at all, and return its path.
+
+    Raises
+    ------
+    SaveError
+        The file can't be written; what was there before is untouched.
+    """
+    path = Path(path)
+    metadata = {_KEY: _describe(model).model_dump_json()}
+    tensors = {k: v.detach().cpu().contiguous() for k, v in model.state.items()}
+    write_bytes(path, safetensors.torch.save(tensors, metadata))
+    return path
+
+
+def load_model(path: Path | str) -> Model:
+    """Read a model file; executes nothing.
+
+    Raises
+    ------
+    ModelError
+        No such file, not a model of this program, written by a newer version,
+        damaged, or not the network that it says it is.
+    """
+    path = Path(path)
+    description = _read_description(path)
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            _check_shapes(file, description.network, path)
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError) as error:
+        raise _damaged(path) from error
+    if _checksum(state) != description.sha256:
+        raise _damaged(path)
+    span = description.dataset_range
+    return Model(
+        state=state,
+        scores=description.scores,
+        dataset_range=None if span is None else IntensityRange(*span),
+        **{name: getattr(description, name) for name in _SHARED},
+    )
+
+
+def _damaged(path: Path) -> ModelError:
+    return ModelError(
+        "NU-M02", f"{path} is a damaged model file: copy it again, or train it again"
+    )
+
+
+def _read_description(path: Path) -> _Description:
+    header = _read_header(path)
+    text = header.get("__metadata__", {}).get(_KEY)
+    if text is None:
+        raise ModelError(
+            "NU-M01",
+            f"{path} is not a napari-unet model: its header has no description; give "
+            "a .unet file that napari-unet wrote",
+        )
+    try:
+        raw = json.loads(text)
+        version = raw.get("format_version")
+        if isinstance(version, int) and version > FORMAT_VERSION:
+            raise ModelError(
+                "NU-M03",
+                f"{path} was written by a newer version of napari-unet (format "
+                f"{version}, this one reads {FORMAT_VERSION}): update napari-unet",
+            )
+        return _Description.model_validate(raw)
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise _damaged(path) from error
+
+
+def _read_header(path: Path) -> dict[str, Any]:
+    """Return the JSON header of a safetensors file, or say that it is none."""
+    if not path.is_file():
+        kind = "a folder" if path.is_dir() else "missing"
+        raise ModelError("NU-M00", f"model file {path} is {kind}: give a .unet file")
+    foreign = ModelError(
+        "NU-M01",
+        f"{path} is not a napari-unet model: give a .unet file that napari-unet wrote",
+    )
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+            (n_bytes,) = struct.unpack("<Q", start) if len(start) == 8 else (0,)
+            if not 2 <= n_bytes <= _MAX_HEADER_BYTES:
+                raise foreign
+            header = json.loads(file.read(n_bytes))
+    except OSError as error:
+        raise ModelError("NU-M00", f"{path} can't be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise foreign from error
+    if not isinstance(header, dict) or not isinstance(
+        header.get("__metadata__", {}), dict
+    ):
+        raise foreign
+    return header
+
+
+def _check_shapes(file: Any, config: NetworkConfig, path: Path) -> None:
+    """Compare names and shapes with the architecture before any tensor is read."""
+    with torch.device("meta"):
+        expected = {
+            name: list(tensor.shape)
+            for name, tensor in build_network(config).state_dict().items()
+        }
+    found = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+    if found != expected:
+        names = sorted(set(found) ^ set(expected)) or sorted(
+            name for name in found if found[name] != expected[name]
+        )
+        raise ModelError(
+            "NU-M04",
+            f"{path} does not hold the network that it describes: {names[0]} "
+            f"({len(names)} tensors differ); train it again",
+        )

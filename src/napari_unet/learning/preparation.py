@@ -1,0 +1,316 @@
+"""From images and annotations to planes to learn from, and a model to train."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from napari_unet.config import (
+    NetworkConfig,
+    NormalizationConfig,
+    TrainConfig,
+    WeightConfig,
+)
+from napari_unet.errors import ConfigError, ImageError, LabelError
+from napari_unet.files.inputs import as_annotation, as_image
+from napari_unet.imaging.arrays import Annotation, Image, Target
+from napari_unet.imaging.intensity import intensity_range, normalize
+from napari_unet.imaging.targets import make_target
+from napari_unet.learning.checkpoint import Model, load_model
+from napari_unet.learning.networks import build_network
+from napari_unet.learning.patches import Plane
+from napari_unet.learning.splitting import Split, hold_back
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from napari_unet.imaging.intensity import IntensityRange
+
+    ImageLike = Image | NDArray[Any] | Path | str
+    AnnotationLike = Annotation | NDArray[Any] | Path | str
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """An image and its annotation, checked against each other."""
+
+    image: Image
+    annotation: Annotation
+
+
+def pair_up(
+    images: Sequence[ImageLike], annotations: Sequence[AnnotationLike]
+) -> list[Pair]:
+    """Return checked pairs of image and annotation.
+
+    Raises
+    ------
+    ConfigError, ImageError, LabelError
+        Numbers, shapes, channels or classes that don't fit each other.
+    """
+    if len(images) != len(annotations) or not images:
+        raise ConfigError(
+            "NU-C03",
+            f"{len(images)} images came with {len(annotations)} annotations: give "
+            "one annotation for each of one or more images",
+        )
+    pairs = [
+        Pair(as_image(image), as_annotation(annotation))
+        for image, annotation in zip(images, annotations, strict=True)
+    ]
+    first = pairs[0]
+    for pair in pairs:
+        _check_pair(pair, first)
+    return pairs
+
+
+def _check_pair(pair: Pair, first: Pair) -> None:
+    image, annotation = pair.image, pair.annotation
+    if annotation.labels.shape != image.shape:
+        raise LabelError(
+            "NU-L02",
+            f"{annotation.source} is {_times(annotation.labels.shape)} but its image "
+            f"{image.source} is {_times(image.shape)}: annotate the full image, or "
+            "crop both the same way",
+        )
+    if image.n_channels != first.image.n_channels:
+        raise ImageError(
+            "NU-I10",
+            f"{image.source} has {image.n_channels} channels but "
+            f"{first.image.source} has {first.image.n_channels}: train on images "
+            "with the same channels",
+        )
+    if annotation.class_names != first.annotation.class_names:
+        raise LabelError(
+            "NU-L06",
+            f"{annotation.source} has the classes {annotation.class_names} but "
+            f"{first.annotation.source} has {first.annotation.class_names}: give all "
+            "annotations the same classes",
+        )
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " x ".join(str(n) for n in shape)
+
+
+def check_annotated(annotations: Sequence[Annotation]) -> None:
+    """Refuse annotations from which nothing can be learned.
+
+    Raises
+    ------
+    LabelError
+        NU-L04: no cell is painted. NU-L08: cells, but no pixel that is known to be
+        background.
+    """
+    named = _named([a.source for a in annotations])
+    painted = [a for a in annotations if (a.class_map() > 0).any()]
+    if not painted:
+        raise LabelError(
+            "NU-L04",
+            f"{named} has no annotated cells: paint a few cells, each with its own "
+            "label",
+        )
+    if not any((a.is_known & (a.class_map() == 0)).any() for a in annotations):
+        raise LabelError(
+            "NU-L08",
+            f"{named} has cells but no known background: paint some background, draw "
+            "a finished region, or choose 'unpainted is background'",
+        )
+
+
+def _named(sources: Sequence[str]) -> str:
+    more = f" (and {len(sources) - 1} more)" if len(sources) > 1 else ""
+    return f"{sources[0]}{more}"
+
+
+def pooled_range(ranges: Sequence[IntensityRange]) -> IntensityRange:
+    """Return the median range of several images, channel by channel."""
+    low = np.median([r.low for r in ranges], axis=0)
+    high = np.median([r.high for r in ranges], axis=0)
+    return type(ranges[0])(tuple(map(float, low)), tuple(map(float, high)))
+
+
+def planes_of(pair: Pair, span: IntensityRange, weights: WeightConfig) -> list[Plane]:
+    """Return the annotated planes of a pair, normalised, with their targets.
+
+    On a stack only planes that hold a painted pixel or a finished region count.
+    """
+    target = make_target(pair.annotation, weights)
+    if target.classes is None:
+        raise TypeError("segmentation needs a target with classes")
+    objects = np.where(pair.annotation.class_map() > 0, pair.annotation.labels, 0)
+    planes = []
+    for index, plane in pair.image.planes():
+        known = pair.annotation.is_known[index]
+        if known.any():
+            planes.append(
+                Plane(
+                    normalize(plane, span),
+                    objects[index],
+                    known,
+                    Target(target.classes[index], target.weights[index]),
+                )
+            )
+    return planes
+
+
+def _ranges(
+    pairs: Sequence[Pair], config: NormalizationConfig
+) -> tuple[list[IntensityRange], list[IntensityRange]]:
+    """Return each image's own range, and the range that it is normalised with."""
+    own = [intensity_range(pair.image, config) for pair in pairs]
+    if config.policy == "dataset":
+        return own, [pooled_range(own)] * len(own)
+    return own, own
+
+
+def cell_areas(planes: Sequence[Plane]) -> NDArray[np.int64]:
+    """Return the areas of all painted cells, in pixels, int64 (n,)."""
+    areas = [np.bincount(plane.labels.ravel())[1:] for plane in planes]
+    every = np.concatenate(areas) if areas else np.empty(0, np.int64)
+    return every[every > 0]
+
+
+def prepare(
+    images: Sequence[ImageLike],
+    annotations: Sequence[AnnotationLike],
+    config: TrainConfig,
+    *,
+    network: NetworkConfig | None,
+    weights: WeightConfig | None,
+    validation: tuple[Sequence[ImageLike], Sequence[AnnotationLike]] | None,
+    start_from: Model | Path | str | None,
+) -> tuple[Model, Split]:
+    """Return the model to begin with, and what to learn from and to validate on.
+
+    The parameters are those of `train`.
+
+    Raises
+    ------
+    UNetError
+        The input can't be learned from.
+    """
+    pairs = pair_up(images, annotations)
+    check_annotated([pair.annotation for pair in pairs])
+    start = start_from
+    if start is not None and not isinstance(start, Model):
+        start = load_model(start)
+    if start is not None:
+        _check_start(start, pairs[0], network)
+    policy = start.normalization if start else NormalizationConfig()
+    weights = weights or (start.weights if start else WeightConfig())
+    own, used = _ranges(pairs, policy)
+    groups = [planes_of(p, r, weights) for p, r in zip(pairs, used, strict=True)]
+    if validation is None:
+        rng = np.random.default_rng([config.seed, 0])
+        split = hold_back(groups, config.val_fraction, rng)
+    else:
+        split = _given_split(pairs[0], groups, validation, weights, policy)
+    model = replace(
+        start or _fresh(pairs[0], network or NetworkConfig(), config.seed),
+        training=config,
+        weights=weights,
+        normalization=policy,
+        dataset_range=pooled_range(own) if policy.policy == "dataset" else None,
+        typical_span=tuple(h - lo for lo, h in _zipped(pooled_range(own))),
+        image_dtype=str(pairs[0].image.data.dtype),
+        channel_names=pairs[0].image.channel_names,
+        pixel_size_um=pairs[0].image.pixel_size_um,
+        cell_diameter_px=_diameter(cell_areas(split.train)),
+        n_train_images=len(pairs),
+    )
+    return model, split
+
+
+def _zipped(span: IntensityRange) -> list[tuple[float, float]]:
+    return list(zip(span.low, span.high, strict=True))
+
+
+def _diameter(areas: NDArray[np.int64]) -> float | None:
+    return float(2 * np.sqrt(np.median(areas) / np.pi)) if areas.size else None
+
+
+def _fresh(pair: Pair, network: NetworkConfig, seed: int) -> Model:
+    """Return a model with random weights, for the channels and classes of a pair."""
+    names = pair.annotation.class_names
+    network = network.model_copy(
+        update={"in_channels": pair.image.n_channels, "out_channels": len(names)}
+    )
+    with torch.random.fork_rng(devices=[]):  # leave the caller's random state alone
+        torch.manual_seed(seed)
+        state = build_network(network).state_dict()
+    roles = tuple(f"softmax:{name}" for name in names)
+    return Model(network, state, roles=roles, class_names=names)
+
+
+def _check_start(start: Model, pair: Pair, network: NetworkConfig | None) -> None:
+    check_channels(start, pair.image)
+    names = pair.annotation.class_names
+    if len(names) != len(start.class_names):
+        raise LabelError(
+            "NU-L06",
+            f"the model to start from has the classes {start.class_names} but "
+            f"{pair.annotation.source} has {names}: annotate with the model's classes, "
+            "or start from scratch",
+        )
+    own = start.network.model_dump()
+    if network is not None and any(
+        getattr(network, name) != own[name] for name in network.model_fields_set
+    ):
+        raise ConfigError(
+            "NU-C04",
+            "a model to start from came together with other network settings: leave "
+            "them out, its network goes on",
+        )
+
+
+def check_channels(model: Model, image: Image) -> None:
+    """Refuse an image whose channels the model doesn't take.
+
+    Raises
+    ------
+    ImageError
+        NU-I10, with both numbers.
+    """
+    if image.n_channels != model.n_channels:
+        raise ImageError(
+            "NU-I10",
+            f"the model expects {_channels(model.n_channels)}, {image.source} has "
+            f"{image.n_channels}: choose the channels that it was trained on",
+        )
+
+
+def _channels(n: int) -> str:
+    return f"{n} channel" if n == 1 else f"{n} channels"
+
+
+def _given_split(
+    first: Pair,
+    groups: Sequence[Sequence[Plane]],
+    validation: tuple[Sequence[ImageLike], Sequence[AnnotationLike]],
+    weights: WeightConfig,
+    policy: NormalizationConfig,
+) -> Split:
+    pairs = pair_up(*validation)
+    for pair in pairs:
+        _check_pair(pair, first)
+    _, used = _ranges(pairs, policy)
+    planes = [
+        plane
+        for pair, span in zip(pairs, used, strict=True)
+        for plane in planes_of(pair, span, weights)
+    ]
+    if not any(plane.labels.any() for plane in planes):
+        raise LabelError(
+            "NU-L04",
+            f"{pairs[0].annotation.source} has no annotated cells to validate on: give "
+            "validation images with painted cells",
+        )
+    train = [plane for group in groups for plane in group]
+    return Split(train, planes, f"{len(pairs)} validation images")
