@@ -89,8 +89,9 @@ def border_weights(
         return weights
     reach = sigma * math.sqrt(2 * math.log(w0 / _SMALLEST_TERM))
     d1, d2 = _two_nearest(ids, reach, pixel)
-    near = (d1 + d2 <= reach) & (ids == 0)
-    weights[near] = w0 * np.exp(-((d1[near] + d2[near]) ** 2) / (2 * sigma**2))
+    total = np.add(d1, d2, out=d1)
+    near = (total <= reach) & (ids == 0)
+    weights[near] = w0 * np.exp(-(total[near] ** 2) / (2 * sigma**2))
     return weights
 
 
