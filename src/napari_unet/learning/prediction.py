@@ -102,9 +102,8 @@ def predict_tiles(
             with own_memory_errors(engine.device):
                 probabilities = _forward(engine, padded, tile)
             inside = tuple(slice(0, w.stop - w.start) for w in write)
-            outputs[(slice(None), *index)][(slice(None), *write)] = probabilities[
-                (slice(None), *inside)
-            ]
+            region: tuple[slice | int, ...] = (slice(None), *index, *write)
+            outputs[region] = probabilities[(slice(None), *inside)]
             n_done += 1
             where = (*(slice(i, i + 1) for i in index), *write)
             yield TileDone(n_done, n_planes * len(tiles), where, outputs)
