@@ -11,6 +11,7 @@ import numpy as np
 from napari_unet.errors import FolderError, ImageError, LabelError
 from napari_unet.files.axes import arrange
 from napari_unet.files.kinds import not_readable, read_stored
+from napari_unet.files.label_checks import check_not_interpolated
 from napari_unet.files.ome_tiff import size_metadata, write_ome_tiff
 from napari_unet.imaging.arrays import Image, as_label_ids
 
@@ -98,7 +99,8 @@ def read_labels(
     FolderError, ImageError
         As `read_image`.
     LabelError
-        Fractions or ids beyond 2**31 - 1 (NU-L01), a colour picture (NU-L07).
+        Fractions or ids beyond 2**31 - 1 (NU-L01), ids that look interpolated
+        (NU-L03), a colour picture (NU-L07).
     """
     path = Path(path)
     stored = read_stored(path, palette_as_ids=True)
@@ -116,7 +118,9 @@ def read_labels(
         array = array[0]
     if array.dtype.kind == "i" and array.size and array.min() < 0:
         notes.append(f"{path.name} has negative ids, which were read as background")
-    return as_label_ids(array, source=path.name)
+    labels = as_label_ids(array, source=path.name)
+    check_not_interpolated(labels, path.name)
+    return labels
 
 
 def write_labels(
