@@ -123,7 +123,7 @@ class TrainConfig(_Config):
     """How to train."""
 
     max_steps: int = Field(
-        600,
+        1000,
         ge=1,
         le=10_000_000,
         title="Steps",
@@ -167,7 +167,7 @@ class TrainConfig(_Config):
         description="Share held back for validation where none is given.",
     )
     validate_every: int = Field(
-        100,
+        50,
         ge=1,
         le=1_000_000,
         title="Validate every (steps)",

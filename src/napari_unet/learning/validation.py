@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from napari_unet.learning.patches import Plane
 
 # Enough for a steady score; more would make training wait.
-_MAX_PIXELS_WHILE_TRAINING = 2**20
+_MAX_PIXELS_WHILE_TRAINING = 2**19
 _MAX_PIXELS_FOR_TUNING = 2**22
 
 

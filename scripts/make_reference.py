@@ -1,0 +1,78 @@
+"""Write docs/reference.md from the config models."""
+
+from __future__ import annotations
+
+import types
+import typing
+from pathlib import Path
+
+from napari_unet import config
+
+TARGET = Path(__file__).parent.parent / "docs" / "reference.md"
+
+INTRO = """# Reference
+
+Every setting, as `napari_unet.config` defines it; made by `scripts/make_reference.py`.
+On the command line `batch_size` is `--batch-size`. What each command takes says
+`napari-unet COMMAND --help`; what an error code means says [errors](errors.md).
+"""
+
+PAGES = [
+    (config.TrainConfig, "Training", "Train widget, `napari-unet train`"),
+    (
+        config.WeightConfig,
+        "Weights",
+        "Weight map and Train widgets, `weights`, `train`",
+    ),
+    (config.NetworkConfig, "Network", "Train widget, `napari-unet train`"),
+    (config.PredictConfig, "Prediction", "Predict widgets, `napari-unet predict`"),
+    (config.InstanceConfig, "Instances", "tuned when training ends, kept in the model"),
+    (config.NormalizationConfig, "Normalisation", "kept in the model"),
+]
+
+
+def kind(annotation: object) -> str:
+    """Return a setting's type in words."""
+    if typing.get_origin(annotation) in {types.UnionType, typing.Union}:
+        parts = typing.get_args(annotation)
+        return " or ".join("empty" if p is type(None) else kind(p) for p in parts)
+    if typing.get_origin(annotation) is typing.Literal:
+        return ", ".join(f"`{value}`" for value in typing.get_args(annotation))
+    names = {int: "whole number", float: "number", bool: "on or off", str: "text"}
+    return names[annotation]  # type: ignore[index]
+
+
+def bounds(metadata: list[object]) -> str:
+    """Return a setting's bounds in signs."""
+    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+    found = [
+        f"{sign} {getattr(item, name):g}"
+        for item in metadata
+        for name, sign in signs.items()
+        if getattr(item, name, None) is not None
+    ]
+    return ", ".join(found)
+
+
+def reference() -> str:
+    """Return the page."""
+    lines = [INTRO]
+    for model, title, where in PAGES:
+        lines += [f"## {title}\n", f"`{model.__name__}`: {where}.\n"]
+        lines += ["| name | what | default | type | bounds |", "|---|---|---|---|---|"]
+        for name, field in model.model_fields.items():
+            default = "empty" if field.default is None else f"`{field.default}`"
+            cells = [
+                f"`{name}`",
+                f"**{field.title}**. {field.description}",
+                default,
+                kind(field.annotation),
+                bounds(field.metadata),
+            ]
+            lines.append("| " + " | ".join(cells) + " |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    TARGET.write_text(reference(), encoding="utf-8")
