@@ -30,8 +30,9 @@ from napari_unet.files.images import (
 )
 from napari_unet.files.inputs import as_image
 from napari_unet.imaging.instances import find_instances
+from napari_unet.imaging.intensity import intensity_range
 from napari_unet.learning.checkpoint import Model, load_model
-from napari_unet.learning.prediction import image_range, predict_tiles
+from napari_unet.learning.prediction import predict_tiles
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -125,7 +126,7 @@ def fit_warnings(model: Model, image: Image) -> list[str]:
                 "it knows; rescale the image, or train on such images"
             )
     if str(image.data.dtype) == model.image_dtype and model.typical_span:
-        limits = image_range(model, image)
+        limits = intensity_range(image, model.normalization)
         span = np.subtract(limits.high, limits.low)
         if (span < _EMPTY_SHARE * np.asarray(model.typical_span)).all():
             warnings.append(
@@ -238,7 +239,7 @@ def _check_output(source: Path, output: Path) -> None:
         )
     try:
         output.mkdir(parents=True, exist_ok=True)
-        (output / "ledger.jsonl").touch()
+        (output / "ledger.jsonl").open("a").close()
     except OSError as error:
         raise SaveError(
             "NU-S02",
@@ -310,5 +311,11 @@ def _log(output: Path, done: FileDone) -> None:
         "elapsed_s": round(done.elapsed_s, 3),
         "message": done.message,
     }
-    with (output / "ledger.jsonl").open("a", encoding="utf-8", newline="") as file:
-        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    path = output / "ledger.jsonl"
+    try:
+        with path.open("a", encoding="utf-8", newline="") as file:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise SaveError(
+            "NU-S01", f"{path} can't be written: {error.strerror}"
+        ) from error

@@ -98,8 +98,10 @@ class Model:
 
     def build(self) -> UNet:
         """Return the network with the model's weights, ready to predict."""
-        network = build_network(self.network)
-        network.load_state_dict(dict(self.state))
+        # On no device at first: drawing weights would only disturb the random state.
+        with torch.device("meta"):
+            network = build_network(self.network)
+        network.to_empty(device="cpu").load_state_dict(dict(self.state))
         return network.eval()
 
 
@@ -228,7 +230,7 @@ def _read_description(path: Path) -> _Description:
                 f"{version}, this one reads {FORMAT_VERSION}): update napari-unet",
             )
         return _Description.model_validate(raw)
-    except (ValueError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(path) from error
 
 

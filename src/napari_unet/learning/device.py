@@ -123,6 +123,15 @@ def autocast(device: DeviceChoice, precision: str) -> AbstractContextManager[Any
 
 
 @contextmanager
+def seeded(device: DeviceChoice, seed: int) -> Iterator[None]:
+    """Seed torch's own random numbers inside; the caller's go on as if untouched."""
+    devices = [torch.cuda.current_device()] if device.name == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
 def own_memory_errors(device: DeviceChoice) -> Iterator[None]:
     """Turn torch's and numpy's out-of-memory errors into ours.
 

@@ -180,7 +180,7 @@ def _plan(
         )
         return padded, tiles
     # All origins are congruent modulo the multiple, so that pooling falls alike.
-    n_in = net.input_size_for(engine.tile_size)
+    n_in = net.input_size_for(max(engine.tile_size, net.multiple))
     n_out = net.output_size(n_in) // net.multiple * net.multiple
     counts = [-(-length // n_out) for length in plane.shape[1:]]
     pads = [

@@ -160,16 +160,6 @@ def planes_of(pair: Pair, span: IntensityRange, weights: WeightConfig) -> list[P
     return planes
 
 
-def _ranges(
-    pairs: Sequence[Pair], config: NormalizationConfig
-) -> tuple[list[IntensityRange], list[IntensityRange]]:
-    """Return each image's own range, and the range that it is normalised with."""
-    own = [intensity_range(pair.image, config) for pair in pairs]
-    if config.policy == "dataset":
-        return own, [pooled_range(own)] * len(own)
-    return own, own
-
-
 def cell_areas(planes: Sequence[Plane]) -> NDArray[np.int64]:
     """Return the areas of all painted cells, in pixels, int64 (n,)."""
     areas = [np.bincount(plane.labels.ravel())[1:] for plane in planes]
@@ -196,6 +186,12 @@ def prepare(
     UNetError
         The input can't be learned from.
     """
+    if network is not None and network.n_dims != 2:
+        raise ConfigError(
+            "NU-C05",
+            f"the network has {network.n_dims} dimensions but training works on planes "
+            "so far: set Dimensions to 2; a stack is then learned plane by plane",
+        )
     pairs = pair_up(images, annotations)
     check_annotated([pair.annotation for pair in pairs])
     start = start_from
@@ -205,19 +201,31 @@ def prepare(
         _check_start(start, pairs[0], network)
     policy = start.normalization if start else NormalizationConfig()
     weights = weights or (start.weights if start else WeightConfig())
-    own, used = _ranges(pairs, policy)
-    groups = [planes_of(p, r, weights) for p, r in zip(pairs, used, strict=True)]
+    own = [intensity_range(pair.image, policy) for pair in pairs]
+    fixed = pooled_range(own) if policy.policy == "dataset" else None
+    groups = [
+        planes_of(pair, fixed or span, weights)
+        for pair, span in zip(pairs, own, strict=True)
+    ]
     if validation is None:
         rng = np.random.default_rng([config.seed, 0])
         split = hold_back(groups, config.val_fraction, rng)
     else:
-        split = _given_split(pairs[0], groups, validation, weights, policy)
+        held = _given_validation(pairs[0], validation)
+        spans = [fixed or intensity_range(pair.image, policy) for pair in held]
+        back = [
+            plane
+            for pair, span in zip(held, spans, strict=True)
+            for plane in planes_of(pair, span, weights)
+        ]
+        train = [plane for group in groups for plane in group]
+        split = Split(train, back, f"{len(held)} validation images")
     model = replace(
         start or _fresh(pairs[0], network or NetworkConfig(), config.seed),
         training=config,
         weights=weights,
         normalization=policy,
-        dataset_range=pooled_range(own) if policy.policy == "dataset" else None,
+        dataset_range=fixed,
         typical_span=tuple(h - lo for lo, h in _zipped(pooled_range(own))),
         image_dtype=str(pairs[0].image.data.dtype),
         channel_names=pairs[0].image.channel_names,
@@ -243,7 +251,7 @@ def _fresh(pair: Pair, network: NetworkConfig, seed: int) -> Model:
         update={"in_channels": pair.image.n_channels, "out_channels": len(names)}
     )
     with torch.random.fork_rng(devices=[]):  # leave the caller's random state alone
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # not the GPUs'
         state = build_network(network).state_dict()
     roles = tuple(f"softmax:{name}" for name in names)
     return Model(network, state, roles=roles, class_names=names)
@@ -290,27 +298,17 @@ def _channels(n: int) -> str:
     return f"{n} channel" if n == 1 else f"{n} channels"
 
 
-def _given_split(
-    first: Pair,
-    groups: Sequence[Sequence[Plane]],
-    validation: tuple[Sequence[ImageLike], Sequence[AnnotationLike]],
-    weights: WeightConfig,
-    policy: NormalizationConfig,
-) -> Split:
+def _given_validation(
+    first: Pair, validation: tuple[Sequence[ImageLike], Sequence[AnnotationLike]]
+) -> list[Pair]:
+    """Return the pairs to validate on, checked against those to learn from."""
     pairs = pair_up(*validation)
     for pair in pairs:
         _check_pair(pair, first)
-    _, used = _ranges(pairs, policy)
-    planes = [
-        plane
-        for pair, span in zip(pairs, used, strict=True)
-        for plane in planes_of(pair, span, weights)
-    ]
-    if not any(plane.labels.any() for plane in planes):
+    if not any((pair.annotation.class_map() > 0).any() for pair in pairs):
         raise LabelError(
             "NU-L04",
             f"{pairs[0].annotation.source} has no annotated cells to validate on: give "
             "validation images with painted cells",
         )
-    train = [plane for group in groups for plane in group]
-    return Split(train, planes, f"{len(pairs)} validation images")
+    return pairs

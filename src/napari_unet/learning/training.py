@@ -34,6 +34,7 @@ from napari_unet.learning.device import (
     channels_last,
     choose_device,
     own_memory_errors,
+    seeded,
 )
 from napari_unet.learning.losses import weighted_cross_entropy
 from napari_unet.learning.patches import PatchSource
@@ -124,14 +125,15 @@ def train(  # noqa: C901, PLR0913 - one loop that reads from top to bottom
         yield Note(split.how, is_warning=True)
     if run_dir is not None:
         runs.start(run_dir, model)
-    net = model.build().train().to(device.torch)
-    channels_last(net)
+    with own_memory_errors(device):
+        net = model.build().train().to(device.torch)
+        channels_last(net)
     source = PatchSource(split.train)
     optimizer = torch.optim.AdamW(
         net.parameters(), config.learning_rate, weight_decay=config.weight_decay
     )
     best: Model | None = None
-    best_score, n_worse, step = -math.inf, 0, 0
+    best_rank, n_worse, step = (-math.inf, -math.inf), 0, 0
     reason: Reason = "steps"
     yield TrainingStarted(
         config.max_steps,
@@ -149,17 +151,20 @@ def train(  # noqa: C901, PLR0913 - one loop that reads from top to bottom
             group["lr"] = config.learning_rate * _schedule(progress)
 
         # One batch, deformed on the device, and one step. What is drawn depends on
-        # seed and step alone.
-        with own_memory_errors(device):
+        # seed and step alone; dropout draws from torch's own random numbers.
+        with own_memory_errors(device), seeded(device, _seed(config, step)):
             batch = _draw(source, net, config, step).to(device.torch)
             batch = _augment(batch, net, config, step)
             loss = _train_step(net, optimizer, batch, autocast(device, precision))
         yield StepDone(step, config.max_steps, loss, clock.elapsed_s)
 
         # Stopping and pausing, between steps only.
+        was_paused = mailbox.wants_pause
         while mailbox.wants_pause:
             yield Paused(is_paused=True)
             clock.leave_out(mailbox.wait, 0.2)
+        if was_paused:
+            yield Paused(is_paused=False)
         if not math.isfinite(loss):
             reason = "diverged"
         elif mailbox.wants_stop:
@@ -183,8 +188,10 @@ def train(  # noqa: C901, PLR0913 - one loop that reads from top to bottom
             if run_dir is not None:
                 runs.log(run_dir, step, loss, clock.elapsed_s, result.as_dict())
             n_worse += 1
-            if result.score > best_score:
-                best_score, n_worse = result.score, 0
+            # Early on no cell is found at all: then the loss says which is better.
+            rank = (result.score, -result.loss)
+            if math.isfinite(result.loss) and rank > best_rank:
+                best_rank, n_worse = rank, 0
                 best = replace(
                     model, state=_copy(net), step=step, scores=result.as_dict()
                 )
@@ -253,8 +260,12 @@ def _draw(source: PatchSource, net: UNet, config: TrainConfig, step: int) -> Bat
     )
 
 
+def _seed(config: TrainConfig, step: int) -> int:
+    return (config.seed << 32) % 2**63 + step
+
+
 def _augment(batch: Batch, net: UNet, config: TrainConfig, step: int) -> Batch:
-    rng = torch.Generator().manual_seed((config.seed << 32) % 2**63 + step)
+    rng = torch.Generator().manual_seed(_seed(config, step))
     batch = deform(batch, net.input_size_for(config.patch_size), config, rng)
     return replace(batch, image=change_intensity(batch.image, config.intensity, rng))
 
@@ -272,12 +283,12 @@ def _train_step(
     loss = weighted_cross_entropy(logits, target.classes, target.weights)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(net.parameters(), _MAX_GRADIENT_NORM)
+    norm = torch.nn.utils.clip_grad_norm_(net.parameters(), _MAX_GRADIENT_NORM)
     # A step with a NaN would destroy the weights; the loop ends after it.
-    value = float(loss.detach())
-    if math.isfinite(value):
-        optimizer.step()
-    return value
+    if not (math.isfinite(loss.detach()) and math.isfinite(norm)):
+        return math.nan
+    optimizer.step()
+    return float(loss.detach())
 
 
 def _copy(net: UNet) -> dict[str, torch.Tensor]:

@@ -78,5 +78,6 @@ def valid_output_size(n: int, config: NetworkConfig) -> int:
         sizes.append(n)
     n -= 4
     for _ in range(config.depth):
-        n = 2 * n - 4 if config.up == "transposed" else 2 * n - 6
+        # Linear: up-sampled pixels at both ends are trimmed, then a 3x3 convolution.
+        n = 2 * n - 4 if config.up == "transposed" else 2 * n - 8
     return max(n, 0)

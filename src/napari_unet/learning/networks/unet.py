@@ -19,6 +19,7 @@ _CONV_TRANSPOSED: dict[int, Any] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d
 _NORM: dict[int, Any] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _POOL: dict[int, Any] = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 _LINEAR = {2: "bilinear", 3: "trilinear"}
+_PAD: dict[int, Any] = {2: nn.ZeroPad2d, 3: nn.ZeroPad3d}
 
 # With torch's 0.1 the running statistics lag for the first hundred steps of a short
 # run, and the network predicts foreground everywhere.
@@ -46,7 +47,10 @@ def _up_sampling(n_in: int, n_out: int, config: NetworkConfig) -> nn.Module:
     linear = nn.Upsample(
         scale_factor=2, mode=_LINEAR[config.n_dims], align_corners=False
     )
-    return nn.Sequential(linear, *_convolution(n_in, n_out, config))
+    # At the end of its input linear up-sampling repeats a pixel. Unpadded, what rests
+    # on that is trimmed, so that the output doesn't depend on where a tile ends.
+    trim = [_PAD[config.n_dims](-1)] if config.padding == "valid" else []
+    return nn.Sequential(linear, *trim, *_convolution(n_in, n_out, config))
 
 
 def _crop_to(skip: Tensor, like: Tensor) -> Tensor:
