@@ -1,0 +1,143 @@
+"""Events of long work, drawn as progress bars and quiet lines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari_unet.cli import console
+from napari_unet.errors import UNetError
+from napari_unet.events import (
+    FileDone,
+    FileProgress,
+    FileStarted,
+    Finished,
+    FolderFinished,
+    FolderStarted,
+    Note,
+    StepDone,
+    TileDone,
+    TrainingStarted,
+    Validated,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rich.progress import Progress, TaskID
+
+    from napari_unet.demo import DemoFinished
+    from napari_unet.events import Event
+
+WHY_ENDED = {
+    "steps": "all steps done",
+    "time": "time is up",
+    "patience": "no better score for a while",
+    "stopped": "stopped",
+    "diverged": "the loss is no number any more",
+}
+
+
+def draw_training(events: Iterable[Event]) -> Finished:
+    """Run a training to its end and show how it goes; return its last event."""
+    last: Finished | None = None
+    with console.progress_bar() as bar:
+        task = bar.add_task("Preparing", total=None, note="")
+        for event in events:
+            _draw_step(bar, task, event)
+            if isinstance(event, Finished):
+                last = event
+    if last is None:
+        raise UNetError("NU-T02", "training ended without a model: train again")
+    console.say_error(
+        f"Training ended: {WHY_ENDED[last.reason]}; the best model is of step "
+        f"{last.model.step}"
+    )
+    return last
+
+
+def _draw_step(bar: Progress, task: TaskID, event: Event) -> None:
+    match event:
+        case TrainingStarted():
+            n_train, n_val = event.n_train_images, event.n_validation_images
+            console.say_error(f"Device: {event.device}")
+            console.say_error(
+                f"Learning from {n_train} planes; validation: {event.validation} "
+                f"({n_val} planes)"
+            )
+            bar.update(task, description="Training", total=event.n_steps)
+        case StepDone():
+            bar.update(task, completed=event.step, note=f"loss {event.loss:.3f}")
+        case Validated():
+            scores = ", ".join(
+                f"{name} {console.number(name, value)}"
+                for name, value in event.scores.items()
+            )
+            console.say_error(f"step {event.step}: validation {scores}")
+        case Note():
+            _say_note(event)
+
+
+def _say_note(event: Note) -> None:
+    (console.warn if event.is_warning else console.say_error)(event.message)
+
+
+def draw_folder(events: Iterable[Event]) -> FolderFinished:
+    """Run a batch to its end and show each file; return its last event."""
+    last: FolderFinished | None = None
+    with console.progress_bar() as bar:
+        task = bar.add_task("Segmenting", total=None, note="")
+        for event in events:
+            _draw_file(bar, task, event)
+            if isinstance(event, FolderFinished):
+                last = event
+    return last or FolderFinished(n_done=0, n_failed=0)
+
+
+def _draw_file(bar: Progress, task: TaskID, event: Event) -> None:
+    match event:
+        case FolderStarted():
+            bar.update(task, total=len(event.paths))
+        case FileStarted():
+            bar.update(task, note=event.path.name)
+        case FileProgress():
+            done = event.index + event.n_done / max(event.n_tiles, 1)
+            bar.update(task, completed=int(done))
+        case FileDone():
+            bar.update(task, completed=event.index + 1)
+            _say_file(event)
+        case Note():
+            _say_note(event)
+
+
+def _say_file(event: FileDone) -> None:
+    if event.state == "failed":
+        console.say_error(f"failed: {event.path}: {event.message}")
+        return
+    more = f" ({event.message})" if event.message else ""
+    console.say_error(f"{event.path.name}: {event.n_cells} cells, "
+                      f"{event.elapsed_s:.1f} s{more}")  # fmt: skip
+
+
+def draw_demo(events: Iterable[Event]) -> DemoFinished:
+    """Run the demo to its end and show how it goes; return its last event."""
+    from napari_unet.demo import DemoFinished  # loads torch
+
+    last: DemoFinished | None = None
+    with console.progress_bar() as bar:
+        task = bar.add_task("Preparing", total=None, note="")
+        for event in events:
+            if isinstance(event, TileDone):
+                bar.update(
+                    task,
+                    description="Segmenting",
+                    completed=event.n_done,
+                    total=event.n_tiles,
+                    note="",
+                )
+            elif isinstance(event, DemoFinished):
+                last = event
+            else:
+                _draw_step(bar, task, event)
+    if last is None:
+        raise UNetError("NU-T02", "the demo ended without a result: try again")
+    return last

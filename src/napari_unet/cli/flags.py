@@ -1,0 +1,68 @@
+"""Flags that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Group, Parameter
+
+from napari_unet.config import (
+    NetworkConfig,
+    PredictConfig,
+    TrainConfig,
+    WeightConfig,
+)
+
+FILES = Group("Input and output", sort_key=1)
+READING = Group("How to read the images", sort_key=2)
+
+Pattern = Annotated[str | None, Parameter(group=FILES, allow_leading_hyphen=True)]
+Axes = Annotated[
+    str | None,
+    Parameter(
+        group=READING,
+        help="What the axes are, where the files don't say: ZYX for a stack, TYX for "
+        "a movie, CYX for channels, YXC for colours.",
+    ),
+]
+Channels = Annotated[
+    str | None,
+    Parameter(
+        group=READING,
+        help="Channels to use, by name or by number from 0, with commas: 'DAPI' or "
+        "'0,2'.",
+    ),
+]
+InputFolder = Annotated[Path, Parameter(group=FILES)]
+OptionalInputFolder = Annotated[Path | None, Parameter(group=FILES)]
+Switch = Annotated[bool, Parameter(group=FILES, negative="", show_default=False)]
+Output = Annotated[Path, Parameter(group=FILES)]
+
+Training = Annotated[
+    TrainConfig, Parameter(name="*", group=Group("Training", sort_key=3))
+]
+Weights = Annotated[
+    WeightConfig, Parameter(name="*", group=Group("Border weights", sort_key=4))
+]
+Predicting = Annotated[
+    PredictConfig, Parameter(name="*", group=Group("Prediction", sort_key=3))
+]
+_Hidden = Parameter(parse=False)
+
+
+class NetworkFlags(NetworkConfig):
+    """The shape of the network, without what the images and classes decide."""
+
+    in_channels: Annotated[int, _Hidden] = 1
+    out_channels: Annotated[int, _Hidden] = 2
+
+
+Network = Annotated[
+    NetworkFlags, Parameter(name="*", group=Group("Network", sort_key=5))
+]
+
+
+def channel_list(text: str | None) -> list[str] | None:
+    """Return what ``--channels`` names: ``"DAPI, 2"`` -> ``["DAPI", "2"]``."""
+    if text is None:
+        return None
+    return [name.strip() for name in text.split(",") if name.strip()]

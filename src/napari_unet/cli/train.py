@@ -1,0 +1,217 @@
+"""`napari-unet train`: images and masks to a model."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from napari_unet.cli import console
+from napari_unet.cli.drawing import draw_training
+from napari_unet.cli.flags import (
+    FILES,
+    Axes,
+    Channels,
+    InputFolder,
+    Network,
+    NetworkFlags,
+    OptionalInputFolder,
+    Output,
+    Pattern,
+    Training,
+    Weights,
+    channel_list,
+)
+from napari_unet.cli.folders import prepare_model_file, read_pairs
+from napari_unet.cli.settings import UsageError, merge, read_settings
+from napari_unet.config import NetworkConfig, TrainConfig, WeightConfig
+from napari_unet.errors import FolderError
+from napari_unet.events import Mailbox
+from napari_unet.files.images import find_images, pair_by_stem
+
+_Pairs = list[tuple[Path, Path]]
+
+
+def train(  # noqa: PLR0913 - one parameter a flag
+    *,
+    images: InputFolder,
+    masks: InputFolder,
+    out: Output,
+    pattern: Pattern = None,
+    val_pattern: Pattern = None,
+    val_images: OptionalInputFolder = None,
+    val_masks: OptionalInputFolder = None,
+    start_from: Annotated[Path | None, Parameter(name="--from", group=FILES)] = None,
+    settings: Annotated[Path | None, Parameter(name="--config", group=FILES)] = None,
+    task: Annotated[Literal["segment"], Parameter(group=FILES)] = "segment",
+    axes: Axes = None,
+    channels: Channels = None,
+    config: Training = TrainConfig(),  # noqa: B008 - frozen
+    weights: Weights = WeightConfig(),  # noqa: B008 - frozen
+    network: Network = NetworkFlags(),  # noqa: B008 - frozen
+) -> int:
+    """Train a U-Net on images and their masks.
+
+    A mask is a label image with the name of its image: 0 is background, and each cell
+    has its own number. Some images are held back to see how well it goes; the best
+    model is kept. Ctrl-C stops early and keeps the best model so far.
+
+    ```
+    napari-unet train --images images --masks masks --out cells.unet
+    ```
+
+    Parameters
+    ----------
+    images
+        Folder of images: TIFF or PNG.
+    masks
+        Folder of their masks, of the same names.
+    out
+        The model to write, such as cells.unet.
+    pattern
+        Take only the files whose name fits, such as 'train_*'.
+    val_pattern
+        Validate on the files of --images whose name fits, such as 'val_*'.
+    val_images
+        Folder of images to validate on.
+    val_masks
+        Folder of their masks.
+    start_from
+        Go on from this model instead of from scratch.
+    settings
+        Settings from a JSON file, with the sections train, network and weights; flags
+        win over it.
+    task
+        What to learn.
+    """
+    _check_flags(val_pattern, val_images, val_masks, config)
+    parts = read_settings(settings)
+    config = merge(TrainConfig, parts.get("train", {}), config, settings)
+    weights = merge(WeightConfig, parts.get("weights", {}), weights, settings)
+    shape = merge(NetworkConfig, parts.get("network", {}), network, settings)
+    prepare_model_file(out)
+    pairs, validation_pairs = _find_pairs(
+        images, masks, pattern, val_pattern, val_images, val_masks
+    )
+    wanted = channel_list(channels)
+    read = read_pairs(pairs, axes=axes, channels=wanted)
+    validation = None
+    if validation_pairs:
+        validation = read_pairs(validation_pairs, axes=axes, channels=wanted)
+
+    from napari_unet.learning.checkpoint import save_model
+    from napari_unet.learning.training import train as train_events
+
+    # What was not asked for is left to the model that is gone on from.
+    mailbox = Mailbox()
+    events = train_events(
+        *read,
+        config,
+        network=shape if shape.model_fields_set or start_from is None else None,
+        weights=weights if weights.model_fields_set or start_from is None else None,
+        validation=validation,
+        start_from=start_from,
+        run_dir=out.with_name(f"{out.name}.run"),
+        mailbox=mailbox,
+    )
+    with _stopping(mailbox) as received:
+        finished = draw_training(events)
+    save_model(out, finished.model)
+    console.show_table(
+        "Scores on the held-back pixels",
+        ("", "value"),
+        [
+            (name, console.number(name, value))
+            for name, value in finished.scores.items()
+        ],
+    )
+    console.say(f"model: {out}")
+    return 128 + received[0] if received else 0
+
+
+def _check_flags(
+    val_pattern: str | None,
+    val_images: Path | None,
+    val_masks: Path | None,
+    config: TrainConfig,
+) -> None:
+    if (val_images is None) != (val_masks is None):
+        raise UsageError("--val-images and --val-masks belong together: give both")
+    ways = {
+        "--val-pattern": val_pattern is not None,
+        "--val-images": val_images is not None,
+        "--val-fraction": "val_fraction" in config.model_fields_set,
+    }
+    given = [flag for flag, is_given in ways.items() if is_given]
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} exclude each other: give one of them")
+
+
+def _find_pairs(
+    images: Path,
+    masks: Path,
+    pattern: str | None,
+    val_pattern: str | None,
+    val_images: Path | None,
+    val_masks: Path | None,
+) -> tuple[_Pairs, _Pairs]:
+    """Return the pairs to learn from and those to validate on (none: hold back)."""
+    paths = find_images(images, pattern)
+    held: list[Path] = []
+    if val_pattern is not None:
+        held = find_images(images, val_pattern)
+        paths = [path for path in paths if path not in held]
+    elif val_images is not None:
+        held = find_images(val_images)
+    pairs = _paired(paths, masks, images)
+    if not held:
+        console.say_error(f"{len(pairs)} images with masks")
+        return pairs, []
+    held_pairs = _paired(held, val_masks or masks, val_images or images)
+    console.say_error(
+        f"{len(pairs)} images with masks to learn from, {len(held_pairs)} to validate"
+    )
+    return pairs, held_pairs
+
+
+def _paired(paths: list[Path], masks: Path, images: Path) -> _Pairs:
+    pairs, missing = pair_by_stem(paths, masks)
+    if not pairs:
+        raise FolderError(
+            "NU-F08",
+            f"none of the {len(paths)} images in {images} has a mask of the same name "
+            f"in {masks}: name each mask as its image",
+        )
+    for path in missing:
+        console.warn(f"{path.name} has no mask in {masks} and is left out")
+    return pairs
+
+
+@contextmanager
+def _stopping(mailbox: Mailbox) -> Iterator[list[int]]:
+    """Let the first Ctrl-C or SIGTERM stop the training, and a second one leave.
+
+    Yields the signals that came.
+    """
+    received: list[int] = []
+
+    def on_signal(signum: int, _frame: object) -> None:
+        if received:
+            raise SystemExit(128 + signum)
+        received.append(signum)
+        mailbox.stop()
+        console.say_error("Stopping; the best model is kept. Ctrl-C again leaves now.")
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+    try:
+        before = [signal.signal(signum, on_signal) for signum in signals]
+    except ValueError:  # not in the main thread, where signals never arrive
+        yield received
+        return
+    try:
+        yield received
+    finally:
+        for signum, handler in zip(signals, before, strict=True):
+            signal.signal(signum, handler)

@@ -1,0 +1,151 @@
+"""Pictures of results, drawn without a screen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from skimage.segmentation import find_boundaries
+
+from napari_unet.files.atomic import write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+_TRUTH, _PREDICTED, _BOTH = "#00b4ff", "#ff9e00", "#ffffff"
+
+
+def save_figure(path: Path, figure: Figure) -> None:
+    """Write a figure as a PNG, atomically."""
+    FigureCanvasAgg(figure)
+    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=120))
+
+
+def draw_overlay(
+    image: NDArray[Any], truth: NDArray[np.int32], predicted: NDArray[np.int32]
+) -> Figure:
+    """Draw an image with the outlines of true and predicted cells.
+
+    Parameters
+    ----------
+    image : ndarray, shape (Y, X)
+        Intensities.
+    truth, predicted : ndarray of int32, shape (Y, X)
+        Instance ids; 0 is background.
+    """
+    figure, axes = _panels(2, height=6.2)
+    for axis, title in zip(axes, ("image", "outlines"), strict=True):
+        axis.imshow(image, cmap="gray", vmax=np.percentile(image, 99.8))
+        axis.set_title(title)
+    true_line = find_boundaries(truth, mode="inner")
+    own_line = find_boundaries(predicted, mode="inner")
+    for line, colour in (
+        (true_line & ~own_line, _TRUTH),
+        (own_line & ~true_line, _PREDICTED),
+        (true_line & own_line, _BOTH),
+    ):
+        axes[1].imshow(_stain(line, colour), interpolation="nearest")
+    names = {
+        f"truth ({_n_cells(truth)} cells)": _TRUTH,
+        f"predicted ({_n_cells(predicted)})": _PREDICTED,
+        "both": _BOTH,
+    }
+    figure.legend(
+        handles=[Line2D([], [], color=c, lw=3, label=n) for n, c in names.items()],
+        loc="outside lower center",
+        ncols=3,
+        facecolor="0.35",
+        labelcolor="white",
+    )
+    return figure
+
+
+def draw_curve(
+    losses: Sequence[tuple[int, float]],
+    validations: Sequence[tuple[int, float, float]],
+) -> Figure:
+    """Draw the training loss, the validation loss and the validation score.
+
+    Parameters
+    ----------
+    losses : sequence of (step, loss)
+        One a training step.
+    validations : sequence of (step, loss, score)
+        One a validation.
+    """
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axis = figure.add_subplot()
+    steps, values = zip(*losses, strict=True)
+    axis.plot(steps, values, color="0.75", lw=0.7, label="training loss, each step")
+    axis.plot(steps, _smooth(values), color="0.2", label="training loss, averaged")
+    axis.set(xlabel="step", ylabel="loss", yscale="log")
+    handles = axis.get_legend_handles_labels()[0]
+    if validations:
+        at, val_losses, scores = zip(*validations, strict=True)
+        handles += axis.plot(at, val_losses, "o-", color="C0", label="validation loss")
+        right = axis.twinx()
+        right.set(ylabel="validation score", ylim=(0, 1.02))
+        handles += right.plot(at, scores, "s-", color="C1", label="validation score")
+    axis.legend(handles=handles, loc="lower left")
+    return figure
+
+
+def draw_weights(
+    image: NDArray[Any], labels: NDArray[np.int32], weights: NDArray[np.float32]
+) -> Figure:
+    """Draw an image, its labels and its weight map with a colour bar.
+
+    Parameters
+    ----------
+    image : ndarray, shape (Y, X)
+        Intensities.
+    labels : ndarray of int32, shape (Y, X)
+        Instance ids; 0 is background.
+    weights : ndarray of float32, shape (Y, X)
+        Weight of each pixel.
+    """
+    figure, axes = _panels(3, height=4.4)
+    axes[0].imshow(image, cmap="gray", vmax=np.percentile(image, 99.8))
+    # Neighbouring ids get distant colours, background stays black.
+    shuffled = np.where(labels > 0, labels * 37 % 61 + 8, 0)
+    axes[1].imshow(shuffled, cmap="nipy_spectral", vmin=0, interpolation="nearest")
+    shown = axes[2].imshow(weights, cmap="inferno")
+    for axis, title in zip(
+        axes, ("image", "cells", "weight of each pixel"), strict=True
+    ):
+        axis.set_title(title)
+    figure.colorbar(shown, ax=axes[2], shrink=0.8)
+    return figure
+
+
+def _panels(n: int, *, height: float) -> tuple[Figure, list[Any]]:
+    figure = Figure(figsize=(n * (height - 0.7), height), layout="constrained")
+    axes = list(figure.subplots(1, n))
+    for axis in axes:
+        axis.set_axis_off()
+    return figure, axes
+
+
+def _stain(where: NDArray[np.bool_], colour: str) -> NDArray[np.float64]:
+    """Return an RGBA picture that is of one colour there and transparent elsewhere."""
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    return np.stack([*(np.full(where.shape, c) for c in channels), where], axis=-1)
+
+
+def _smooth(values: Sequence[float], share: float = 0.05) -> NDArray[np.float64]:
+    """Return an exponential average that starts without a bias."""
+    average, out = 0.0, []
+    for n, value in enumerate(values, start=1):
+        average += share * (value - average)
+        out.append(average / (1 - (1 - share) ** n))
+    return np.asarray(out)
+
+
+def _n_cells(labels: NDArray[np.int32]) -> int:
+    return int(np.unique(labels[labels > 0]).size)
