@@ -1,0 +1,148 @@
+"""Small controls that several dock widgets show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QFileDialog,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+
+def describe(widget: QWidget, name: str, tooltip: str) -> None:
+    """Give a control its accessible name and its tooltip."""
+    widget.setAccessibleName(name)
+    widget.setToolTip(tooltip)
+
+
+def plain_label(name: str, text: str = "") -> QLabel:
+    """Return a label that wraps, and shows a file's or layer's name as it is."""
+    label = QLabel(text)
+    # Names come from files and layers: never let Qt take them for HTML.
+    label.setTextFormat(Qt.TextFormat.PlainText)
+    label.setWordWrap(True)
+    label.setAccessibleName(name)
+    # A long name without spaces must not widen the dock.
+    label.setMinimumWidth(1)
+    label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+    return label
+
+
+class Fold(QWidget):
+    """A heading that shows or hides what is beneath it; hidden at first."""
+
+    def __init__(
+        self, title: str, *content: QWidget, parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self.heading = QToolButton()
+        self.heading.setText(title)
+        self.heading.setCheckable(True)
+        self.heading.setAutoRaise(True)
+        self.heading.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self.heading.setArrowType(Qt.ArrowType.RightArrow)
+        describe(self.heading, title, f"Show or hide: {title.lower()}")
+        self.body = QWidget()
+        layout = QVBoxLayout(self.body)
+        layout.setContentsMargins(0, 0, 0, 0)
+        for widget in content:
+            layout.addWidget(widget)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.setSpacing(2)
+        outer.addWidget(self.heading)
+        outer.addWidget(self.body)
+        self.heading.toggled.connect(self._toggle)
+        self.body.hide()
+
+    def _toggle(self, is_open: bool) -> None:
+        arrow = Qt.ArrowType.DownArrow if is_open else Qt.ArrowType.RightArrow
+        self.heading.setArrowType(arrow)
+        self.body.setVisible(is_open)
+
+
+class PathRow(QWidget):
+    """A path to type, or to choose by a dialogue.
+
+    Parameters
+    ----------
+    name : str
+        What the path is, such as "Input folder".
+    tooltip : str
+        What it is for.
+    mode : {"folder", "open", "save"}
+        What the dialogue asks for.
+    pattern : str
+        The dialogue's filter of files.
+    """
+
+    changed = Signal()
+
+    def __init__(
+        self,
+        name: str,
+        tooltip: str,
+        *,
+        mode: Literal["folder", "open", "save"] = "folder",
+        pattern: str = "",
+        parent: QWidget | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self._name, self._mode, self._pattern = name, mode, pattern
+        self.edit = QLineEdit()
+        self.edit.setPlaceholderText(name)
+        describe(self.edit, name, tooltip)
+        self.browse = QPushButton("…")
+        self.browse.setMaximumWidth(32)
+        describe(self.browse, f"Choose: {name}", tooltip)
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.edit)
+        layout.addWidget(self.browse)
+        self.edit.textChanged.connect(self.changed.emit)
+        self.browse.clicked.connect(self._browse)
+
+    def path(self) -> Path | None:
+        """Return the path, or None where nothing is given."""
+        text = self.edit.text().strip()
+        return Path(text).expanduser() if text else None
+
+    def set_path(self, path: Path | str) -> None:
+        """Show `path`."""
+        self.edit.setText(str(path))
+
+    def _browse(self) -> None:
+        start = self.edit.text()
+        if self._mode == "folder":
+            chosen = QFileDialog.getExistingDirectory(self, self._name, start)
+        elif self._mode == "open":
+            chosen, _ = QFileDialog.getOpenFileName(
+                self, self._name, start, self._pattern
+            )
+        else:
+            chosen, _ = QFileDialog.getSaveFileName(
+                self, self._name, start, self._pattern
+            )
+        if chosen:
+            self.edit.setText(chosen)
+
+
+def scrollable(content: QWidget) -> QScrollArea:
+    """Return a frameless area that scrolls `content` up and down only."""
+    area = QScrollArea()
+    area.setWidgetResizable(True)
+    area.setFrameShape(QScrollArea.Shape.NoFrame)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    area.setWidget(content)
+    return area

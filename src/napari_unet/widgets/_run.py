@@ -1,0 +1,419 @@
+"""Start, pause and stop, progress and messages: one widget, drawn from one state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QGuiApplication
+from qtpy.QtWidgets import (
+    QHBoxLayout,
+    QPlainTextEdit,
+    QProgressBar,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_unet import events as ev
+from napari_unet.widgets._controls import Fold, describe, plain_label
+from napari_unet.widgets._worker import Failure, Runner, guarded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from napari_unet.widgets._worker import MakeEvents
+
+Phase = Literal["idle", "running", "paused", "stopping", "done", "stopped", "failed"]
+_N_NOTES = 6
+_REASONS = {
+    "steps": "all steps done",
+    "time": "time is up",
+    "patience": "no better score for long",
+    "stopped": "stopped by you",
+    "diverged": "the loss was no longer a number",
+}
+
+
+@dataclass(frozen=True)
+class WorkStarted(ev.Event):
+    """The user started the work; `what` is its name, such as "Training"."""
+
+    what: str
+
+
+@dataclass(frozen=True)
+class StopAsked(ev.Event):
+    """The user asked the work to stop."""
+
+
+@dataclass(frozen=True)
+class WorkFailed(ev.Event):
+    """The work ended by an error."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True)
+class WorkEnded(ev.Event):
+    """The work's generator is closed."""
+
+
+@dataclass(frozen=True)
+class RunState:
+    """All that the run panel shows.
+
+    Parameters
+    ----------
+    phase : str
+        Where the work stands.
+    what : str
+        Name of the work.
+    n_done, n_total : int
+        Steps, tiles or files; a total of 0 is not known yet.
+    message : str
+        The line above the progress bar.
+    notes : tuple of str
+        What the work told, newest last; warnings begin with a sign.
+    failure : Failure, optional
+        Why the work failed.
+    """
+
+    phase: Phase = "idle"
+    what: str = ""
+    n_done: int = 0
+    n_total: int = 0
+    message: str = ""
+    notes: tuple[str, ...] = ()
+    failure: Failure | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the work goes on, paused or not."""
+        return self.phase in {"running", "paused", "stopping"}
+
+
+def _work_started(state: RunState, event: WorkStarted) -> RunState:
+    return RunState("running", event.what, message=f"{event.what} is starting …")
+
+
+def _stop_asked(state: RunState, event: StopAsked) -> RunState:
+    return replace(state, phase="stopping", message="Stopping …")
+
+
+def _work_failed(state: RunState, event: WorkFailed) -> RunState:
+    return replace(state, phase="failed", message="", failure=event.failure)
+
+
+def _work_ended(state: RunState, event: WorkEnded) -> RunState:
+    if not state.is_running:
+        return state
+    return replace(state, phase="stopped", message=f"{state.what} was cancelled")
+
+
+def _note(state: RunState, event: ev.Note) -> RunState:
+    text = f"⚠ {event.message}" if event.is_warning else event.message
+    if text in state.notes:
+        return state
+    return replace(state, notes=(*state.notes, text)[-_N_NOTES:])
+
+
+def _training_started(state: RunState, event: ev.TrainingStarted) -> RunState:
+    message = (
+        f"{event.n_train_images} to train on, validation: {event.validation}"
+        if event.validation
+        else f"{event.n_train_images} to train on, {event.n_validation_images} to "
+        "validate on"
+    )
+    started = replace(state, n_total=event.n_steps, message="First step …")
+    return _note(started, ev.Note(message))
+
+
+def _step_done(state: RunState, event: ev.StepDone) -> RunState:
+    rate = event.step / event.elapsed_s if event.elapsed_s > 0 else 0.0
+    left = (event.n_steps - event.step) / rate if rate else 0.0
+    message = f"Step {event.step} of {event.n_steps}, loss {event.loss:.3g}" + (
+        f", {_duration(left)} left" if rate else ""
+    )
+    counted = replace(state, n_done=event.step, n_total=event.n_steps)
+    if state.phase == "stopping":
+        return counted
+    return replace(counted, phase="running", message=message)
+
+
+def _paused(state: RunState, event: ev.Paused) -> RunState:
+    if state.phase == "stopping":
+        return state
+    if event.is_paused:
+        return replace(state, phase="paused", message=f"Paused at step {state.n_done}")
+    return replace(state, phase="running", message="Going on …")
+
+
+def _finished(state: RunState, event: ev.Finished) -> RunState:
+    scores = ", ".join(f"{k} {v:.2f}" for k, v in event.scores.items())
+    message = f"{state.what} ended: {_REASONS[event.reason]}"
+    ended = replace(state, phase="done", message=message)
+    return _note(ended, ev.Note(f"Best model: {scores}")) if scores else ended
+
+
+def _tile_done(state: RunState, event: ev.TileDone) -> RunState:
+    message = f"Tile {event.n_done} of {event.n_tiles}"
+    return replace(state, n_done=event.n_done, n_total=event.n_tiles, message=message)
+
+
+def _segmented(state: RunState, event: ev.Segmented) -> RunState:
+    # Ids are consecutive, so the largest is the count.
+    n_cells = int(event.labels.max(initial=0))
+    return replace(state, phase="done", message=f"{n_cells} cells found")
+
+
+def _folder_started(state: RunState, event: ev.FolderStarted) -> RunState:
+    n = len(event.paths)
+    return replace(state, n_total=n, message=f"{n} files")
+
+
+def _file_started(state: RunState, event: ev.FileStarted) -> RunState:
+    message = f"File {event.index + 1} of {state.n_total}: {event.path.name}"
+    return replace(state, n_done=event.index, message=message)
+
+
+def _file_done(state: RunState, event: ev.FileDone) -> RunState:
+    return replace(state, n_done=event.index + 1)
+
+
+def _folder_finished(state: RunState, event: ev.FolderFinished) -> RunState:
+    parts = [f"{event.n_done} files done"]
+    parts += [f"{event.n_failed} failed (see the table)"] if event.n_failed else []
+    parts += [f"{event.n_skipped} skipped"] if event.n_skipped else []
+    return replace(state, phase="done", message=", ".join(parts))
+
+
+# Any: each function takes its own kind of event.
+_REDUCERS: dict[type, Callable[[RunState, Any], RunState]] = {
+    WorkStarted: _work_started,
+    StopAsked: _stop_asked,
+    WorkFailed: _work_failed,
+    WorkEnded: _work_ended,
+    ev.Note: _note,
+    ev.TrainingStarted: _training_started,
+    ev.StepDone: _step_done,
+    ev.Paused: _paused,
+    ev.Finished: _finished,
+    ev.TileDone: _tile_done,
+    ev.Segmented: _segmented,
+    ev.FolderStarted: _folder_started,
+    ev.FileStarted: _file_started,
+    ev.FileDone: _file_done,
+    ev.FolderFinished: _folder_finished,
+}
+
+
+def reduce(state: RunState, event: ev.Event) -> RunState:
+    """Return the state after `event`; events that change nothing return `state`."""
+    reducer = _REDUCERS.get(type(event))
+    return state if reducer is None else reducer(state, event)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+class FailureBox(QWidget):
+    """One sentence, with the traceback folded away beneath it, to be copied."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.summary = plain_label("What went wrong")
+        self.summary.setTextInteractionFlags(
+            Qt.TextInteractionFlag.TextSelectableByMouse
+        )
+        self.details = QPlainTextEdit()
+        self.details.setReadOnly(True)
+        self.details.setMaximumHeight(160)
+        describe(self.details, "Details of the error", "For a report of the problem")
+        self.copy = QPushButton("Copy details")
+        describe(self.copy, "Copy details", "Copy message and details, for a report")
+        self.copy.clicked.connect(self._copy)
+        self.fold = Fold("Details", self.details, self.copy)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.summary)
+        layout.addWidget(self.fold)
+        self.show_failure(None)
+
+    def show_failure(self, failure: Failure | None) -> None:
+        """Show the failure, or nothing."""
+        self.setVisible(failure is not None)
+        if failure is not None:
+            self.summary.setText(f"⛔ {failure.summary}")
+            self.details.setPlainText(failure.details)
+
+    def _copy(self) -> None:
+        text = f"{self.summary.text()}\n\n{self.details.toPlainText()}"
+        clipboard = QGuiApplication.clipboard()
+        if clipboard is not None:
+            clipboard.setText(text)
+
+
+class RunPanel(QWidget):
+    """Start, pause and stop one piece of work at a time, and show how it goes.
+
+    Parameters
+    ----------
+    what : str
+        Name of the work, such as "Training".
+    start_text, stop_text : str
+        On the buttons.
+    can_pause : bool
+        Whether the work looks into its mailbox: then stop asks it to end in order
+        (training keeps its best model), and pause is offered. Otherwise stop aborts.
+
+    Signals
+    -------
+    start_asked()
+        The user pressed start; the owner calls `run`.
+    happened(list of Event)
+        Events of the work, on the GUI thread.
+    ended()
+        The work has ended, well or not, and another run may start.
+    """
+
+    start_asked = Signal()
+    happened = Signal(list)
+    ended = Signal()
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        start_text: str,
+        stop_text: str = "Cancel",
+        can_pause: bool = False,
+        parent: QWidget | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self.state = RunState()
+        self._what = what
+        self._mailbox: ev.Mailbox | None = None
+        self._runner = Runner(self)
+        self._build(start_text, stop_text, can_pause)
+        self._connect()
+        self._render(self.state)
+
+    def run(
+        self, make_events: MakeEvents, *, mailbox: ev.Mailbox | None = None
+    ) -> None:
+        """Run the work in the background; does nothing while other work runs."""
+        if self._runner.is_running:
+            return
+        self._mailbox = mailbox
+        self._take([WorkStarted(self._what)])
+        self._runner.run(make_events, mailbox=mailbox)
+
+    def abort(self) -> None:
+        """End the work at its next event."""
+        if self._runner.is_running:
+            self._take([StopAsked()])
+            self._runner.abort()
+
+    def tell(self, message: str, *, is_warning: bool = False) -> None:
+        """Show a sentence among the notes."""
+        self._take([ev.Note(message, is_warning=is_warning)])
+
+    def show_failure(self, failure: Failure) -> None:
+        """Show an error that did not come from the running work."""
+        if self.state.is_running:
+            self.state = replace(self.state, failure=failure)
+        else:
+            self.state = reduce(self.state, WorkFailed(failure))
+        self._render(self.state)
+
+    def _build(self, start_text: str, stop_text: str, can_pause: bool) -> None:
+        self.start = QPushButton(start_text)
+        self.pause = QPushButton("Pause")
+        self.stop = QPushButton(stop_text)
+        describe(self.start, start_text, f"Start: {self._what.lower()}")
+        describe(self.pause, "Pause", "Wait after this step, or go on")
+        stop_tip = "End after this step; the best model is kept"
+        describe(self.stop, stop_text, stop_tip if can_pause else "End the work now")
+        self.message = plain_label("Progress message")
+        self.bar = QProgressBar()
+        self.bar.setTextVisible(False)
+        self.bar.setMaximumHeight(12)
+        describe(self.bar, f"{self._what} progress", "How much is done")
+        self.notes = plain_label("Notes")
+        self.failure = FailureBox()
+
+        buttons = QHBoxLayout()
+        for button in (self.start, self.pause, self.stop):
+            buttons.addWidget(button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(buttons)
+        for widget in (self.message, self.bar, self.notes, self.failure):
+            layout.addWidget(widget)
+        self.pause.setVisible(can_pause)
+
+    def _connect(self) -> None:
+        self.start.clicked.connect(self.start_asked.emit)
+        self.pause.clicked.connect(self._toggle_pause)
+        self.stop.clicked.connect(self._ask_stop)
+        self._runner.happened.connect(self._on_happened)
+        self._runner.failed.connect(self._on_failed)
+        self._runner.finished.connect(self._on_finished)
+
+    def _render(self, state: RunState) -> None:
+        self.start.setEnabled(not state.is_running)
+        self.pause.setEnabled(state.phase in {"running", "paused"})
+        self.pause.setText("Resume" if state.phase == "paused" else "Pause")
+        self.stop.setEnabled(state.phase in {"running", "paused"})
+        self.bar.setVisible(state.is_running)
+        # A bar from 0 to 0 moves to and fro: at work, extent not known.
+        self.bar.setRange(0, state.n_total)
+        self.bar.setValue(state.n_done)
+        for label, text in (
+            (self.message, state.message),
+            (self.notes, "\n".join(state.notes)),
+        ):
+            label.setText(text)
+            label.setVisible(bool(text))
+        self.failure.show_failure(state.failure)
+
+    def _take(self, events: Iterable[ev.Event]) -> None:
+        for event in events:
+            self.state = reduce(self.state, event)
+        self._render(self.state)
+
+    @guarded
+    def _toggle_pause(self) -> None:
+        if self._mailbox is None:
+            return
+        if self._mailbox.wants_pause:
+            self._mailbox.resume()
+        else:
+            self._mailbox.pause()
+
+    @guarded
+    def _ask_stop(self) -> None:
+        if self._mailbox is None:
+            self.abort()
+            return
+        self._take([StopAsked()])
+        self._mailbox.stop()
+
+    @guarded
+    def _on_happened(self, events: list[ev.Event]) -> None:
+        self._take(events)
+        self.happened.emit(events)
+
+    @guarded
+    def _on_failed(self, failure: Failure) -> None:
+        self._take([WorkFailed(failure)])
+
+    @guarded
+    def _on_finished(self) -> None:
+        self._take([WorkEnded()])
+        self._mailbox = None
+        self.ended.emit()
