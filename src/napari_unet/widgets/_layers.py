@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from napari.layers import Image as ImageLayer
 from napari.layers import Labels, Layer, Shapes
-from skimage.draw import polygon2mask
 
 from napari_unet.errors import ImageError, LabelError
+from napari_unet.files.annotations import Region, known_pixels
 from napari_unet.imaging.arrays import Annotation, Image
 
 if TYPE_CHECKING:
@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from numpy.typing import NDArray
 
+    from napari_unet.files.annotations import Unpainted
+
 Kind = Literal["image", "labels", "shapes"]
-Unpainted = Literal["unknown", "background"]
 
 META = "napari_unet"
+CLASS_NAMES = ("background", "cell")
 
 _CLASSES: dict[str, type[Layer]] = {
     "image": ImageLayer,
@@ -133,7 +135,7 @@ def image_from_layers(layers: Sequence[ImageLayer], axes: str | None = None) -> 
     return Image(
         data=data,
         axes="C" + layer_axes.replace("C", ""),
-        pixel_size_um=_pixel_size_um(first, layer_axes),
+        pixel_size_um=pixel_size_um_of(first, layer_axes),
         channel_names=names,
         source=f'image "{first.name}"',
     )
@@ -219,7 +221,8 @@ def _size(shape: Sequence[int]) -> str:
     return " x ".join(str(n) for n in shape)
 
 
-def _pixel_size_um(layer: Layer, axes: str) -> tuple[float, ...] | None:
+def pixel_size_um_of(layer: Layer, axes: str) -> tuple[float, ...] | None:
+    """Return the size of a pixel along the axes Z, Y, X; None for a layer in pixels."""
     spatial = [i for i, letter in enumerate(axes) if letter in "ZYX"]
     units = [layer.units[i] for i in spatial]
     if not all(unit.is_compatible_with("micrometer") for unit in units):
@@ -285,16 +288,15 @@ def annotation_from_layers(
             f"{source} is {_size(labels.shape)} but {image.source} is "
             f"{_size(image.shape)}: choose labels that were painted on this image",
         )
-    known = np.zeros(labels.shape, bool)
-    if unpainted == "background":
-        known |= (labels != 0).any(axis=(-2, -1), keepdims=True) | (labels.ndim == 2)
+    regions = []
     if regions_layer is not None:
-        for plane, vertices in regions_from_shapes(regions_layer, labels_layer):
-            known[plane] |= polygon2mask(labels.shape[-2:], vertices)  # type: ignore[no-untyped-call]
+        regions = regions_from_shapes(regions_layer, labels_layer)
+    known = about(labels_layer)
     return Annotation(
         labels=labels,
-        label_class=dict(about(labels_layer).get("label_class", {})),
-        known=known,
+        label_class=dict(known.get("label_class", {})),
+        known=known_pixels(labels, regions, unpainted),
+        class_names=known.get("class_names", CLASS_NAMES),
         source=source,
     )
 
@@ -322,15 +324,21 @@ def regions_layer_of(labels_layer: Labels) -> Shapes | None:
 
 
 def regions_from_shapes(
-    shapes: Shapes, labels_layer: Labels
-) -> list[tuple[tuple[int, ...], NDArray[np.float64]]]:
+    shapes: Shapes, labels_layer: Labels, *, skip_crossing: bool = False
+) -> list[Region]:
     """Return the areas of a Shapes layer in pixels of a Labels layer.
+
+    Parameters
+    ----------
+    shapes, labels_layer : napari layers
+        Their transforms are taken into account.
+    skip_crossing : bool
+        Leave shapes out that are not on one slice, instead of raising.
 
     Returns
     -------
-    list of (plane, vertices)
-        `plane` is the index of the slice (empty in 2-D), `vertices` float64 (N, 2) as
-        (y, x) pixels. Lines and paths enclose nothing and are left out. A shape of a
+    list of Region
+        Lines and paths enclose nothing and are left out. A shape of a
         layer with fewer dimensions than the labels shows on every slice, and counts
         on every slice.
 
@@ -350,6 +358,8 @@ def regions_from_shapes(
         )
         planes = np.unique(np.round(pixels[:, :-2]).astype(int), axis=0)
         if len(planes) > 1:
+            if skip_crossing:
+                continue
             raise LabelError(
                 "NU-L09",
                 f'a finished region in "{shapes.name}" is not on one slice: draw it '
@@ -359,7 +369,9 @@ def regions_from_shapes(
         if shapes.ndim < labels_layer.ndim:
             found = list(np.ndindex(stack_shape))
         regions += [
-            (plane, pixels[:, -2:]) for plane in found if _is_in(plane, stack_shape)
+            Region(plane, pixels[:, -2:])
+            for plane in found
+            if _is_in(plane, stack_shape)
         ]
     return regions
 

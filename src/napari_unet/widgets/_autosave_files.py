@@ -1,0 +1,124 @@
+"""Where unsaved annotations lie: writing, listing and discarding them; no Qt.
+
+An autosave is the pair that saving writes (x.tif and x.json) and a note
+(x.autosave) that says of which image it is and when it was written. The note comes
+last: without it the pair is not offered. Each annotation layer has files of its own,
+so that no autosave ever replaces one that the user has not seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+from platformdirs import user_data_path
+
+from napari_unet.files.annotations import StoredAnnotation, save_annotation
+from napari_unet.files.atomic import write_text
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Autosave:
+    """An annotation that was not saved by its user.
+
+    Parameters
+    ----------
+    path : Path
+        The TIFF of the pair.
+    image : str
+        Key of the image that was annotated.
+    layer : str
+        Name of the annotation's layer.
+    saved_at : datetime
+        When it was written, with time zone.
+    """
+
+    path: Path
+    image: str
+    layer: str
+    saved_at: datetime
+
+
+def autosave_folder() -> Path:
+    """Return the folder of this user's autosaves; it need not exist."""
+    return user_data_path("napari-unet", appauthor=False) / "autosave"
+
+
+def new_autosave_path(image: str, folder: Path) -> Path:
+    """Return a path that no other annotation uses."""
+    return folder / f"{_short_digest(image)}-{uuid.uuid4().hex[:12]}.tif"
+
+
+def write_autosave(
+    path: Path, stored: StoredAnnotation, *, image: str, layer: str
+) -> None:
+    """Write an autosave; see `Autosave` for the parameters.
+
+    Raises
+    ------
+    SaveError
+        A file can't be written (NU-S01).
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_annotation(
+        path, stored.annotation, regions=stored.regions, unpainted=stored.unpainted
+    )
+    note = {
+        "image": image,
+        "layer": layer,
+        "saved_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    write_text(path.with_suffix(".autosave"), json.dumps(note, indent=1))
+
+
+def list_autosaves(image: str, folder: Path) -> list[Autosave]:
+    """Return the autosaves of an image, the newest first; broken ones are left out."""
+    found = []
+    for note_path in folder.glob(f"{_short_digest(image)}-*.autosave"):
+        try:
+            note = json.loads(note_path.read_text(encoding="utf-8"))
+            saved_at = datetime.fromisoformat(note["saved_at"])
+            autosave = Autosave(
+                note_path.with_suffix(".tif"), note["image"], note["layer"], saved_at
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            _log.warning("%s is not a note of an autosave", note_path)
+            continue
+        if autosave.image == image and autosave.path.exists():
+            found.append(autosave)
+    return sorted(found, key=lambda autosave: autosave.saved_at, reverse=True)
+
+
+def discard_autosave(path: Path) -> None:
+    """Delete an autosave; does nothing where there is none."""
+    for suffix in (".autosave", ".json", ".tif"):
+        path.with_suffix(suffix).unlink(missing_ok=True)
+
+
+def fingerprint(stored: StoredAnnotation) -> str:
+    """Return a digest of all that saving would write."""
+    annotation = stored.annotation
+    digest = hashlib.blake2b(annotation.labels.tobytes(), digest_size=16)
+    rest = (
+        annotation.labels.shape,
+        sorted(pair for pair in annotation.label_class.items() if pair[1] != 1),
+        [(tuple(plane), np.asarray(xy).tolist()) for plane, xy in stored.regions],
+        stored.unpainted,
+    )
+    digest.update(repr(rest).encode())
+    return digest.hexdigest()
+
+
+def _short_digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

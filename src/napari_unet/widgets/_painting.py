@@ -1,0 +1,257 @@
+"""What the Annotate widget does to layers: brushes, classes, colours and counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from napari.layers import Labels, Shapes
+from napari.utils.colormaps import CyclicLabelColormap, label_colormap
+
+from napari_unet.errors import LabelError
+from napari_unet.files.annotations import StoredAnnotation
+from napari_unet.imaging.arrays import Annotation, as_label_ids
+from napari_unet.widgets._layers import (
+    CLASS_NAMES,
+    META,
+    about,
+    image_from_layers,
+    link_regions,
+    note_about,
+    placed_like,
+    regions_from_shapes,
+    regions_layer_of,
+    unwrapped,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from napari.components import ViewerModel
+    from napari.layers import Image as ImageLayer
+    from napari.layers import Layer
+    from numpy.typing import NDArray
+
+    from napari_unet.files.annotations import Region, Unpainted
+
+# napari repeats colours after this many ids: the background's grey hardly comes back.
+_N_COLORS = 2**14 - 1
+_GREY = (0.65, 0.65, 0.65, 0.55)
+# Ids may be sparse and large: the table of names is not.
+_N_NAMED_IDS = 10_000
+
+
+def image_key(layer: Layer) -> str:
+    """Return what an image is known by in later sessions: its file, or its name."""
+    path = layer.source.path
+    if path:
+        return str(Path(path).resolve())
+    return f"{layer.name} {tuple(layer.data.shape)}"
+
+
+def new_annotation(
+    viewer: ViewerModel, image_layer: ImageLayer, axes: str | None = None
+) -> Labels:
+    """Add an empty annotation of an image, ready to paint the first cell.
+
+    Raises
+    ------
+    ImageError
+        Axes that nobody named (NU-I09); see `image_from_layers`.
+    """
+    shape = image_from_layers([image_layer], axes).shape
+    empty = StoredAnnotation(Annotation(labels=np.zeros(shape, np.int32)))
+    name = f"{image_layer.name} cells"
+    labels = open_annotation(viewer, image_layer, empty, name=name)
+    paint_with(viewer, labels, 1)
+    return labels
+
+
+def open_annotation(
+    viewer: ViewerModel, image_layer: ImageLayer, stored: StoredAnnotation, *, name: str
+) -> Labels:
+    """Add an annotation on top of its image, with its finished regions.
+
+    Raises
+    ------
+    LabelError
+        Of another shape than the image (NU-L02).
+    """
+    annotation = stored.annotation
+    shape = tuple(image_layer.data.shape[: image_layer.ndim])
+    if annotation.labels.shape not in (shape, shape[1:]):
+        raise LabelError(
+            "NU-L02",
+            f"{annotation.source} is of shape {annotation.labels.shape} but image "
+            f'"{image_layer.name}" is of shape {shape}: choose the image that was '
+            "annotated",
+        )
+    # Every id that is not named is of class 1.
+    named = {i: c for i, c in annotation.label_class.items() if c != 1}
+    labels = Labels(
+        annotation.labels,
+        name=name,
+        metadata={
+            META: {
+                "label_class": named,
+                "class_names": annotation.class_names,
+                "unpainted": stored.unpainted or "unknown",
+            }
+        },
+        **placed_like(image_layer, annotation.labels.ndim),
+    )
+    unwrapped(viewer).add_layer(labels)
+    _draw_classes(labels)
+    if stored.regions:
+        add_regions(viewer, labels, stored.regions)
+    unwrapped(viewer).layers.selection.active = labels
+    return labels
+
+
+def adopt(labels: Labels) -> None:
+    """Make any Labels layer an annotation; one that is stays as it is.
+
+    A result of ours is not updated any more: it belongs to the user now. Ids become
+    int32, because in a smaller type napari would stay on the largest id, and paint
+    the next cell into another one.
+    """
+    known = about(labels)
+    if "label_class" in known:
+        return
+    if labels.data.dtype != np.int32:
+        labels.data = as_label_ids(labels.data, source=f'labels "{labels.name}"')
+    mine = {"label_class": {}, "unpainted": "unknown"}
+    labels.metadata = {**labels.metadata, META: mine}
+    _draw_classes(labels)
+
+
+def next_id(labels: Labels) -> int:
+    """Return the id of a cell that nobody has painted: one more than the largest."""
+    named = list(about(labels)["label_class"])
+    largest: int = max(int(np.max(labels.data)), *named, 0)
+    if largest < np.iinfo(np.int32).max:
+        return largest + 1
+    used = np.union1d(np.unique(labels.data), named)
+    return int(np.setdiff1d(np.arange(1, used.size + 2), used)[0])
+
+
+def background_id(labels: Labels) -> int:
+    """Return the id of the background brush; takes the next free id at first."""
+    label_class = about(labels)["label_class"]
+    for i, c in label_class.items():
+        if c == 0:
+            return int(i)
+    i = next_id(labels)
+    note_about(labels, label_class={**label_class, i: 0})
+    return i
+
+
+def paint_with(viewer: ViewerModel, labels: Labels, i: int) -> None:
+    """Paint with the id `i` in a layer."""
+    labels.selected_label = i
+    if labels.mode not in ("paint", "polygon"):
+        labels.mode = "paint"
+    _draw_classes(labels)
+    unwrapped(viewer).layers.selection.active = labels
+
+
+def draw_finished(viewer: ViewerModel, labels: Labels) -> Shapes:
+    """Draw finished rectangles for an annotation; adds their layer at first."""
+    shapes = regions_layer_of(labels) or add_regions(viewer, labels, [])
+    unwrapped(viewer).layers.selection.active = shapes
+    shapes.mode = "add_rectangle"
+    return shapes
+
+
+def add_regions(
+    viewer: ViewerModel, labels: Labels, regions: Iterable[Region]
+) -> Shapes:
+    """Add the layer of an annotation's finished regions, given in its pixels."""
+    corners = [
+        np.column_stack([np.tile(plane, (len(vertices), 1)), vertices])
+        for plane, vertices in regions
+    ]
+    shapes = Shapes(
+        corners or None,
+        ndim=labels.ndim,
+        shape_type="polygon",
+        name=f"{labels.name.removesuffix(' cells')} finished",
+        face_color="transparent",
+        edge_color="lime",
+        edge_width=max(1.0, max(labels.data.shape) / 400),
+        **placed_like(labels, labels.ndim),
+    )
+    unwrapped(viewer).add_layer(shapes)
+    link_regions(viewer, labels, shapes)
+    return shapes
+
+
+def set_unpainted(labels: Labels, unpainted: Unpainted) -> None:
+    """Note what is not painted in an annotation."""
+    note_about(labels, unpainted=unpainted)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What an annotation holds.
+
+    `n_slices` counts the planes that hold a painted pixel or a finished region.
+    """
+
+    n_cells: int
+    n_regions: int
+    n_slices: int
+    n_planes: int
+
+
+def count(
+    labels: NDArray[Any], label_class: Mapping[int, int], regions: Sequence[Region]
+) -> Counts:
+    """Count cells, finished regions and annotated planes of ([T,] [Z,] Y, X) ids."""
+    cells: set[int] = set()
+    planes = {tuple(plane) for plane, _ in regions}
+    for index in np.ndindex(labels.shape[:-2]):
+        found = set(np.unique(labels[index]).tolist()) - {0}
+        cells |= {i for i in found if label_class.get(i, 1) != 0}
+        if found:
+            planes.add(index)
+    n_planes = int(np.prod(labels.shape[:-2], dtype=int))
+    return Counts(len(cells), len(regions), len(planes), n_planes)
+
+
+def count_args(labels: Labels) -> tuple[Any, dict[int, int], list[Region]]:
+    """Return what `count` needs to know of a layer; nothing is copied."""
+    shapes = regions_layer_of(labels)
+    regions = (
+        []
+        if shapes is None
+        else regions_from_shapes(shapes, labels, skip_crossing=True)
+    )
+    return labels.data, dict(about(labels).get("label_class", {})), regions
+
+
+def _draw_classes(labels: Labels) -> None:
+    """Show background in grey, and the class of an id under the cursor."""
+    label_class = about(labels)["label_class"]
+    grey = [i for i, c in label_class.items() if c == 0]
+    labels.colormap = _colormap(tuple(sorted(grey)))
+    first = range(1, min(next_id(labels), _N_NAMED_IDS) + 1)
+    ids = sorted({*first, *label_class, labels.selected_label})
+    class_names = about(labels).get("class_names", CLASS_NAMES)
+    names = [class_names[label_class.get(i, 1)] for i in ids]
+    labels.features = pd.DataFrame({"index": ids, "class": names})
+
+
+@lru_cache(maxsize=16)
+def _colormap(grey_ids: tuple[int, ...]) -> CyclicLabelColormap:
+    colormap = label_colormap(_N_COLORS)
+    colors = np.array(colormap.colors)
+    for i in grey_ids:
+        colors[(i - 1) % (len(colors) - 1) + 1] = _GREY
+    return CyclicLabelColormap(
+        colors=colors, background_value=0, name="annotation", seed=colormap.seed
+    )
