@@ -30,6 +30,13 @@ def test_every_cell_is_there_in_one_piece(touching, seed):
         assert (labels == i).sum() >= 20
 
 
+def test_the_border_leaves_enough_of_every_cell():
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        _, labels = draw_cells((40, 40), n_cells=4, rng=rng, touching=True)
+        assert np.bincount(labels[labels > 0])[1:].min() >= 20
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_cells_lie_apart(seed):
     _, labels = draw(seed)

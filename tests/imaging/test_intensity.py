@@ -72,10 +72,11 @@ def test_large_lazy_images_are_not_read_as_a_whole():
     assert data.largest <= 2**22 / 3
 
 
-def test_more_planes_than_values_still_end():
-    data = np.broadcast_to(np.arange(4, dtype=np.uint8), (1, 2**10, 1, 4))
-    image = Image(data, axes="CTYX")
-    assert intensity_range(image).high == (3.0,)
+def test_of_more_planes_than_values_each_gives_one(monkeypatch):
+    monkeypatch.setattr("napari_unet.imaging.intensity._MAX_VALUES", 10)
+    data = np.arange(101 * 12.0).reshape(1, 101, 3, 4)
+    limits = intensity_range(Image(data, axes="CTYX"))
+    assert limits == IntensityRange((12.0,), (pytest.approx(99.8 * 12),))
 
 
 def test_nan_and_infinity_do_not_count():
@@ -133,9 +134,21 @@ def test_a_small_signal_on_a_large_offset_survives():
     np.testing.assert_array_equal(scaled, [[0, 0.5, 1]])
 
 
-def test_nothing_is_clipped():
+def test_what_is_beyond_the_range_stays_beyond_it():
     scaled = normalize(np.array([[-1.0, 3.0]]), IntensityRange((0.0,), (1.0,)))
     np.testing.assert_array_equal(scaled, [[-1, 3]])
+
+
+def test_values_beyond_float32_stay_finite():
+    data = np.array([[-1e300, 0.0, 1e-10, 1e300]])
+    scaled = normalize(data, IntensityRange((0.0,), (1e-10,)))
+    assert np.isfinite(scaled).all()
+    np.testing.assert_array_equal(scaled[0, 1:3], [0, 1])
+
+
+def test_a_range_too_small_to_divide_by_is_constant():
+    scaled = normalize(np.array([[0.0, 5e-324]]), IntensityRange((0.0,), (5e-324,)))
+    np.testing.assert_array_equal(scaled, [[0, 0]])
 
 
 def test_nan_and_infinity_become_one_half():

@@ -80,6 +80,14 @@ def test_border_weights_of_a_field_larger_than_their_reach(seed):
     assert_exact(border_weights(labels, sigma=2), brute_force(labels, sigma=2))
 
 
+@pytest.mark.parametrize("spacing", [(0.25, 1.0), (2.5, 0.2)])
+def test_border_weights_reach_as_far_in_small_pixels(spacing):
+    labels = np.zeros((40, 80), np.int32)
+    labels[:4, :4], labels[-4:, -4:], labels[-4:, :4] = 1, 2, 3
+    got = border_weights(labels, sigma=4, spacing=spacing)
+    assert_exact(got, brute_force(labels, sigma=4, spacing=spacing))
+
+
 def test_border_weight_between_two_discs_has_its_closed_form():
     y, x = np.mgrid[:41, :61]
     left = (y - 20) ** 2 + (x - 15) ** 2 <= 100

@@ -107,7 +107,7 @@ def _sample(image: Image) -> NDArray[Any]:
 def normalize(data: NDArray[Any], limits: IntensityRange) -> NDArray[np.float32]:
     """Scale intensities so that `low` becomes 0 and `high` becomes 1.
 
-    Nothing is clipped: what is brighter than `high` is above 1. NaN and infinities
+    What is brighter than `high` is above 1, as far as float32 goes. NaN and infinities
     become 0.5; a channel whose `low` and `high` are equal becomes 0.
 
     Parameters
@@ -146,10 +146,11 @@ def normalize(data: NDArray[Any], limits: IntensityRange) -> NDArray[np.float32]
         # float64: large offsets would lose the signal in float32.
         values = data[channel].astype(np.float64)
         finite = np.isfinite(values)
-        if high > low:
-            # Halved first: the distance of two huge numbers may not be one.
-            values = (values / 2 - low / 2) / (high / 2 - low / 2)
-            np.clip(values, -_LARGEST, _LARGEST, out=values)
-            scaled[channel] = values
+        # Halved first: the distance of two huge numbers may not be one.
+        span = high / 2 - low / 2
+        if span > 0:
+            with np.errstate(over="ignore"):  # what overflows is clipped
+                values = (values / 2 - low / 2) / span
+            scaled[channel] = np.clip(values, -_LARGEST, _LARGEST)
         scaled[channel][~finite] = 0.5
     return scaled

@@ -91,7 +91,7 @@ def border_weights(
     d1, d2 = _two_nearest(ids, reach, pixel)
     total = np.add(d1, d2, out=d1)
     near = (total <= reach) & (ids == 0)
-    weights[near] = w0 * np.exp(-(total[near] ** 2) / (2 * sigma**2))
+    weights[near] = w0 * np.exp(-((total[near] / sigma) ** 2) / 2)
     return weights
 
 
