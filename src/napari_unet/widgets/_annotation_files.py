@@ -1,0 +1,309 @@
+"""The lower part of Annotate: save, load, and restore what was not saved."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import (
+    QFileDialog,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_unet.errors import LabelError
+from napari_unet.events import Event
+from napari_unet.files.annotations import load_annotation, save_annotation
+from napari_unet.widgets._autosave import is_open, reading_of
+from napari_unet.widgets._autosave_files import (
+    Autosave,
+    discard_autosave,
+    fingerprint,
+    list_autosaves,
+)
+from napari_unet.widgets._controls import describe, plain_label
+from napari_unet.widgets._layers import pixel_size_um_of
+from napari_unet.widgets._painting import image_key, open_annotation, set_unpainted
+from napari_unet.widgets._run import FailureBox
+from napari_unet.widgets._worker import Failure, Runner, guarded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from napari.components import ViewerModel
+    from napari.layers import Labels
+
+    from napari_unet.files.annotations import StoredAnnotation, Unpainted
+    from napari_unet.widgets._autosave import Autosaver
+    from napari_unet.widgets._layer_box import LayerBox
+
+_FILES = "Annotation (*.tif *.tiff)"
+
+
+@dataclass(frozen=True)
+class Saved(Event):
+    """An annotation is in a file of the user's."""
+
+    path: Path
+    fingerprint: str
+
+
+class AnnotationFiles(QWidget):
+    """Save and load the annotation of an image.
+
+    Parameters
+    ----------
+    viewer : napari viewer
+        Opened annotations go there.
+    image_box, labels_box : LayerBox
+        Where the image and its annotation are chosen.
+    autosaver : Autosaver
+        Watches what is opened here.
+
+    Attributes
+    ----------
+    offer_box : QWidget
+        Offers an unsaved annotation; to be laid out where it is seen.
+    """
+
+    opened = Signal(object)
+
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        image_box: LayerBox,
+        labels_box: LayerBox,
+        autosaver: Autosaver,
+    ) -> None:
+        super().__init__()
+        self._viewer = viewer
+        self._image_box, self._labels_box = image_box, labels_box
+        self._autosaver = autosaver
+        self._saver = Runner(self)
+        self._offer: Autosave | None = None
+        self._asked: weakref.ref[Labels] | None = None
+        self._saving: weakref.ref[Labels] | None = None
+        self._build()
+        self._connect()
+        self.refresh()
+
+    def watch(
+        self, labels: Labels, *, path: Path | None = None, saved_digest: str = ""
+    ) -> None:
+        """Autosave an annotation of the chosen image from now on."""
+        key = image_key(self._image_box.layer())
+        self._autosaver.watch(labels, image=key, path=path, saved_digest=saved_digest)
+
+    def save_to(self, path: Path) -> None:
+        """Save the annotation as the pair x.tif and x.json, in the background.
+
+        Raises
+        ------
+        LabelError
+            There is none (NU-L04).
+        """
+        labels = self._chosen()
+        self.failure.show_failure(None)
+        if path.suffix.lower() not in (".tif", ".tiff"):
+            path = path.with_name(f"{path.name}.tif")
+        events = _saving(path, reading_of(labels), _pixel_size_um(labels))
+        if self._saver.run(lambda: events):
+            self._saving = weakref.ref(labels)
+            self.message.setText(f"Saving {path} …")
+
+    def load_from(self, path: Path) -> None:
+        """Open a saved annotation of the chosen image.
+
+        A TIFF without its JSON says nothing of what is not painted: that is asked.
+
+        Raises
+        ------
+        UNetError
+            The files can't be read, or are not of this image.
+        """
+        self.failure.show_failure(None)
+        stored = load_annotation(path)
+        labels = self._open(stored, path.stem)
+        # Taken from the layers: Shapes round the corners of regions to float32.
+        self.watch(labels, saved_digest=fingerprint(reading_of(labels)()))
+        self.message.setText("\n".join([f"Loaded {path}", *stored.notes]))
+        if stored.unpainted is None:
+            self._asked = weakref.ref(labels)
+            self._ask_label.setText(f"What is not painted in {path.name}?")
+        self.opened.emit(labels)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look for unsaved annotations of the chosen image, and draw everything."""
+        image = self._image_box.layer()
+        self.load_button.setEnabled(image is not None)
+        self.save_button.setEnabled(self._labels_box.layer() is not None)
+        asked = None if self._asked is None else self._asked()
+        self.ask_box.setVisible(asked is not None and asked in self._viewer.layers)
+        self._offer = self._newest_autosave()
+        self.offer_box.setVisible(self._offer is not None)
+        if self._offer is not None:
+            when = self._offer.saved_at.astimezone().strftime("%Y-%m-%d %H:%M")
+            self.offer_label.setText(
+                f"An unsaved annotation of “{image.name}” from {when} was found."
+            )
+
+    def show_failure(self, failure: Failure) -> None:
+        """Show an error."""
+        self.failure.show_failure(failure)
+
+    def _build(self) -> None:
+        self.save_button = _button("Save …", "Save as a TIFF and a JSON file")
+        self.load_button = _button("Load …", "Load an annotation of this image")
+        self.message = plain_label("What was saved or loaded")
+        self.failure = FailureBox()
+        self.restore_button = _button("Restore", "Open the unsaved annotation")
+        self.discard_button = _button("Discard", "Delete the unsaved annotation")
+        self.offer_box, self.offer_label = _question(
+            "Unsaved annotation", self.restore_button, self.discard_button
+        )
+        self.unknown_button = _button("Unknown", "Only what is painted counts")
+        self.background_button = _button(
+            "Background", "All cells are painted: the rest is background"
+        )
+        self.ask_box, self._ask_label = _question(
+            "What is not painted?", self.unknown_button, self.background_button
+        )
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.save_button)
+        buttons.addWidget(self.load_button)
+        layout.addLayout(buttons)
+        for widget in (self.ask_box, self.message, self.failure):
+            layout.addWidget(widget)
+
+    def _connect(self) -> None:
+        self.save_button.clicked.connect(self._choose_and_save)
+        self.load_button.clicked.connect(self._choose_and_load)
+        self.restore_button.clicked.connect(self._restore)
+        self.discard_button.clicked.connect(self._discard)
+        self.unknown_button.clicked.connect(self._answer_unknown)
+        self.background_button.clicked.connect(self._answer_background)
+        self._autosaver.failed.connect(self.show_failure)
+        self._saver.happened.connect(self._on_saved)
+        self._saver.failed.connect(self._on_failed)
+
+    def _chosen(self) -> Labels:
+        labels: Labels | None = self._labels_box.layer()
+        if labels is None:
+            raise LabelError(
+                "NU-L04", "there is no annotation yet: press “New annotation” first"
+            )
+        return labels
+
+    def _open(self, stored: StoredAnnotation, name: str) -> Labels:
+        image = self._image_box.layer()
+        return open_annotation(self._viewer, image, stored, name=name)
+
+    def _newest_autosave(self) -> Autosave | None:
+        image = self._image_box.layer()
+        if image is None:
+            return None
+        found = list_autosaves(image_key(image), self._autosaver.folder)
+        return next((one for one in found if not is_open(one.path)), None)
+
+    @guarded
+    def _choose_and_save(self) -> None:
+        start = f"{self._chosen().name}.tif"
+        path, _ = QFileDialog.getSaveFileName(self, "Save annotation", start, _FILES)
+        if path:
+            self.save_to(Path(path))
+
+    @guarded
+    def _choose_and_load(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "Load annotation", "", _FILES)
+        if path:
+            self.load_from(Path(path))
+
+    @guarded
+    def _on_saved(self, events: list[Event]) -> None:
+        for event in events:
+            if isinstance(event, Saved):
+                self.message.setText(f"Saved {event.path}")
+                labels = None if self._saving is None else self._saving()
+                if labels is not None:
+                    self._autosaver.mark_saved(labels, event.fingerprint)
+
+    @guarded
+    def _on_failed(self, failure: Failure) -> None:
+        self.message.setText("")
+        self.show_failure(failure)
+
+    @guarded
+    def _restore(self) -> None:
+        if self._offer is not None:
+            path = self._offer.path
+            labels = self._open(load_annotation(path), self._offer.layer)
+            self.watch(labels, path=path)
+            self.opened.emit(labels)
+            self.refresh()
+
+    @guarded
+    def _discard(self) -> None:
+        if self._offer is not None:
+            discard_autosave(self._offer.path)
+            self.refresh()
+
+    @guarded
+    def _answer_unknown(self) -> None:
+        self._answer("unknown")
+
+    @guarded
+    def _answer_background(self) -> None:
+        self._answer("background")
+
+    def _answer(self, unpainted: Unpainted) -> None:
+        labels = None if self._asked is None else self._asked()
+        self._asked = None
+        if labels is not None:
+            set_unpainted(labels, unpainted)
+        self.refresh()
+
+
+def _pixel_size_um(labels: Labels) -> tuple[float, ...] | None:
+    return pixel_size_um_of(labels, "TZYX"[-labels.ndim :])
+
+
+def _saving(
+    path: Path,
+    read: Callable[[], StoredAnnotation],
+    pixel_size_um: tuple[float, ...] | None,
+) -> Generator[Event, None, None]:
+    stored = read()
+    save_annotation(
+        path,
+        stored.annotation,
+        regions=stored.regions,
+        unpainted=stored.unpainted,
+        pixel_size_um=pixel_size_um,
+    )
+    yield Saved(path, fingerprint(stored))
+
+
+def _button(text: str, tooltip: str) -> QPushButton:
+    button = QPushButton(text)
+    describe(button, text, tooltip)
+    return button
+
+
+def _question(name: str, *answers: QPushButton) -> tuple[QWidget, QLabel]:
+    box, label, buttons = QWidget(), plain_label(name), QHBoxLayout()
+    for answer in answers:
+        buttons.addWidget(answer)
+    layout = QVBoxLayout(box)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.addWidget(label)
+    layout.addLayout(buttons)
+    return box, label

@@ -1,0 +1,450 @@
+"""The Annotate dock widget."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from napari.utils._proxies import PublicOnlyProxy
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QAbstractButton, QComboBox
+
+from napari_unet.files.annotations import load_annotation
+from napari_unet.imaging.arrays import Image
+from napari_unet.widgets._autosave_files import list_autosaves
+from napari_unet.widgets._layers import about, read_annotation_of, regions_layer_of
+from napari_unet.widgets._painting import image_key
+from napari_unet.widgets.annotate import AnnotateWidget
+
+LONG_S = 1000.0
+RECTANGLE = np.array([[10, 10], [10, 20], [20, 20], [20, 10]])
+
+
+@pytest.fixture
+def viewer() -> ViewerModel:
+    viewer = ViewerModel()
+    viewer.add_image(np.zeros((40, 50)), name="nuclei")
+    return viewer
+
+
+@pytest.fixture
+def make(qtbot, viewer, tmp_path):
+    def make(of=viewer) -> AnnotateWidget:
+        widget = AnnotateWidget(of, folder=tmp_path / "autosave", delay_s=LONG_S)
+        qtbot.addWidget(widget, before_close_func=lambda w: settle(qtbot, w))
+        return widget
+
+    return make
+
+
+@pytest.fixture
+def widget(make) -> AnnotateWidget:
+    return make()
+
+
+def settle(qtbot, widget: AnnotateWidget) -> None:
+    def is_idle() -> bool:
+        files = widget.files
+        return not (
+            widget._counter.is_running
+            or widget._autosaver.is_writing
+            or files._saver.is_running
+        )
+
+    qtbot.waitUntil(is_idle)
+
+
+def click(widget: QAbstractButton) -> None:
+    QTest.mouseClick(widget, Qt.MouseButton.LeftButton)
+
+
+def press(target, key: str) -> None:
+    (bound,) = [f for k, f in target.keymap.items() if str(k) == key]
+    bound(target)
+
+
+def failure(widget: AnnotateWidget) -> str:
+    box = widget.files.failure
+    return "" if box.isHidden() else box.summary.text()
+
+
+# -- painting ------------------------------------------------------------------
+
+
+def test_without_an_image_nothing_can_be_painted(qtbot, make) -> None:
+    widget = make(ViewerModel())
+    assert not widget.new_button.isEnabled()
+    assert not widget.next_button.isEnabled()
+    assert "New annotation" in widget.count_label.text()
+
+
+def test_every_control_has_a_tooltip_and_an_accessible_name(widget) -> None:
+    controls = widget.findChildren((QAbstractButton, QComboBox))
+    named = [c for c in controls if c.parent() and not c.objectName().startswith("qt_")]
+    assert len(named) > 10
+    for control in named:
+        assert control.accessibleName(), control
+        assert control.toolTip(), control.accessibleName()
+
+
+def test_new_annotation_is_chosen_and_painted_with(widget, viewer) -> None:
+    click(widget.new_button)
+    labels = viewer.layers["nuclei cells"]
+    assert widget.annotation() is labels
+    assert widget.brush_label.text() == "Painting: cell 1"
+
+
+def test_works_behind_napari_s_proxy(make, viewer, qtbot) -> None:
+    widget = make(PublicOnlyProxy(viewer))
+    click(widget.new_button)
+    click(widget.finished_button)
+    gc.collect()
+    assert regions_layer_of(viewer.layers["nuclei cells"]) is not None
+    assert failure(widget) == ""
+
+
+def test_buttons_choose_the_brush(widget, viewer) -> None:
+    click(widget.new_button)
+    labels = widget.annotation()
+    labels.paint((5, 5), 1)
+    click(widget.next_button)
+    assert widget.brush_label.text() == "Painting: cell 2"
+    click(widget.background_button)
+    assert widget.brush_label.text() == "Painting: background"
+    assert about(labels)["label_class"] == {2: 0}
+    click(widget.next_button)
+    assert labels.selected_label == 3
+    click(widget.finished_button)
+    assert widget.brush_label.text() == "Drawing: finished area"
+
+
+def test_key_works_while_a_finished_area_is_drawn(widget, viewer) -> None:
+    click(widget.new_button)
+    click(widget.finished_button)
+    labels = widget.annotation()
+    labels.data[0, 0] = 1
+    press(viewer, "N")
+    assert viewer.layers.selection.active is labels
+    assert labels.selected_label == 2
+    press(viewer, "G")
+    assert widget.brush_label.text() == "Painting: background"
+    press(labels, "M")
+    assert labels.selected_label == 3
+
+
+def test_unpainted_is_unknown_until_it_is_said_to_be_background(widget, viewer) -> None:
+    image = Image(np.zeros((1, 40, 50)))
+    click(widget.new_button)
+    labels = widget.annotation()
+    assert widget.unpainted_box.currentData() == "unknown"
+    assert not read_annotation_of(labels, image).is_known.any()
+    widget.unpainted_box.setCurrentIndex(1)
+    widget.unpainted_box.activated.emit(1)
+    assert read_annotation_of(labels, image).is_known.all()
+    click(widget.new_button)  # another annotation starts unknown
+    assert widget.unpainted_box.currentData() == "unknown"
+    widget.labels_box.set_layer(labels)
+    assert widget.unpainted_box.currentData() == "background"
+
+
+def test_counts_follow_painting_and_undo(qtbot, widget, viewer) -> None:
+    click(widget.new_button)
+    labels = widget.annotation()
+    labels.paint((5, 5), 1)
+    labels.paint((25, 25), 2)
+    click(widget.finished_button)
+    regions_layer_of(labels).add_rectangles(RECTANGLE)
+
+    def shows(text: str) -> None:
+        qtbot.waitUntil(lambda: widget.count_label.text() == text)
+
+    shows("2 cells, 1 finished area")
+    labels.undo()
+    shows("1 cell, 1 finished area")
+    regions_layer_of(labels).data = []
+    shows("1 cell, 0 finished areas")
+
+
+def test_stack_asks_for_its_axes_and_counts_slices(qtbot, widget, viewer) -> None:
+    assert not widget._form.isRowVisible(widget.axes_box)
+    viewer.add_image(np.zeros((3, 40, 50)), name="stack")
+    widget.image_box.set_layer(viewer.layers["stack"])
+    assert widget._form.isRowVisible(widget.axes_box)
+    click(widget.new_button)
+    assert "NU-I09" in failure(widget)
+    widget.axes_box.setCurrentText("ZYX")
+    click(widget.new_button)
+    assert failure(widget) == ""
+    widget.annotation().paint((1, 5, 5), 1)
+    expected = "1 cell, 0 finished areas, 1 of 3 slices annotated"
+    qtbot.waitUntil(lambda: widget.count_label.text() == expected)
+
+
+def test_any_labels_layer_becomes_an_annotation_when_painted(widget, viewer) -> None:
+    mine = viewer.add_labels(np.ones((40, 50), np.uint8), name="mine")
+    assert widget.annotation() is mine
+    click(widget.next_button)
+    assert mine.data.dtype == np.int32
+    assert mine.selected_label == 2
+
+
+def test_labels_chosen_in_the_layer_list_are_painted_in(widget, viewer) -> None:
+    click(widget.new_button)
+    first = widget.annotation()
+    click(widget.new_button)
+    viewer.layers.selection.active = first
+    assert widget.annotation() is first
+    widget.labels_box.setCurrentIndex(0)
+    widget.labels_box.activated.emit(0)
+    assert viewer.layers.selection.active is widget.annotation() is not first
+
+
+def test_removed_annotation_leaves_the_widget_usable(qtbot, widget, viewer) -> None:
+    click(widget.new_button)
+    widget.annotation().paint((5, 5), 1)
+    viewer.layers.remove(widget.annotation())
+    settle(qtbot, widget)
+    assert widget.annotation() is None
+    press(viewer, "N")
+    assert "there is no annotation yet" in failure(widget)
+    click(widget.new_button)
+    assert failure(widget) == ""
+
+
+def test_viewer_does_not_keep_the_widget(qtbot, viewer, tmp_path) -> None:
+    widget = AnnotateWidget(viewer, folder=tmp_path)
+    reference = weakref.ref(widget)
+    widget.deleteLater()
+    qtbot.wait(10)
+    del widget
+    gc.collect()
+    assert reference() is None
+    press(viewer, "N")
+    viewer.add_labels(np.zeros((4, 5), np.int32))
+
+
+# -- files ---------------------------------------------------------------------
+
+
+def test_saved_annotation_loads_with_all_that_it_means(
+    qtbot, widget, viewer, tmp_path
+) -> None:
+    image = viewer.layers["nuclei"]
+    image.units, image.scale = ("um", "um"), (0.5, 0.5)
+    click(widget.new_button)
+    labels = widget.annotation()
+    labels.paint((5, 5), 1)
+    click(widget.background_button)
+    labels.paint((25, 25), labels.selected_label)
+    click(widget.finished_button)
+    regions_layer_of(labels).add_rectangles(RECTANGLE)
+    before = read_annotation_of(labels, Image(np.zeros((1, 40, 50))))
+    widget.files.save_to(tmp_path / "mine")
+    qtbot.waitUntil(lambda: widget.files.message.text().startswith("Saved"))
+    viewer.layers.remove(regions_layer_of(labels))
+    viewer.layers.remove(labels)
+    widget.files.load_from(tmp_path / "mine.tif")
+    after = read_annotation_of(widget.annotation(), Image(np.zeros((1, 40, 50))))
+    np.testing.assert_array_equal(after.labels, before.labels)
+    np.testing.assert_array_equal(after.is_known, before.is_known)
+    np.testing.assert_array_equal(after.class_map(), before.class_map())
+    assert widget.annotation().name == "mine"
+    assert widget.files.ask_box.isHidden()
+
+
+def test_tiff_alone_asks_what_is_not_painted(qtbot, widget, viewer, tmp_path) -> None:
+    click(widget.new_button)
+    widget.annotation().paint((5, 5), 1)
+    widget.files.save_to(tmp_path / "mine.tif")
+    qtbot.waitUntil(lambda: widget.files.message.text().startswith("Saved"))
+    (tmp_path / "mine.json").unlink()
+    widget.files.load_from(tmp_path / "mine.tif")
+    assert not widget.files.ask_box.isHidden()
+    assert about(widget.annotation())["unpainted"] == "unknown"
+    click(widget.files.background_button)
+    assert widget.files.ask_box.isHidden()
+    assert widget.unpainted_box.currentData() == "background"
+    widget.files.load_from(tmp_path / "mine.tif")
+    click(widget.files.unknown_button)
+    assert about(widget.annotation())["unpainted"] == "unknown"
+
+
+def test_dialogues_lead_to_the_same(qtbot, widget, viewer, tmp_path, monkeypatch):
+    from napari_unet.widgets import _annotation_files as module
+
+    path = str(tmp_path / "mine.tif")
+    for name in ("getSaveFileName", "getOpenFileName"):
+        monkeypatch.setattr(module.QFileDialog, name, lambda *a: (path, ""))
+    click(widget.files.save_button)  # no annotation: disabled
+    click(widget.new_button)
+    widget.annotation().paint((5, 5), 1)
+    click(widget.files.save_button)
+    qtbot.waitUntil(lambda: widget.files.message.text().startswith("Saved"))
+    click(widget.files.load_button)
+    assert widget.files.message.text().startswith("Loaded")
+    assert [layer.name for layer in viewer.layers][-1] == "mine"
+
+
+def test_file_of_another_image_is_refused(qtbot, widget, viewer, tmp_path, monkeypatch):
+    click(widget.new_button)
+    widget.files.save_to(tmp_path / "mine.tif")
+    qtbot.waitUntil(lambda: widget.files.message.text().startswith("Saved"))
+    viewer.add_image(np.zeros((7, 7)), name="other")
+    widget.image_box.set_layer(viewer.layers["other"])
+    from napari_unet.widgets import _annotation_files as module
+
+    path = str(tmp_path / "mine.tif")
+    monkeypatch.setattr(module.QFileDialog, "getOpenFileName", lambda *a: (path, ""))
+    click(widget.files.load_button)
+    assert "NU-L02" in failure(widget)
+
+
+def test_folder_that_is_not_there_is_told(qtbot, widget, tmp_path) -> None:
+    click(widget.new_button)
+    widget.files.save_to(tmp_path / "no" / "mine.tif")
+    qtbot.waitUntil(lambda: "NU-S01" in failure(widget))
+    assert widget.files.message.text() == ""
+
+
+# -- unsaved annotations -------------------------------------------------------
+
+
+def leave_unsaved(qtbot, make, viewer) -> None:
+    """Paint in one session of napari, and leave it without saving."""
+    widget = make()
+    click(widget.new_button)
+    widget.annotation().paint((5, 5), 1)
+    click(widget.finished_button)
+    regions_layer_of(widget.annotation()).add_rectangles(RECTANGLE)
+    widget._autosaver.flush()
+    settle(qtbot, widget)
+
+
+@pytest.fixture
+def next_session(qtbot, make, viewer):
+    leave_unsaved(qtbot, make, viewer)
+    after = ViewerModel()
+    after.add_image(np.zeros((40, 50)), name="nuclei")
+    after.add_image(np.zeros((40, 50)), name="other")
+    viewer.layers.clear()  # as closing does
+    return after
+
+
+def test_unsaved_annotation_is_offered_for_its_image_only(make, next_session) -> None:
+    widget = make(next_session)
+    assert widget.image_box.layer().name == "other"
+    assert widget.files.offer_box.isHidden()
+    widget.image_box.set_layer(next_session.layers["nuclei"])
+    assert not widget.files.offer_box.isHidden()
+    text = widget.files.offer_label.text()
+    assert text.startswith("An unsaved annotation of “nuclei” from 20")
+
+
+def test_restored_annotation_is_as_it_was(make, next_session) -> None:
+    widget = make(next_session)
+    widget.image_box.set_layer(next_session.layers["nuclei"])
+    click(widget.files.restore_button)
+    labels = widget.annotation()
+    assert labels.name == "nuclei cells"
+    assert labels.data[5, 5] == 1
+    known = read_annotation_of(labels, Image(np.zeros((1, 40, 50)))).is_known
+    assert known[10:21, 10:21].all()
+    assert widget.files.offer_box.isHidden()
+
+
+def test_restored_annotation_stays_safe_until_it_is_saved(
+    qtbot, make, next_session, tmp_path
+) -> None:
+    widget = make(next_session)
+    widget.image_box.set_layer(next_session.layers["nuclei"])
+    key = image_key(next_session.layers["nuclei"])
+    click(widget.files.restore_button)
+    assert len(list_autosaves(key, tmp_path / "autosave")) == 1
+    widget.annotation().paint((25, 25), 2)
+    widget._autosaver.flush()
+    (found,) = list_autosaves(key, tmp_path / "autosave")
+    assert load_annotation(found.path).annotation.labels[25, 25] == 2
+    widget.files.save_to(tmp_path / "mine.tif")
+    qtbot.waitUntil(lambda: not list_autosaves(key, tmp_path / "autosave"))
+
+
+def test_discarded_annotation_is_gone(make, next_session, tmp_path) -> None:
+    widget = make(next_session)
+    widget.image_box.set_layer(next_session.layers["nuclei"])
+    click(widget.files.discard_button)
+    assert widget.files.offer_box.isHidden()
+    assert list((tmp_path / "autosave").iterdir()) == []
+
+
+def test_ignored_offer_is_not_overwritten(qtbot, make, next_session, tmp_path) -> None:
+    widget = make(next_session)
+    widget.image_box.set_layer(next_session.layers["nuclei"])
+    key = image_key(next_session.layers["nuclei"])
+    click(widget.new_button)
+    widget.annotation().paint((30, 30), 1)
+    widget._autosaver.flush()
+    assert len(list_autosaves(key, tmp_path / "autosave")) == 2
+    assert not widget.files.offer_box.isHidden()
+
+
+# -- the real window -----------------------------------------------------------
+
+
+def stroke(canvas, *points: tuple[int, int]) -> None:
+    from qtpy.QtWidgets import QApplication
+
+    left = Qt.MouseButton.LeftButton
+    QTest.mousePress(canvas, left, pos=QPoint(*points[0]))
+    for point in points[1:]:
+        QTest.mouseMove(canvas, QPoint(*point))
+        QApplication.processEvents()
+    QTest.mouseRelease(canvas, left, pos=QPoint(*points[-1]))
+    QApplication.processEvents()
+
+
+@pytest.mark.gui
+def test_mouse_and_keys_paint_cells_background_and_a_finished_area(
+    qtbot, make_napari_viewer, tmp_path
+) -> None:
+    viewer = make_napari_viewer(strict_qt="raise", show=True)
+    viewer.add_image(np.zeros((100, 100)), name="nuclei")
+    widget = AnnotateWidget(viewer, folder=tmp_path, delay_s=LONG_S)
+    viewer.window.add_dock_widget(widget, name="Annotate")
+    canvas = viewer.window._qt_viewer.canvas.native
+    centre = canvas.rect().center()
+    x, y = centre.x(), centre.y()
+    click(widget.new_button)
+    labels = widget.annotation()
+    labels.brush_size = 6
+    QTest.qWait(50)
+    stroke(canvas, (x - 60, y), (x - 55, y), (x - 50, y))
+    QTest.keyClick(canvas, Qt.Key.Key_N)
+    assert labels.selected_label == 2
+    stroke(canvas, (x + 60, y), (x + 55, y), (x + 50, y))
+    QTest.keyClick(canvas, Qt.Key.Key_M)
+    assert labels.selected_label == 3
+    QTest.keyClick(canvas, Qt.Key.Key_G)
+    stroke(canvas, (x, y + 50), (x + 10, y + 50), (x + 20, y + 50))
+    assert sorted(np.unique(labels.data)) == [0, 1, 2, 3]
+    click(widget.finished_button)
+    stroke(canvas, (x - 80, y - 40), (x, y), (x + 80, y + 20))
+    shapes = regions_layer_of(labels)
+    assert shapes.shape_type == ["rectangle"]
+    annotation = read_annotation_of(labels, Image(np.zeros((1, 100, 100))))
+    assert annotation.class_map().max() == 1
+    assert annotation.is_known.sum() > (labels.data > 0).sum()
+    QTest.keyClick(canvas, Qt.Key.Key_N)
+    assert viewer.layers.selection.active is labels
+    QTest.keyClick(canvas, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert sorted(np.unique(labels.data)) == [0, 1, 2]
+    expected = "2 cells, 1 finished area"
+    qtbot.waitUntil(lambda: widget.count_label.text() == expected)
+    assert widget.minimumSizeHint().width() <= 400
+    settle(qtbot, widget)
+    key = image_key(viewer.layers["nuclei"])
+    viewer.close()
+    assert len(list_autosaves(key, tmp_path)) == 1
