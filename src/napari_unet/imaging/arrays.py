@@ -187,6 +187,8 @@ class Annotation:
         ndarray of int16, shape of `labels`
             0 = background (or unknown, see `is_known`).
         """
+        if not self.label_class:
+            return (self.labels > 0).astype(np.int16)
         ids, inverse = np.unique(self.labels, return_inverse=True)
         classes = [0 if i == 0 else self.label_class.get(int(i), 1) for i in ids]
         return np.asarray(classes, np.int16)[inverse].reshape(self.labels.shape)
