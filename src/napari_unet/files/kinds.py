@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _OTHER_STARTS = {
-    b"version https://git-lfs": "a Git LFS pointer, fetch the real file",
-    b"\xff\xd8\xff": "a JPEG, save it as a TIFF",
-    b"GIF8": "a GIF, save it as a TIFF",
-    b"BM": "a BMP, save it as a TIFF",
-    b"\x89HDF": "an HDF5 file, save it as a TIFF",
-    b"PK": "a zip archive, unpack it",
-    b"%PDF": "a PDF, save the image as a TIFF",
+    b"version https://git-lfs": "Git LFS left a pointer: fetch the real file",
+    b"\xff\xd8\xff": "a JPEG: save it as a TIFF",
+    b"GIF8": "a GIF: save it as a TIFF",
+    b"BM": "a BMP: save it as a TIFF",
+    b"\x89HDF": "an HDF5 file: save it as a TIFF",
+    b"PK": "a zip archive: unpack it",
+    b"%PDF": "a PDF: save the image as a TIFF",
 }
 
 
@@ -54,7 +54,7 @@ def read_stored(path: Path, *, palette_as_ids: bool = False) -> Stored:
     if not is_png and not start.startswith(_TIFF_STARTS):
         raise ImageError(
             "NU-I01",
-            f"{path.name} is not a readable TIFF or PNG, it {_looks_like(start)}",
+            f"{path.name} is not a TIFF or PNG, it {_looks_like(start)}",
         )
     stored = (
         read_png(path, palette_as_ids=palette_as_ids) if is_png else read_tiff(path)

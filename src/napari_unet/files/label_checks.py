@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 _MIN_TOP_ID = 8
 _MIN_SPECKS = 64
 _MAX_SPECK_PX = 3
+_MAX_PX_LOOKED_AT = 2**24
 
 
 def check_not_interpolated(labels: NDArray[np.int32], name: str) -> None:
@@ -41,24 +43,32 @@ def check_not_interpolated(labels: NDArray[np.int32], name: str) -> None:
     --------
     >>> check_not_interpolated(np.eye(100, dtype=np.int32), "dots")
     """
-    if labels.max() < _MIN_TOP_ID:  # no room for numbers in between
-        return
-    pieces = label(labels, connectivity=1)
-    sizes = np.bincount(pieces.ravel())[1:]
-    is_speck = sizes <= _MAX_SPECK_PX
-    n_specks = int(is_speck.sum())
-    is_crowd = sizes[is_speck].sum() > 0.8 * sizes.sum()
-    if n_specks < max(_MIN_SPECKS, 0.8 * len(sizes)) or is_crowd:
-        return
-    specks = np.concatenate([[False], is_speck])[pieces]
-    # Linear interpolation gives 0.92 to 1, cubic 0.71 to 0.79; chance 0.55.
-    if (_is_between(labels, -1) | _is_between(labels, -2))[specks].mean() > 0.65:
+    # The first planes tell; all of a long stack would cost time and memory.
+    n_planes = max(_MAX_PX_LOOKED_AT // math.prod(labels.shape[-2:]), 1)
+    planes = labels.reshape(-1, *labels.shape[-2:])[:n_planes]
+    if any(_looks_interpolated(plane) for plane in planes):
         raise LabelError(
             "NU-L03",
             f"{name} looks interpolated: {len(np.unique(labels)) - 1:,} ids, most on "
             "specks between cells: resize label images with nearest neighbour, and "
             "save them without JPEG",
         )
+
+
+def _looks_interpolated(plane: NDArray[np.int32]) -> bool:
+    if plane.max() < _MIN_TOP_ID:  # no room for numbers in between
+        return False
+    pieces = label(plane, connectivity=1)
+    sizes = np.bincount(pieces.ravel())[1:]
+    is_speck = sizes <= _MAX_SPECK_PX
+    n_specks = int(is_speck.sum())
+    is_crowd = sizes[is_speck].sum() > 0.8 * sizes.sum()
+    if n_specks < max(_MIN_SPECKS, 0.8 * len(sizes)) or is_crowd:
+        return False
+    specks = np.concatenate([[False], is_speck])[pieces]
+    is_between = _is_between(plane, 0) | _is_between(plane, 1)
+    # Linear interpolation gives 0.92 to 1, cubic 0.71 to 0.79; chance 0.55.
+    return bool(is_between[specks].mean() > 0.65)
 
 
 def _is_between(labels: NDArray[np.int32], axis: int) -> NDArray[np.bool_]:

@@ -44,6 +44,7 @@ _RAISED_ON_DAMAGE = (
     struct.error,
 )
 _TAG_IN_RECORD = re.compile(r"<(?:tifffile\.)?TiffTag (\d+)")
+_LIES_OUTSIDE = re.compile(r"invalid value ?offset")
 # Tags that say where the pixels are and how to read them; the others only describe.
 _PIXEL_TAGS = {*range(254, 267), *range(273, 286), 317, 320, *range(322, 326), 330}
 _PIXEL_TAGS |= {338, 339, 347, 512, 513, 514, 530, 531, 532, 32997, 32998}
@@ -74,7 +75,7 @@ class _Findings(logging.Filter):
             tag = _TAG_IN_RECORD.search(message)
             code = int(tag[1]) if tag else 0
             only_describes = code and code not in _PIXEL_TAGS
-            if code < _FIRST_PRIVATE_TAG and "valueoffset" in message:
+            if code < _FIRST_PRIVATE_TAG and _LIES_OUTSIDE.search(message):
                 only_describes = False  # it lies beyond the end: the file is cut
             if not (only_describes or message.startswith("<tifffile.read_")):
                 return message
@@ -156,6 +157,7 @@ def _read_open(tif: tifffile.TiffFile, chain: PageChain, name: str) -> Stored:
     size = tif.filehandle.size
     check_claimed_size(name, page.shape, _itemsize(page), size)
     _check_compression(page, name)
+    _check_reaches(_end_of_tags(page), tif, name)
     ome = _ome_info(tif, name, notes)
     _check_planes(tif, chain, ome, name)
     if chain.is_circular:
@@ -189,6 +191,12 @@ def _itemsize(page: tifffile.TiffPage) -> int:
     return page.dtype.itemsize if page.dtype is not None else 1
 
 
+def _end_of_tags(page: tifffile.TiffPage) -> int:
+    # Not the private ones: some makers' offsets count from elsewhere.
+    tags = [tag for tag in page.tags if tag.code < _FIRST_PRIVATE_TAG]
+    return max((tag.valueoffset + tag.valuebytecount for tag in tags), default=0)
+
+
 def _check_compression(page: tifffile.TiffPage, name: str) -> None:
     try:
         tifffile.TIFF.DECOMPRESSORS[page.compression]
@@ -212,12 +220,11 @@ def _ome_info(tif: tifffile.TiffFile, name: str, notes: list[str]) -> OmeInfo | 
             "TIFF, without pixel size"
         )
     elif ome.partners:
-        folder = tif.filehandle.dirname
-        raise _partners_error(name, folder, ome.partners)
+        raise _partners_error(name, ome.partners)
     return ome
 
 
-def _partners_error(name: str, folder: str, partners: tuple[str, ...]) -> ImageError:
+def _partners_error(name: str, partners: tuple[str, ...]) -> ImageError:
     # Where the partners are is not looked up: their names may lead anywhere.
     return ImageError(
         "NU-I04",
@@ -241,10 +248,12 @@ def _check_planes(
             )
         return
     n_claimed = ome.n_planes if ome else _n_claimed_pages(tif)
-    is_one_run = chain.n_pages == 1 and page.is_contiguous and ome is None
-    if is_one_run and n_claimed > 1:
-        _check_reaches(page.dataoffsets[0] + n_claimed * page.nbytes, tif, name)
-    elif n_claimed > chain.n_pages:
+    if chain.n_pages == 1 and page.is_contiguous and ome is None:
+        # ImageJ may describe the first page of a stack only; the rest follows it.
+        has_all = page.dataoffsets[0] + n_claimed * page.nbytes <= tif.filehandle.size
+    else:
+        has_all = n_claimed <= chain.n_pages
+    if not has_all and n_claimed > 1:
         raise ImageError(
             "NU-I02",
             f"{name} is truncated: expected {n_claimed} pages, found {chain.n_pages}: "

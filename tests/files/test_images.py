@@ -1,0 +1,376 @@
+"""Images and labels from and to files, and the folders they are in."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image as Picture
+
+from napari_unet.errors import FolderError, ImageError, LabelError, SaveError
+from napari_unet.files.images import (
+    find_images,
+    pair_by_stem,
+    read_image,
+    read_labels,
+    stem_of,
+    write_image,
+    write_labels,
+)
+from napari_unet.files.stored import check_claimed_size
+from napari_unet.files.tiff_chain import walk_pages
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_RNG = np.random.default_rng(0)
+_LABELS = _RNG.integers(0, 9, (5, 16, 24), np.int32)
+
+
+def _write(path: Path, array: Any) -> Path:
+    tifffile.imwrite(path, array, photometric="minisblack")
+    return path
+
+
+def _touch(folder: Path, names: Iterable[str]) -> Path:
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        (folder / name).touch()
+    return folder
+
+
+class TestKindsOfFiles:
+    def test_a_missing_file_is_named(self, tmp_path: Path) -> None:
+        with pytest.raises(
+            FolderError, match=r"there is no file .*gone\.tif"
+        ) as caught:
+            read_image(tmp_path / "gone.tif")
+        assert caught.value.code == "NU-F01"
+
+    def test_a_broken_link_is_a_missing_file(self, tmp_path: Path) -> None:
+        (tmp_path / "a.tif").symlink_to("gone.tif")
+        with pytest.raises(FolderError, match=r"there is no file .*a\.tif"):
+            read_image(tmp_path / "a.tif")
+
+    def test_a_folder_is_no_image(self, tmp_path: Path) -> None:
+        with pytest.raises(FolderError, match="is a folder: give an image") as caught:
+            read_labels(tmp_path)
+        assert caught.value.code == "NU-F02"
+
+    def test_a_file_that_may_not_be_read_says_so(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: object, **__: object) -> None:
+            raise PermissionError(13, "Permission denied")
+
+        path = _write(tmp_path / "a.tif", np.ones((4, 4), np.uint8))
+        monkeypatch.setattr(Path, "open", refuse)
+        with pytest.raises(
+            FolderError, match=r"Permission denied.*check its"
+        ) as caught:
+            read_image(path)
+        assert caught.value.code == "NU-F04"
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            (b"", "a.tif is an empty file"),
+            (b"just text", "a.tif is not a TIFF or PNG, it looks like text"),
+            (b"<!DOCTYPE html><html>", "not a TIFF or PNG, it looks like HTML"),
+            (b"\n <HTML>", "not a TIFF or PNG, it looks like HTML"),
+            (b"version https://git-lfs.github.com/spec/v1", "looks like Git LFS"),
+            (b"\xff\xd8\xff\xe0", "looks like a JPEG: save it as a TIFF"),
+            (b"\x00\x01\x02\x03", "is of an unknown kind"),
+        ],
+    )
+    def test_what_is_no_tiff_says_what_it_looks_like(
+        self, tmp_path: Path, content: bytes, message: str
+    ) -> None:
+        (tmp_path / "a.tif").write_bytes(content)
+        with pytest.raises(ImageError, match=message) as caught:
+            read_image(tmp_path / "a.tif")
+        assert caught.value.code == "NU-I01"
+
+    def test_the_content_counts_not_the_name(self, tmp_path: Path) -> None:
+        plane = np.arange(12, dtype=np.uint8).reshape(3, 4)
+        Picture.fromarray(plane).save(tmp_path / "a.tif", format="png")
+        _write(tmp_path / "b.png", plane)
+        for name, kind in (("a.tif", "PNG"), ("b.png", "TIFF")):
+            notes: list[str] = []
+            image = read_image(tmp_path / name, notes=notes)
+            np.testing.assert_array_equal(image.data[0], plane)
+            assert notes == [f"{name} is a {kind} by its content"]
+
+
+class TestChannels:
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        data = np.arange(3 * 4 * 5, dtype=np.float32).reshape(3, 4, 5)
+        write_image(tmp_path / "a.tif", data, channel_names=["DAPI", "GFP", "1"])
+        return tmp_path / "a.tif"
+
+    @pytest.mark.parametrize(
+        ("channels", "indices"),
+        [(["GFP"], [1]), ([0, 1], [0, 1]), (["0", "DAPI"], [0, 0]), (["1"], [2])],
+    )
+    def test_they_are_chosen_by_name_first_and_then_by_number(
+        self, path: Path, channels: list[str | int], indices: list[int]
+    ) -> None:
+        image, whole = read_image(path, channels=channels), read_image(path)
+        np.testing.assert_array_equal(image.data, whole.data[indices])
+        assert image.channel_names == tuple(whole.channel_names[i] for i in indices)
+
+    @pytest.mark.parametrize("channel", ["RFP", 3, -1, "²"])
+    def test_one_that_is_not_there_is_refused_with_those_that_are(
+        self, path: Path, channel: str | int
+    ) -> None:
+        with pytest.raises(ImageError, match=r"it has 3 \(DAPI, GFP, 1\)") as caught:
+            read_image(path, channels=[channel])
+        assert caught.value.code == "NU-I11"
+
+
+class TestLabels:
+    @pytest.mark.parametrize(
+        ("labels", "axes", "dtype"),
+        [
+            (_LABELS[0], "YX", np.uint16),
+            (_LABELS, "ZYX", np.uint16),
+            (_LABELS, "TYX", np.uint16),
+            (_LABELS[None].repeat(2, 0), "TZYX", np.uint16),
+            (_LABELS[0] + 65_535, "YX", np.uint32),
+            (_LABELS[0] * 0, "YX", np.uint16),
+            (_LABELS[0].astype(np.uint64) * 2**27, "YX", np.uint32),
+            (_LABELS[0] > 3, "YX", np.uint16),
+        ],
+    )
+    def test_ids_come_back_as_they_were(
+        self, tmp_path: Path, labels: Any, axes: str, dtype: type
+    ) -> None:
+        write_labels(tmp_path / "a.tif", labels, axes=axes)
+        np.testing.assert_array_equal(read_labels(tmp_path / "a.tif"), labels)
+        with tifffile.TiffFile(tmp_path / "a.tif") as tif:
+            assert tif.is_ome
+            assert (tif.series[0].axes, tif.series[0].dtype) == (axes, dtype)
+
+    def test_the_pixel_size_comes_back(self, tmp_path: Path) -> None:
+        sizes = (2.0, 0.25, 0.2)
+        write_labels(tmp_path / "a.tif", _LABELS, axes="ZYX", pixel_size_um=sizes)
+        assert read_image(tmp_path / "a.tif").pixel_size_um == pytest.approx(sizes)
+        write_labels(tmp_path / "a.tif", _LABELS, axes="TYX", pixel_size_um=sizes[1:])
+        assert read_image(tmp_path / "a.tif").pixel_size_um == pytest.approx(sizes[1:])
+
+    def test_two_writes_give_the_same_bytes_and_other_labels_do_not(
+        self, tmp_path: Path
+    ) -> None:
+        write_labels(tmp_path / "a.tif", _LABELS, axes="ZYX")
+        write_labels(tmp_path / "b.tif", _LABELS.astype(np.int64), axes="ZYX")
+        write_labels(tmp_path / "c.tif", _LABELS[::-1], axes="ZYX")
+        first = (tmp_path / "a.tif").read_bytes()
+        assert first == (tmp_path / "b.tif").read_bytes()
+        assert first != (tmp_path / "c.tif").read_bytes()
+        assert b"unettmp" not in first
+
+    @settings(
+        max_examples=40,
+        derandomize=True,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+    )
+    @given(seed=st.integers(0, 2**32), top=st.integers(0, 2**31 - 1))
+    def test_any_ids_survive_the_round_trip(
+        self, tmp_path: Path, seed: int, top: int
+    ) -> None:
+        rng = np.random.default_rng(seed)
+        shape = tuple(rng.integers(1, 30, 2))
+        labels = rng.integers(0, top, shape, endpoint=True)[::-1].T
+        write_labels(tmp_path / "a.tif", labels)
+        np.testing.assert_array_equal(read_labels(tmp_path / "a.tif"), labels)
+
+    def test_whole_floats_are_ids_and_fractions_are_not(self, tmp_path: Path) -> None:
+        whole = _write(tmp_path / "a.tif", _LABELS[0].astype(np.float32))
+        assert read_labels(whole).dtype == np.int32
+        half = _write(tmp_path / "a.tif", _LABELS[0] / np.float32(2))
+        with pytest.raises(LabelError, match=r"a\.tif holds values that are not whole"):
+            read_labels(half)
+
+    def test_negative_ids_are_background_and_said(self, tmp_path: Path) -> None:
+        path = _write(tmp_path / "a.tif", _LABELS[0] - 1)
+        notes: list[str] = []
+        labels = read_labels(path, notes=notes)
+        np.testing.assert_array_equal(labels, np.maximum(_LABELS[0] - 1, 0))
+        assert notes == ["a.tif has negative ids, which were read as background"]
+
+    def test_a_stack_without_named_axes_stays_as_it_is_stored(
+        self, tmp_path: Path
+    ) -> None:
+        path = _write(tmp_path / "a.tif", _LABELS)
+        np.testing.assert_array_equal(read_labels(path), _LABELS)
+
+    def test_named_axes_are_put_in_order(self, tmp_path: Path) -> None:
+        path = _write(tmp_path / "a.tif", _LABELS)
+        turned = read_labels(path, axes="YXZ")
+        np.testing.assert_array_equal(turned, _LABELS.transpose(2, 0, 1))
+
+    def test_interpolated_labels_are_refused(self, tmp_path: Path) -> None:
+        rows, columns = np.ogrid[:200, :200]
+        distance = np.hypot(rows - 99.3, columns - 98.7)
+        smooth = np.rint(255 * np.clip((80.5 - distance) / 2, 0, 1)).astype(np.uint8)
+        with pytest.raises(LabelError, match=r"a\.tif looks interpolated") as caught:
+            read_labels(_write(tmp_path / "a.tif", smooth))
+        assert caught.value.code == "NU-L03"
+
+    def test_axes_that_do_not_fit_are_refused_before_writing(
+        self, tmp_path: Path
+    ) -> None:
+        for axes in ("YX", "YXZ", "ZTYX"):
+            with pytest.raises(ImageError, match=f"with the axes '{axes}'"):
+                write_labels(tmp_path / "a.tif", _LABELS, axes=axes)
+        assert not list(tmp_path.iterdir())
+
+    def test_an_image_is_not_written_as_labels(self, tmp_path: Path) -> None:
+        with pytest.raises(LabelError, match="not whole numbers"):
+            write_labels(tmp_path / "a.tif", np.full((3, 3), 0.5))
+
+    def test_a_place_that_cannot_be_written_is_said(self, tmp_path: Path) -> None:
+        with pytest.raises(SaveError, match="there is no folder"):
+            write_labels(tmp_path / "gone" / "a.tif", _LABELS[0])
+
+
+def test_probabilities_come_back_with_names_and_pixel_size(tmp_path: Path) -> None:
+    data = _RNG.random((2, 5, 8, 9)).astype(np.float32)
+    write_image(
+        tmp_path / "a.tif",
+        data,
+        axes="CZYX",
+        pixel_size_um=(1, 0.5, 0.4),
+        channel_names=("background", "cell"),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        image = read_image(tmp_path / "a.tif")
+    np.testing.assert_array_equal(image.data, data)
+    assert image.axes == "CZYX"
+    assert image.channel_names == ("background", "cell")
+    assert image.pixel_size_um == pytest.approx((1, 0.5, 0.4))
+    assert image.source == str(tmp_path / "a.tif")
+
+
+class TestFolders:
+    def test_images_are_found_sorted_and_hidden_files_are_not(
+        self, tmp_path: Path
+    ) -> None:
+        names = ["b.tif", "a.TIFF", "c.png", "日本語 #[x].tif", "-x.tif"]
+        others = ["._b.tif", ".b.tif", "Thumbs.db", "notes.txt", "tif"]
+        _touch(tmp_path, names + others)
+        (tmp_path / "folder.tif").mkdir()
+        assert [path.name for path in find_images(tmp_path)] == sorted(names)
+
+    def test_a_pattern_chooses_by_name(self, tmp_path: Path) -> None:
+        _touch(tmp_path, ["train_1.tif", "val_1.tif", "Train_2.tif"])
+        found = find_images(tmp_path, "train_*")
+        assert [path.name for path in found] == ["train_1.tif"]
+
+    @pytest.mark.parametrize(
+        ("name", "pattern", "code", "message"),
+        [
+            ("gone", None, "NU-F01", "there is no folder .*gone"),
+            ("a.txt", None, "NU-F02", r"a\.txt is a file: give the folder"),
+            ("empty", None, "NU-F03", "empty holds no image"),
+            ("some", "x*", "NU-F03", "holds 1 images but none like 'x\\*'"),
+        ],
+    )
+    def test_a_folder_without_images_says_what_is_wrong(
+        self, tmp_path: Path, name: str, pattern: str | None, code: str, message: str
+    ) -> None:
+        _touch(tmp_path, ["a.txt"])
+        _touch(tmp_path / "empty", [])
+        _touch(tmp_path / "some", ["a.tif"])
+        with pytest.raises(FolderError, match=message) as caught:
+            find_images(tmp_path / name, pattern)
+        assert caught.value.code == code
+
+    def test_a_folder_that_may_not_be_read_says_so(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(_: Path) -> None:
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(Path, "iterdir", refuse)
+        with pytest.raises(FolderError, match="Permission denied") as caught:
+            find_images(tmp_path)
+        assert caught.value.code == "NU-F04"
+
+    @pytest.mark.parametrize(
+        ("name", "stem"),
+        [("a.tif", "a"), ("a.OME.TIFF", "a"), ("a.b.png", "a.b"), (".tif", "")],
+    )
+    def test_a_stem_has_no_suffix_of_an_image(self, name: str, stem: str) -> None:
+        assert stem_of(Path(name)) == stem
+
+    def test_images_and_masks_pair_by_stem(self, tmp_path: Path) -> None:
+        images = _touch(tmp_path / "i", ["a.tif", "b.ome.tif", "c.png", "d.tif"])
+        masks = _touch(tmp_path / "m", ["a.png", "b.tif", "d_labels.tif", "x.tif"])
+        pairs, missing = pair_by_stem(find_images(images), masks)
+        assert [(a.name, b.name) for a, b in pairs] == [
+            ("a.tif", "a.png"),
+            ("b.ome.tif", "b.tif"),
+        ]
+        assert [path.name for path in missing] == ["c.png", "d.tif"]
+        endings = ("", "_labels")
+        pairs, missing = pair_by_stem(find_images(images), masks, endings=endings)
+        assert pairs[-1][1].name == "d_labels.tif"
+        assert [path.name for path in missing] == ["c.png"]
+
+    def test_two_files_of_one_stem_are_refused(self, tmp_path: Path) -> None:
+        images = _touch(tmp_path / "i", ["a.tif"])
+        twice = _touch(tmp_path / "t", ["a.tif", "a.tiff"])
+        both = _touch(tmp_path / "b", ["a.tif", "a_labels.tif"])
+        for one, other in ((images, twice), (twice, images)):
+            with pytest.raises(
+                FolderError, match=r"a\.tif and a\.tiff stand"
+            ) as caught:
+                pair_by_stem(find_images(one), other)
+            assert caught.value.code == "NU-F05"
+        with pytest.raises(FolderError, match=r"a\.tif and a_labels\.tif stand"):
+            pair_by_stem(find_images(images), both, endings=("", "_labels"))
+
+
+@pytest.mark.parametrize(
+    ("shape", "file_size", "fits"),
+    [
+        ((256, 2**20), 100, True),  # 256 MB may be one colour, whatever the file
+        ((257, 2**20), 100, False),
+        ((257, 2**20), 2**20, True),
+        ((2**16, 2**16), 2**32, False),  # more than is read at once
+    ],
+)
+def test_a_claim_must_fit_the_file(
+    shape: tuple[int, int], file_size: int, fits: bool
+) -> None:
+    if fits:
+        check_claimed_size("a.tif", shape, 1, file_size)
+    else:
+        with pytest.raises(ImageError, match=r"a\.tif claims .* but") as caught:
+            check_claimed_size("a.tif", shape, 1, file_size)
+        assert caught.value.code == "NU-I03"
+
+
+@pytest.mark.parametrize("bigtiff", [False, True])
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("n_pages", [1, 3])
+def test_the_pages_of_a_tiff_are_counted(
+    tmp_path: Path, bigtiff: bool, byteorder: str, n_pages: int
+) -> None:
+    path = tmp_path / "a.tif"
+    stack = np.zeros((n_pages, 8, 8), np.uint8)
+    options: dict[str, Any] = {"photometric": "minisblack", "metadata": None}
+    tifffile.imwrite(path, stack, bigtiff=bigtiff, byteorder=byteorder, **options)
+    with path.open("rb") as file:
+        chain = walk_pages(file, path.stat().st_size)
+    assert (chain.n_pages, chain.broken_at, chain.is_circular) == (n_pages, None, False)
