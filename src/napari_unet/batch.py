@@ -25,6 +25,7 @@ from napari_unet.events import (
 from napari_unet.files.images import (
     find_images,
     read_image,
+    stem_of,
     write_image,
     write_labels,
 )
@@ -253,7 +254,7 @@ def _one_file(
 ) -> Generator[FileProgress, None, FileDone]:
     start = time.monotonic()
     notes: list[str] = []
-    target = job.output / f"{path.stem}_labels.tif"
+    target = job.output / f"{stem_of(path)}_labels.tif"
     labels = None
     try:
         _check_unwritten(path, written)
@@ -268,7 +269,7 @@ def _one_file(
             else:
                 labels = event.labels
                 _write(job, path, image, event)
-        written[path.stem] = path
+        written[stem_of(path)] = path
     except Exception as error:  # noqa: BLE001 - the per-file edge: the rest goes on
         message = str(error) if isinstance(error, UNetError) else repr(error)
         elapsed_s = time.monotonic() - start
@@ -279,10 +280,10 @@ def _one_file(
 
 
 def _check_unwritten(path: Path, written: dict[str, Path]) -> None:
-    if path.stem in written:
+    if stem_of(path) in written:
         raise FolderError(
             "NU-F05",
-            f"{path.name} would overwrite the result of {written[path.stem].name}: "
+            f"{path.name} would overwrite the result of {written[stem_of(path)].name}: "
             "give one of them another name",
         )
 
@@ -292,13 +293,13 @@ def _write(job: _Job, path: Path, image: Image, result: Segmented) -> None:
     if job.probabilities:
         names = tuple(role.partition(":")[2] for role in job.model.roles)
         write_image(
-            job.output / f"{path.stem}_probabilities.tif",
+            job.output / f"{stem_of(path)}_probabilities.tif",
             result.outputs,
             axes=image.axes,
             channel_names=names,
             **common,
         )
-    target = job.output / f"{path.stem}_labels.tif"
+    target = job.output / f"{stem_of(path)}_labels.tif"
     write_labels(target, result.labels, axes=image.axes[1:], **common)
 
 

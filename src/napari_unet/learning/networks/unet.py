@@ -144,17 +144,22 @@ class UNet(nn.Module):
         ConfigError
             The network takes no input of size `n`.
         """
-        if self.config.padding == "same":
-            size = n if n > 0 and n % self.multiple == 0 else 0
-        else:
-            size = geometry.valid_output_size(n, self.config)
-        if size <= 0:
+        size = self._output_size_or_0(n)
+        if size == 0:
+            following = max(n, 1)
+            while self._output_size_or_0(following) == 0:
+                following += 1
             raise ConfigError(
                 "NU-C02",
                 f"the network takes no input of {n} pixels: the next size is "
-                f"{self.input_size_for(max(n, 1))}",
+                f"{following}",
             )
         return size
+
+    def _output_size_or_0(self, n: int) -> int:
+        if self.config.padding == "same":
+            return n if n > 0 and n % self.multiple == 0 else 0
+        return geometry.valid_output_size(n, self.config)
 
     def input_size_for(self, n: int) -> int:
         """Return the smallest allowed input size whose output has >= `n` pixels."""

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import contextlib
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from napari_unet.errors import ResourceError
+from napari_unet.learning import device as device_module
+from napari_unet.learning.device import (
+    DeviceChoice,
+    autocast,
+    channels_last,
+    choose_device,
+    cpu_prefers_bf16,
+    own_memory_errors,
+    seeded,
+)
+
+CPU = DeviceChoice("cpu", "CPU, 1 threads")
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Pretend that this machine has (or lacks) GPUs."""
+
+    def set_up(*, cuda: bool = False, mps: bool = False) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA Test")
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+
+    return set_up
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "expected"),
+    [
+        (True, True, "cuda"),
+        (True, False, "cuda"),
+        (False, True, "mps"),
+        (False, False, "cpu"),
+    ],
+)
+def test_auto_takes_cuda_then_mps_then_the_cpu(machine, cuda, mps, expected):
+    machine(cuda=cuda, mps=mps)
+    assert choose_device("auto").name == expected
+    assert choose_device().name == expected
+
+
+def test_a_gpu_is_called_by_its_name(machine):
+    machine(cuda=True)
+    assert str(choose_device("cuda")) == "NVIDIA Test"
+
+
+@pytest.mark.parametrize(
+    ("version", "why"),
+    [(None, "this torch is built for the CPU only"), ("12.8", "no GPU found")],
+)
+def test_the_cpu_says_why_it_was_taken(machine, monkeypatch, version, why):
+    machine()
+    monkeypatch.setattr(torch.version, "cuda", version)
+    monkeypatch.setattr(torch.version, "hip", None)
+    choice = choose_device("auto")
+    assert why in choice.reason
+    assert choice.reason in str(choice)
+    assert f"CPU, {torch.get_num_threads()} thread" in str(choice)
+
+
+def test_the_cpu_that_was_asked_for_needs_no_reason(machine):
+    machine(cuda=True)
+    choice = choose_device("cpu")
+    assert (choice.name, choice.reason) == ("cpu", "")
+    assert choice.torch == torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", ["cuda", "mps"])
+def test_a_device_that_is_not_there_is_refused(machine, name):
+    machine()
+    with pytest.raises(
+        ResourceError, match=f"device '{name}' was asked for .* use device 'auto'"
+    ) as caught:
+        choose_device(name)
+    assert caught.value.code == "NU-R01"
+
+
+def test_weights_are_laid_out_for_fast_convolutions_and_keep_their_values():
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv3d(3, 4, 3), nn.Linear(2, 2))
+    before = [p.detach().clone() for p in module.parameters()]
+    channels_last(module)
+    assert module[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert module[1].weight.is_contiguous(memory_format=torch.channels_last_3d)
+    for old, new in zip(before, module.parameters(), strict=True):
+        assert torch.equal(old, new)
+
+
+def _runs_in_bf16(context) -> bool:
+    with context:
+        result = nn.Conv2d(1, 1, 1)(torch.zeros(1, 1, 2, 2))
+    return result.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("precision", "prefers", "expected"),
+    [("fp32", True, False), ("fast", True, True), ("fast", False, False)],
+)
+def test_the_cpu_uses_bf16_where_it_is_wanted_and_faster(
+    monkeypatch, precision, prefers, expected
+):
+    monkeypatch.setattr(device_module, "cpu_prefers_bf16", lambda: prefers)
+    assert _runs_in_bf16(autocast(CPU, precision)) is expected
+
+
+def test_mps_stays_in_full_precision():
+    assert not _runs_in_bf16(autocast(DeviceChoice("mps", "MPS"), "fast"))
+
+
+def test_full_precision_on_cuda_is_not_rounded_to_tf32():
+    cuda = DeviceChoice("cuda", "NVIDIA Test")
+    before = torch.backends.cudnn.allow_tf32
+    with autocast(cuda, "fp32"):
+        assert not torch.backends.cudnn.allow_tf32
+    assert torch.backends.cudnn.allow_tf32 == before
+
+
+@pytest.mark.parametrize(
+    ("fast_s", "slow_s", "expected"), [(1.0, 2.0, True), (1.0, 1.1, False)]
+)
+def test_bf16_is_preferred_only_where_it_is_clearly_faster(
+    monkeypatch, fast_s, slow_s, expected
+):
+    monkeypatch.setattr(
+        device_module, "_convolution_s", lambda bf16: fast_s if bf16 else slow_s
+    )
+    assert cpu_prefers_bf16.__wrapped__() is expected
+
+
+def test_both_precisions_can_be_timed():
+    assert all(0 < device_module._convolution_s(bf16) < 60 for bf16 in (True, False))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried ..."),
+        RuntimeError("MPS backend out of memory"),
+    ],
+)
+def test_a_lack_of_memory_is_said_in_our_words(error):
+    with (
+        pytest.raises(ResourceError, match="CPU, 1 threads has too little memory") as e,
+        own_memory_errors(CPU),
+    ):
+        raise error
+    assert e.value.code == "NU-R02"
+    assert e.value.__cause__ is error
+
+
+def test_numpys_own_memory_error_counts_too():
+    with (
+        pytest.raises(ResourceError, match="too little memory"),
+        own_memory_errors(CPU),
+    ):
+        np.zeros(2**60, np.uint8)
+
+
+def test_other_errors_pass():
+    with pytest.raises(RuntimeError, match="mat1 and mat2"), own_memory_errors(CPU):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+
+def test_seeded_numbers_repeat_and_the_callers_go_on():
+    before = torch.get_rng_state()
+    draws = []
+    for _ in range(2):
+        with seeded(CPU, 7):
+            draws.append(torch.rand(3))
+    assert torch.equal(*draws)
+    assert torch.equal(torch.get_rng_state(), before)
+    with contextlib.suppress(KeyError), seeded(CPU, 1):
+        torch.rand(1)
+        raise KeyError
+    assert torch.equal(torch.get_rng_state(), before)
