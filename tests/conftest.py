@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
+import tifffile
+
+from napari_unet.config import NetworkConfig, TrainConfig
+from napari_unet.events import Finished
+from napari_unet.imaging.arrays import Annotation
+from napari_unet.imaging.drawn import draw_cells
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,3 +69,50 @@ def _own_user_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
         for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"):
             patch.setenv(name, str(home / name))
         yield
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Folders of drawn cells: two to learn from, one to validate on."""
+
+    images: Path
+    masks: Path
+
+
+@pytest.fixture(scope="session")
+def cells(tmp_path_factory: pytest.TempPathFactory) -> Cells:
+    """Return folders of three drawn images and their masks; nobody writes there."""
+    folder = tmp_path_factory.mktemp("cells")
+    rng = np.random.default_rng(7)
+    for name in ("images", "masks"):
+        (folder / name).mkdir()
+    for stem in ("train_a", "train_b", "val_a"):
+        image, labels = draw_cells((64, 80), n_cells=9, rng=rng)
+        tifffile.imwrite(folder / "images" / f"{stem}.tif", image)
+        tifffile.imwrite(folder / "masks" / f"{stem}.tif", labels.astype(np.uint16))
+    return Cells(folder / "images", folder / "masks")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the file of a very small network that knows bright from dark."""
+    from napari_unet.learning.checkpoint import save_model
+    from napari_unet.learning.training import train
+
+    rng = np.random.default_rng(3)
+    image, labels = draw_cells((64, 64), n_cells=8, rng=rng)
+    *_, last = train(
+        [image],
+        [Annotation.complete(labels)],
+        TrainConfig(
+            max_steps=60,
+            validate_every=60,
+            patch_size=32,
+            batch_size=4,
+            learning_rate=1e-2,
+            device="cpu",
+        ),
+        network=NetworkConfig(base_width=4, depth=1),
+    )
+    assert isinstance(last, Finished)
+    return save_model(tmp_path_factory.mktemp("model") / "tiny.unet", last.model)

@@ -2,22 +2,24 @@
 
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import pydantic
 from cyclopts import App, CycloptsError, Group, MissingArgumentError
 
 from napari_unet import __version__
-from napari_unet.cli import console
-from napari_unet.cli.demo import demo
-from napari_unet.cli.doctor import doctor
-from napari_unet.cli.evaluate import evaluate
-from napari_unet.cli.gui import gui
-from napari_unet.cli.predict import predict
+from napari_unet.cli import (
+    console,
+    demo,
+    doctor,
+    evaluate,
+    gui,
+    predict,
+    train,
+    weights,
+)
 from napari_unet.cli.settings import UsageError, describe, flag_of
-from napari_unet.cli.train import train
-from napari_unet.cli.weights import weights
 from napari_unet.errors import UNetError
 
 _LOOP = Group("From images to cells", sort_key=1)
@@ -32,17 +34,16 @@ app = App(
     # Ctrl-C must reach `run`, which answers with the exit code.
     suppress_keyboard_interrupt=False,
 )
-for _order, (_command, _group) in enumerate(
-    [
-        (train, _LOOP),
-        (predict, _LOOP),
-        (evaluate, _LOOP),
-        (weights, _LOOP),
-        (demo, _OTHER),
-        (gui, _OTHER),
-        (doctor, _OTHER),
-    ]
-):
+_COMMANDS: list[tuple[Callable[..., int | None], Group]] = [
+    (train.train, _LOOP),
+    (predict.predict, _LOOP),
+    (evaluate.evaluate, _LOOP),
+    (weights.weights, _LOOP),
+    (demo.demo, _OTHER),
+    (gui.gui, _OTHER),
+    (doctor.doctor, _OTHER),
+]
+for _order, (_command, _group) in enumerate(_COMMANDS):
     app.command(_command, group=_group, sort_key=_order)
 app["--help"].group = app["--version"].group = _OTHER
 

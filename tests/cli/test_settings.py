@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from napari_unet.cli.settings import merge, read_settings
+from napari_unet.config import TrainConfig
+from napari_unet.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_no_file_sets_nothing() -> None:
+    assert read_settings(None) == {}
+
+
+def test_flags_win_over_the_file_and_the_file_over_the_defaults(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "settings.json"
+    path.write_text(json.dumps({"train": {"max_steps": 5, "seed": 1}}))
+    flags = TrainConfig(seed=2)
+    merged = merge(TrainConfig, read_settings(path)["train"], flags, path)
+    assert merged == TrainConfig(max_steps=5, seed=2)
+    assert merged.model_fields_set == {"max_steps", "seed"}
+
+
+def test_a_flag_that_repeats_the_default_still_wins(tmp_path: Path) -> None:
+    flags = TrainConfig(max_steps=TrainConfig().max_steps)
+    assert merge(TrainConfig, {"max_steps": 5}, flags, tmp_path) == TrainConfig()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "can't be read"),
+        ("[" * 100_000, "can't be read"),
+        ('{"train": {"seed": 1, "seed": 2}}', "'seed' stands there twice"),
+        ('{"trian": {}}', "is not understood: it should be like"),
+        ('{"train": 3}', "is not understood"),
+        ("[]", "is not understood"),
+    ],
+)
+def test_a_file_that_is_no_settings_file_is_refused(
+    tmp_path: Path, content: str, message: str
+) -> None:
+    path = tmp_path / "settings.json"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=message) as caught:
+        read_settings(path)
+    assert caught.value.code == "NU-C01"
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.json can't be read"):
+        read_settings(tmp_path / "nowhere.json")
+
+
+def test_values_of_the_file_are_checked_and_named(tmp_path: Path) -> None:
+    values = {"max_steps": 0, "colour": "red"}
+    with pytest.raises(ConfigError, match="'max_steps' is 0: it should be") as caught:
+        merge(TrainConfig, values, TrainConfig(), tmp_path)
+    assert caught.value.code == "NU-C02"
+    assert "there is no setting 'colour'" in caught.value.message

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from napari_unet.cli import run
+from napari_unet.cli.train import _stopping
+from napari_unet.events import Mailbox
+from napari_unet.learning.checkpoint import load_model
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import Cells
+
+FAST = [
+    "--max-steps=4",
+    "--validate-every=2",
+    "--batch-size=2",
+    "--patch-size=32",
+    "--device=cpu",
+]
+SMALL = ["--base-width=2", "--depth=1"]
+
+
+def arguments(cells: Cells, out: Path, *more: str) -> list[str]:
+    return [
+        "train",
+        f"--images={cells.images}",
+        f"--masks={cells.masks}",
+        f"--out={out}",
+        *FAST,
+        *SMALL,
+        *more,
+    ]
+
+
+def test_train_writes_the_model_and_its_run_folder(
+    cells: Cells, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "models" / "cells.unet"
+    assert run(arguments(cells, out, "--seed=5", "--w0=3", "--no-flip")) == 0
+    model = load_model(out)
+    assert (model.training.seed, model.training.max_steps) == (5, 4)
+    assert model.training.flip is False
+    assert (model.network.base_width, model.network.depth) == (2, 1)
+    assert (model.weights.w0, model.weights.sigma) == (3.0, 5.0)
+    run_folder = out.with_name("cells.unet.run")
+    names = {path.name for path in run_folder.iterdir()}
+    assert names == {"config.json", "metrics.jsonl", "best.unet"}
+    said, told = capsys.readouterr()
+    assert f"model: {out}" in said
+    assert "f1" in said
+    assert "3 images with masks" in told
+    assert "Device: CPU" in told
+    assert "step 4: validation loss" in told
+
+
+def test_the_same_seed_gives_the_same_file(cells: Cells, tmp_path: Path) -> None:
+    first, second = tmp_path / "a.unet", tmp_path / "b.unet"
+    for out in (first, second):
+        assert run(arguments(cells, out, "--precision=fp32")) == 0
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_val_pattern_keeps_those_images_out_of_training(
+    cells: Cells, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "a.unet"
+    assert run(arguments(cells, out, "--val-pattern=val_*")) == 0
+    told = capsys.readouterr().err
+    assert "2 images with masks to learn from, 1 to validate" in told
+    assert load_model(out).n_train_images == 2
+
+
+def test_validation_may_come_from_other_folders(
+    cells: Cells, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = (
+        "--pattern=train_*",
+        f"--val-images={cells.images}",
+        f"--val-masks={cells.masks}",
+    )
+    assert run(arguments(cells, tmp_path / "a.unet", *more)) == 0
+    told = capsys.readouterr().err
+    assert "2 images with masks to learn from, 3 to validate" in told
+
+
+def test_settings_come_from_a_file_and_flags_win(cells: Cells, tmp_path: Path) -> None:
+    settings = tmp_path / "settings.json"
+    parts = {"train": {"seed": 9, "max_steps": 3}, "weights": {"sigma": 2.5}}
+    settings.write_text(json.dumps(parts))
+    out = tmp_path / "a.unet"
+    assert run(arguments(cells, out, f"--config={settings}")) == 0
+    model = load_model(out)
+    assert (model.training.seed, model.training.max_steps) == (9, 4)
+    assert model.weights.sigma == 2.5
+
+
+def test_from_goes_on_with_the_models_own_network_and_weights(
+    cells: Cells, tiny_model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "b.unet"
+    argv = [
+        a for a in arguments(cells, out) if "base-width" not in a and "depth" not in a
+    ]
+    assert run([*argv, f"--from={tiny_model}"]) == 0
+    assert load_model(out).network == load_model(tiny_model).network
+
+
+def test_images_without_a_mask_are_named_and_left_out(
+    cells: Cells, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    masks = tmp_path / "masks"
+    shutil.copytree(cells.masks, masks)
+    (masks / "train_b.tif").unlink()
+    argv = arguments(cells, tmp_path / "a.unet", f"--masks={masks}")
+    assert run([a for a in argv if a != f"--masks={cells.masks}"]) == 0
+    told = capsys.readouterr().err
+    assert f"warning: train_b.tif has no mask in {masks} and is left out" in told
+    assert "2 images with masks" in told
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["--val-images=x"], "--val-images and --val-masks belong together"),
+        (["--val-pattern=v*", "--val-fraction=0.3"], "exclude each other"),
+        (
+            ["--val-pattern=v*", "--val-images=x", "--val-masks=y"],
+            "--val-pattern and --val-images exclude each other",
+        ),
+    ],
+)
+def test_flags_that_do_not_go_together_are_code_2(
+    cells: Cells,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    more: list[str],
+    sentence: str,
+) -> None:
+    assert run(arguments(cells, tmp_path / "a.unet", *more)) == 2
+    assert sentence in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_masks_of_other_names_are_refused_before_anything_is_written(
+    cells: Cells, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    shutil.copy(cells.masks / "val_a.tif", masks / "other.tif")
+    argv = [
+        a.replace(str(cells.masks), str(masks))
+        for a in arguments(cells, tmp_path / "a.unet")
+    ]
+    assert run(argv) == 1
+    assert "none of the 3 images in" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["masks"]
+
+
+def test_the_first_signal_stops_and_keeps_the_best(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    mailbox = Mailbox()
+    before = signal.getsignal(signal.SIGINT)
+    with _stopping(mailbox) as received:
+        assert not mailbox.wants_stop
+        signal.raise_signal(signal.SIGINT)
+        assert mailbox.wants_stop
+        assert received == [signal.SIGINT]
+        assert "the best model is kept" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_the_second_signal_leaves_at_once() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with _stopping(Mailbox()):
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(SystemExit, match="143"):
+            signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) == before
