@@ -13,8 +13,9 @@ from napari_unet.errors import SaveError
 from napari_unet.files.annotations import load_annotation
 from napari_unet.widgets import _autosave as autosave
 from napari_unet.widgets import _painting as painting
-from napari_unet.widgets._autosave import Autosaver, autosave_all, is_open, reading_of
+from napari_unet.widgets._autosave import Autosaver, autosave_all, is_open
 from napari_unet.widgets._autosave_files import fingerprint, list_autosaves
+from napari_unet.widgets._layers import painted_of
 
 LONG_S = 1000.0
 RECTANGLE = np.array([[2, 3], [2, 6], [5, 6], [5, 3]])
@@ -186,9 +187,9 @@ def test_closing_writes_what_the_background_has_not_begun(
 def test_older_job_never_replaces_a_newer_one(tmp_path, labels):
     writer = autosave._Writer()
     path = tmp_path / "x.tif"
-    old = autosave._Job(1, path, "key", "cells", reading_of(labels))
+    old = autosave._Job(1, path, "key", "cells", painted_of(labels))
     labels.data = np.full((8, 9), 5, np.int32)
-    writer.do(autosave._Job(2, path, "key", "cells", reading_of(labels)))
+    writer.do(autosave._Job(2, path, "key", "cells", painted_of(labels)))
     writer.do(old)
     assert load_annotation(path).annotation.labels.max() == 5
 
@@ -201,7 +202,7 @@ def test_saved_annotation_is_not_offered_until_it_is_edited(
     labels.paint((2, 2), 1)
     saver.save_now()
     idle(qtbot, saver)
-    saver.mark_saved(labels, fingerprint(reading_of(labels)()))
+    saver.mark_saved(labels, fingerprint(painted_of(labels).stored()))
     idle(qtbot, saver)
     assert saved(tmp_path) == []
     labels.refresh()
@@ -266,4 +267,4 @@ def test_region_across_slices_does_not_stop_the_writing(viewer, tmp_path):
     shapes = painting.draw_finished(viewer, labels)
     corners = np.array([[0, 3, 0], [2, 3, 0], [2, 3, 5], [0, 3, 5]])
     shapes.add_polygons(corners)
-    assert len(reading_of(labels)().regions) == 0
+    assert len(painted_of(labels).regions) == 0

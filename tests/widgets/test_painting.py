@@ -11,7 +11,13 @@ from napari_unet.errors import ImageError, LabelError
 from napari_unet.files.annotations import Region, StoredAnnotation
 from napari_unet.imaging.arrays import Annotation
 from napari_unet.widgets import _painting as painting
-from napari_unet.widgets._layers import about, regions_layer_of, show_labels
+from napari_unet.widgets._layers import (
+    Painted,
+    about,
+    painted_of,
+    regions_layer_of,
+    show_labels,
+)
 
 SQUARE = [(1.0, 2.0), (1.0, 5.0), (4.0, 5.0), (4.0, 2.0)]
 
@@ -132,7 +138,7 @@ def test_stored_annotation_opens_with_classes_and_regions(viewer) -> None:
     assert labels.name == "mine"
     assert about(labels)["label_class"] == {3: 0}
     assert about(labels)["unpainted"] == "background"
-    regions = painting.count_args(labels)[2]
+    regions = painted_of(labels).regions
     np.testing.assert_allclose(regions[0].vertices, SQUARE, rtol=1e-6)
     assert viewer.layers.selection.active is labels
 
@@ -142,7 +148,7 @@ def test_stored_region_opens_on_its_slice(viewer) -> None:
     annotation = Annotation(labels=np.zeros((3, 8, 9), np.int32))
     stored = StoredAnnotation(annotation, [Region((2,), SQUARE)], None)
     labels = painting.open_annotation(viewer, image, stored, name="mine")
-    assert painting.count_args(labels)[2][0].plane == (2,)
+    assert painted_of(labels).regions[0].plane == (2,)
     assert about(labels)["unpainted"] == "unknown"
 
 
@@ -181,7 +187,8 @@ def test_counts_cells_but_not_background_and_annotated_slices() -> None:
     ids[1, 1, 1] = 3
     ids[1, 2] = 9
     regions = [Region((3,), SQUARE), Region((1,), SQUARE)]
-    counts = painting.count(ids, {9: 0}, regions)
+    painted = Painted(ids, {9: 0}, ("background", "cell"), regions, "unknown", "x")
+    counts = painting.count(painted)
     assert counts == painting.Counts(n_cells=2, n_regions=2, n_slices=3, n_planes=4)
 
 

@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 from napari_unet.errors import LabelError
 from napari_unet.events import Event
 from napari_unet.files.annotations import load_annotation, save_annotation
-from napari_unet.widgets._autosave import is_open, reading_of
+from napari_unet.widgets._autosave import is_open
 from napari_unet.widgets._autosave_files import (
     Autosave,
     discard_autosave,
@@ -28,13 +28,13 @@ from napari_unet.widgets._autosave_files import (
     list_autosaves,
 )
 from napari_unet.widgets._controls import describe, plain_label
-from napari_unet.widgets._layers import pixel_size_um_of
+from napari_unet.widgets._layers import painted_of, pixel_size_um_of
 from napari_unet.widgets._painting import image_key, open_annotation, set_unpainted
 from napari_unet.widgets._run import FailureBox
 from napari_unet.widgets._worker import Failure, Runner, guarded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Generator
 
     from napari.components import ViewerModel
     from napari.layers import Labels
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from napari_unet.files.annotations import StoredAnnotation, Unpainted
     from napari_unet.widgets._autosave import Autosaver
     from napari_unet.widgets._layer_box import LayerBox
+    from napari_unet.widgets._layers import Painted
 
 _FILES = "Annotation (*.tif *.tiff)"
 
@@ -112,7 +113,7 @@ class AnnotationFiles(QWidget):
         self.failure.show_failure(None)
         if path.suffix.lower() not in (".tif", ".tiff"):
             path = path.with_name(f"{path.name}.tif")
-        events = _saving(path, reading_of(labels), _pixel_size_um(labels))
+        events = _saving(path, painted_of(labels), _pixel_size_um(labels))
         if self._saver.run(lambda: events):
             self._saving = weakref.ref(labels)
             self.message.setText(f"Saving {path} …")
@@ -131,7 +132,7 @@ class AnnotationFiles(QWidget):
         stored = load_annotation(path)
         labels = self._open(stored, path.stem)
         # Taken from the layers: Shapes round the corners of regions to float32.
-        self.watch(labels, saved_digest=fingerprint(reading_of(labels)()))
+        self.watch(labels, saved_digest=fingerprint(painted_of(labels).stored()))
         self.message.setText("\n".join([f"Loaded {path}", *stored.notes]))
         if stored.unpainted is None:
             self._asked = weakref.ref(labels)
@@ -278,10 +279,10 @@ def _pixel_size_um(labels: Labels) -> tuple[float, ...] | None:
 
 def _saving(
     path: Path,
-    read: Callable[[], StoredAnnotation],
+    painted: Painted,
     pixel_size_um: tuple[float, ...] | None,
 ) -> Generator[Event, None, None]:
-    stored = read()
+    stored = painted.stored()
     save_annotation(
         path,
         stored.annotation,

@@ -13,8 +13,6 @@ from weakref import WeakKeyDictionary, WeakSet
 from qtpy.QtCore import QEvent, QObject, QTimer, Signal
 
 from napari_unet.events import Event
-from napari_unet.files.annotations import StoredAnnotation
-from napari_unet.imaging.arrays import Annotation
 from napari_unet.widgets._autosave_files import (
     autosave_folder,
     discard_autosave,
@@ -22,54 +20,23 @@ from napari_unet.widgets._autosave_files import (
     new_autosave_path,
     write_autosave,
 )
-from napari_unet.widgets._layers import (
-    CLASS_NAMES,
-    about,
-    regions_from_shapes,
-    regions_layer_of,
-    unwrapped,
-)
+from napari_unet.widgets._layers import painted_of, regions_layer_of, unwrapped
 from napari_unet.widgets._worker import Failure, Runner, guarded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Generator, Iterable
     from pathlib import Path
 
     from napari.components import ViewerModel
     from napari.layers import Labels
     from qtpy.QtWidgets import QWidget
 
+    from napari_unet.files.annotations import StoredAnnotation
+    from napari_unet.widgets._layers import Painted
+
 # Undo and redo emit `set_data` only; so does moving to another slice, which is why
 # what is really new is found out by comparing, in the background.
 _EDITS = ("paint", "set_data", "data", "metadata", "name")
-
-
-def reading_of(labels: Labels) -> Callable[[], StoredAnnotation]:
-    """Return what makes the annotation of a layer ready to be saved.
-
-    Quick, for the GUI thread; what it returns copies the labels, which takes time
-    with a large stack, and may run in the background.
-    """
-    known = about(labels)
-    data, source = labels.data, f'labels "{labels.name}"'
-    label_class = dict(known.get("label_class", {}))
-    names = known.get("class_names", CLASS_NAMES)
-    unpainted = known.get("unpainted", "unknown")
-    shapes = regions_layer_of(labels)
-    # Saving what was painted matters more than a region that nobody can use.
-    regions = (
-        []
-        if shapes is None
-        else regions_from_shapes(shapes, labels, skip_crossing=True)
-    )
-
-    def read() -> StoredAnnotation:
-        annotation = Annotation(
-            labels=data, label_class=label_class, class_names=names, source=source
-        )
-        return StoredAnnotation(annotation, regions, unpainted)
-
-    return read
 
 
 @dataclass(frozen=True)
@@ -81,17 +48,17 @@ class Autosaved(Event):
 
 @dataclass(frozen=True, eq=False)
 class _Job:
-    """One annotation to write, or (`stored` is None) an autosave to discard.
+    """One annotation to write, or (`painted` is None) an autosave to discard.
 
     `number` grows: of two jobs for one path the one that was made later counts, in
-    whatever order they are done. `stored` is called when the job is done.
+    whatever order they are done.
     """
 
     number: int
     path: Path
     image: str = ""
     layer: str = ""
-    stored: Callable[[], StoredAnnotation] | None = None
+    painted: Painted | None = None
     saved_digest: str = ""
 
 
@@ -107,11 +74,11 @@ class _Writer:
         with self._lock:
             if job.number <= self._numbers.get(job.path, -1):
                 return
-            if job.stored is None:
+            if job.painted is None:
                 discard_autosave(job.path)
                 self._digests[job.path] = job.saved_digest
             else:
-                self._write(job, job.stored())
+                self._write(job, job.painted.stored())
             self._numbers[job.path] = job.number
 
     def _write(self, job: _Job, stored: StoredAnnotation) -> None:
@@ -302,7 +269,7 @@ class Autosaver(QObject):
             watched.path,
             watched.image,
             str(labels.name),
-            reading_of(labels),
+            painted_of(labels),
         )
         self._add(job)
 

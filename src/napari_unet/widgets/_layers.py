@@ -9,6 +9,7 @@ replaced, never changed in place: ``shown_as`` marks a result that we may update
 from __future__ import annotations
 
 import weakref
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -16,7 +17,7 @@ from napari.layers import Image as ImageLayer
 from napari.layers import Labels, Layer, Shapes
 
 from napari_unet.errors import ImageError, LabelError
-from napari_unet.files.annotations import Region, known_pixels
+from napari_unet.files.annotations import Region, StoredAnnotation, known_pixels
 from napari_unet.imaging.arrays import Annotation, Image
 
 if TYPE_CHECKING:
@@ -280,24 +281,85 @@ def annotation_from_layers(
         Another shape than the image (NU-L02), not label ids (NU-L01), or a finished
         region that is not on one slice (NU-L09).
     """
-    labels = np.asarray(_full_resolution(labels_layer))
-    source = f'labels "{labels_layer.name}"'
-    if labels.shape != image.shape:
-        raise LabelError(
-            "NU-L02",
-            f"{source} is {_size(labels.shape)} but {image.source} is "
-            f"{_size(image.shape)}: choose labels that were painted on this image",
-        )
     regions = []
     if regions_layer is not None:
         regions = regions_from_shapes(regions_layer, labels_layer)
+    painted = _painted(labels_layer, regions, unpainted)
+    shape = tuple(painted.labels.shape)
+    if shape != image.shape:
+        raise LabelError(
+            "NU-L02",
+            f"{painted.source} is {_size(shape)} but {image.source} is "
+            f"{_size(image.shape)}: choose labels that were painted on this image",
+        )
+    return painted.annotation()
+
+
+@dataclass(frozen=True, eq=False)
+class Painted:
+    """What is in the layers of an annotation; `labels` is the layer's own array.
+
+    Quick to make, on the GUI thread. Its methods copy, which takes time with a large
+    stack, and may be called in the background.
+    """
+
+    labels: Any
+    label_class: dict[int, int]
+    class_names: tuple[str, ...]
+    regions: Sequence[Region]
+    unpainted: Unpainted
+    source: str
+
+    def annotation(self, plane: tuple[int, ...] = ()) -> Annotation:
+        """Return the annotation: of all, or of one plane as it is in its stack."""
+        labels = np.asarray(self.labels[plane])
+        if not plane:
+            known = known_pixels(labels, self.regions, self.unpainted)
+        else:
+            # A stack of one: on a plane of a stack where nothing is painted,
+            # nothing is known.
+            here = [r for r in self.regions if r.plane == plane]
+            in_stack = [Region((0,), region.vertices) for region in here]
+            known = known_pixels(labels[np.newaxis], in_stack, self.unpainted)[0]
+        return Annotation(
+            labels=labels,
+            label_class=self.label_class,
+            known=known,
+            class_names=self.class_names,
+            source=self.source,
+        )
+
+    def stored(self) -> StoredAnnotation:
+        """Return what a file should hold."""
+        return StoredAnnotation(self.annotation(), self.regions, self.unpainted)
+
+
+def painted_of(labels_layer: Labels) -> Painted:
+    """Return what is painted in a layer, with what Annotate noted about it.
+
+    Finished regions that are not on one slice are left out.
+    """
+    shapes = regions_layer_of(labels_layer)
+    regions = (
+        []
+        if shapes is None
+        else regions_from_shapes(shapes, labels_layer, skip_crossing=True)
+    )
+    unpainted = about(labels_layer).get("unpainted", "unknown")
+    return _painted(labels_layer, regions, unpainted)
+
+
+def _painted(
+    labels_layer: Labels, regions: Sequence[Region], unpainted: Unpainted
+) -> Painted:
     known = about(labels_layer)
-    return Annotation(
-        labels=labels,
+    return Painted(
+        labels=_full_resolution(labels_layer),
         label_class=dict(known.get("label_class", {})),
-        known=known_pixels(labels, regions, unpainted),
         class_names=known.get("class_names", CLASS_NAMES),
-        source=source,
+        regions=regions,
+        unpainted=unpainted,
+        source=f'labels "{labels_layer.name}"',
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -23,20 +23,19 @@ from napari_unet.widgets._layers import (
     link_regions,
     note_about,
     placed_like,
-    regions_from_shapes,
     regions_layer_of,
     unwrapped,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable
 
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
     from napari.layers import Layer
-    from numpy.typing import NDArray
 
     from napari_unet.files.annotations import Region, Unpainted
+    from napari_unet.widgets._layers import Painted
 
 # napari repeats colours after this many ids: the background's grey hardly comes back.
 _N_COLORS = 2**14 - 1
@@ -208,30 +207,18 @@ class Counts:
     n_planes: int
 
 
-def count(
-    labels: NDArray[Any], label_class: Mapping[int, int], regions: Sequence[Region]
-) -> Counts:
-    """Count cells, finished regions and annotated planes of ([T,] [Z,] Y, X) ids."""
+def count(painted: Painted) -> Counts:
+    """Count cells, finished regions and annotated planes."""
     cells: set[int] = set()
-    planes = {tuple(plane) for plane, _ in regions}
-    for index in np.ndindex(labels.shape[:-2]):
-        found = set(np.unique(labels[index]).tolist()) - {0}
-        cells |= {i for i in found if label_class.get(i, 1) != 0}
+    planes = {region.plane for region in painted.regions}
+    stack_shape = painted.labels.shape[:-2]
+    for index in np.ndindex(stack_shape):
+        found = set(np.unique(painted.labels[index]).tolist()) - {0}
+        cells |= {i for i in found if painted.label_class.get(i, 1) != 0}
         if found:
             planes.add(index)
-    n_planes = int(np.prod(labels.shape[:-2], dtype=int))
-    return Counts(len(cells), len(regions), len(planes), n_planes)
-
-
-def count_args(labels: Labels) -> tuple[Any, dict[int, int], list[Region]]:
-    """Return what `count` needs to know of a layer; nothing is copied."""
-    shapes = regions_layer_of(labels)
-    regions = (
-        []
-        if shapes is None
-        else regions_from_shapes(shapes, labels, skip_crossing=True)
-    )
-    return labels.data, dict(about(labels).get("label_class", {})), regions
+    n_planes = int(np.prod(stack_shape, dtype=int))
+    return Counts(len(cells), len(painted.regions), len(planes), n_planes)
 
 
 def _draw_classes(labels: Labels) -> None:

@@ -24,7 +24,13 @@ from napari_unet.widgets._annotation_files import AnnotationFiles
 from napari_unet.widgets._autosave import Autosaver
 from napari_unet.widgets._controls import describe, plain_label, scrollable
 from napari_unet.widgets._layer_box import LayerBox
-from napari_unet.widgets._layers import about, axes_choices, regions_layer_of, unwrapped
+from napari_unet.widgets._layers import (
+    about,
+    axes_choices,
+    painted_of,
+    regions_layer_of,
+    unwrapped,
+)
 from napari_unet.widgets._worker import Failure, Runner, guarded
 
 if TYPE_CHECKING:
@@ -34,6 +40,8 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Labels
     from qtpy.QtGui import QShowEvent
+
+    from napari_unet.widgets._layers import Painted
 
 _COUNT_AFTER_MS = 150
 _EDITS = ("paint", "set_data", "data", "metadata", "selected_label", "mode")
@@ -293,8 +301,8 @@ class AnnotateWidget(QWidget):
         if self._counter.is_running:
             self._count_timer.start()
             return
-        args = painting.count_args(labels)
-        self._counter.run(lambda: _counting(args))
+        painted = painted_of(labels)
+        self._counter.run(lambda: _counting(painted))
 
     @guarded
     def _on_counted(self, events: list[Event]) -> None:
@@ -350,8 +358,8 @@ class AnnotateWidget(QWidget):
         painting.set_unpainted(labels, self.unpainted_box.currentData())
 
 
-def _counting(args: tuple[Any, ...]) -> Generator[Event, None, None]:
-    yield Counted(painting.count(*args))
+def _counting(painted: Painted) -> Generator[Event, None, None]:
+    yield Counted(painting.count(painted))
 
 
 def _button(text: str, tooltip: str) -> QPushButton:
