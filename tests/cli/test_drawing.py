@@ -50,7 +50,7 @@ def test_training_is_told_in_quiet_lines(capsys: pytest.CaptureFixture[str]) -> 
         "alpha was dropped",
         "warning: images are dark",
         "Device: CPU, 1 threads (no GPU found)",
-        "Learning from 3 planes; validation: 1 of 4 images (1 planes)",
+        "Learning from 3 planes; validation: 1 of 4 images",
         "step 2: validation f1 0.500, n_cells 8",
         "Training ended: time is up; the best model is of step 2",
     ]

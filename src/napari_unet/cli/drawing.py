@@ -58,11 +58,10 @@ def draw_training(events: Iterable[Event]) -> Finished:
 def _draw_step(bar: Progress, task: TaskID, event: Event) -> None:
     match event:
         case TrainingStarted():
-            n_train, n_val = event.n_train_images, event.n_validation_images
             console.say_error(f"Device: {event.device}")
             console.say_error(
-                f"Learning from {n_train} planes; validation: {event.validation} "
-                f"({n_val} planes)"
+                f"Learning from {event.n_train_images} planes; "
+                f"validation: {event.validation}"
             )
             bar.update(task, description="Training", total=event.n_steps)
         case StepDone():
