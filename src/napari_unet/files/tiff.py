@@ -157,7 +157,6 @@ def _read_open(tif: tifffile.TiffFile, chain: PageChain, name: str) -> Stored:
     size = tif.filehandle.size
     check_claimed_size(name, page.shape, _itemsize(page), size)
     _check_compression(page, name)
-    _check_reaches(_end_of_tags(page), tif, name)
     ome = _ome_info(tif, name, notes)
     _check_planes(tif, chain, ome, name)
     if chain.is_circular:
@@ -189,12 +188,6 @@ def _read_open(tif: tifffile.TiffFile, chain: PageChain, name: str) -> Stored:
 
 def _itemsize(page: tifffile.TiffPage) -> int:
     return page.dtype.itemsize if page.dtype is not None else 1
-
-
-def _end_of_tags(page: tifffile.TiffPage) -> int:
-    # Not the private ones: some makers' offsets count from elsewhere.
-    tags = [tag for tag in page.tags if tag.code < _FIRST_PRIVATE_TAG]
-    return max((tag.valueoffset + tag.valuebytecount for tag in tags), default=0)
 
 
 def _check_compression(page: tifffile.TiffPage, name: str) -> None:
