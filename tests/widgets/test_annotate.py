@@ -16,7 +16,8 @@ from qtpy.QtWidgets import QAbstractButton, QComboBox
 from napari_unet.files.annotations import load_annotation
 from napari_unet.imaging.arrays import Image
 from napari_unet.widgets._autosave_files import list_autosaves
-from napari_unet.widgets._layers import about, read_annotation_of, regions_layer_of
+from napari_unet.widgets._layers import about
+from napari_unet.widgets._painted import read_annotation_of, regions_layer_of
 from napari_unet.widgets._painting import image_key
 from napari_unet.widgets.annotate import AnnotateWidget
 

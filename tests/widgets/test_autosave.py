@@ -15,7 +15,7 @@ from napari_unet.widgets import _autosave as autosave
 from napari_unet.widgets import _painting as painting
 from napari_unet.widgets._autosave import Autosaver, autosave_all, is_open
 from napari_unet.widgets._autosave_files import fingerprint, list_autosaves
-from napari_unet.widgets._layers import painted_of
+from napari_unet.widgets._painted import painted_of
 
 LONG_S = 1000.0
 RECTANGLE = np.array([[2, 3], [2, 6], [5, 6], [5, 3]])

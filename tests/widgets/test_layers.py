@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-import gc
-
 import dask.array as da
 import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.layers import Image as ImageLayer
-from napari.layers import Labels, Shapes
+from napari.layers import Labels
 from napari.utils._proxies import PublicOnlyProxy
 
-from napari_unet.errors import ImageError, LabelError
-from napari_unet.imaging.arrays import Image
+from napari_unet.errors import ImageError
 from napari_unet.widgets._layers import (
     about,
-    annotation_from_layers,
     axes_choices,
     dropped_alpha,
     image_from_layers,
     layer_choices,
-    link_regions,
     note_about,
-    read_annotation_of,
-    regions_from_shapes,
     show_image,
     show_labels,
     unwrapped,
 )
-
-RECTANGLE = [[2, 3], [2, 6], [5, 6], [5, 3]]
-
-
-def image_of(shape: tuple[int, ...]) -> Image:
-    return Image(np.zeros((1, *shape), np.float32))
-
 
 # -- choices -------------------------------------------------------------------
 
@@ -201,133 +187,6 @@ def test_no_layer_is_refused() -> None:
         image_from_layers([])
 
 
-# -- annotations ---------------------------------------------------------------
-
-
-def test_annotation_is_a_copy_and_unknown_where_nothing_is_painted() -> None:
-    layer = Labels(np.eye(4, dtype=np.int32), name="cells")
-    annotation = read_annotation_of(layer, image_of((4, 4)))
-    layer.data[0, 1] = 7
-    assert annotation.labels[0, 1] == 0
-    assert annotation.source == 'labels "cells"'
-    np.testing.assert_array_equal(annotation.is_known, np.eye(4, dtype=bool))
-
-
-def test_background_brush_is_class_0() -> None:
-    labels = np.zeros((4, 4), np.int32)
-    labels[0] = 5
-    labels[1] = 2
-    layer = Labels(labels)
-    note_about(layer, label_class={5: 0})
-    annotation = read_annotation_of(layer, image_of((4, 4)))
-    assert annotation.class_map()[:, 0].tolist() == [0, 1, 0, 0]
-    assert annotation.is_known[:, 0].tolist() == [True, True, False, False]
-
-
-def test_unpainted_background_holds_on_slices_with_paint_only() -> None:
-    labels = np.zeros((3, 4, 4), np.int32)
-    labels[1, 0, 0] = 1
-    layer = Labels(labels)
-    annotation = annotation_from_layers(
-        layer, image_of((3, 4, 4)), unpainted="background"
-    )
-    assert annotation.is_known.all(axis=(1, 2)).tolist() == [False, True, False]
-    assert not annotation.is_known[0].any()
-
-
-def test_unpainted_background_holds_on_an_empty_plane() -> None:
-    layer = Labels(np.zeros((4, 4), np.int32))
-    note_about(layer, unpainted="background")
-    assert read_annotation_of(layer, image_of((4, 4))).is_known.all()
-
-
-def test_labels_of_another_shape_are_refused() -> None:
-    layer = Labels(np.zeros((4, 5), np.int32), name="cells")
-    with pytest.raises(
-        LabelError, match=r'"cells" is 4 x 5 but image is 4 x 4.*NU-L02'
-    ):
-        read_annotation_of(layer, image_of((4, 4)))
-
-
-def test_finished_rectangle_is_known_through_both_transforms() -> None:
-    # Pixel (y, x) of the labels lies at world 0.5 (y, x) + (10, 20).
-    layer = Labels(np.zeros((8, 9), np.int32), scale=(0.5, 0.5), translate=(10, 20))
-    world = np.array(RECTANGLE) * 0.5 + (10, 20)
-    shapes = Shapes([world / 4], shape_type="rectangle", scale=(4, 4))
-    annotation = annotation_from_layers(layer, image_of((8, 9)), regions_layer=shapes)
-    expected = np.zeros((8, 9), bool)
-    expected[2:6, 3:7] = True
-    np.testing.assert_array_equal(annotation.is_known, expected)
-
-
-def test_finished_polygon_and_ellipse_are_areas_and_a_line_is_none() -> None:
-    layer = Labels(np.zeros((20, 20), np.int32))
-    shapes = Shapes()
-    shapes.add_polygons(np.array([[0, 0], [0, 6], [6, 0]]))
-    shapes.add_ellipses(np.array([[10, 10], [10, 18], [18, 18], [18, 10]]))
-    shapes.add_lines(np.array([[0, 19], [19, 19]]))
-    known = annotation_from_layers(
-        layer, image_of((20, 20)), regions_layer=shapes
-    ).is_known
-    y, x = np.indices((20, 20))
-    triangle = y + x <= 6
-    disc = (y - 14) ** 2 + (x - 14) ** 2
-    assert known[triangle].all()
-    assert known[disc <= 3.9**2].all()
-    assert not known[~triangle & (disc > 16)].any()
-
-
-def test_finished_region_of_a_stack_is_on_its_slice() -> None:
-    layer = Labels(np.zeros((3, 8, 9), np.int32), scale=(2, 1, 1))
-    corners = np.array([[1, *corner] for corner in RECTANGLE])
-    shapes = Shapes([corners], shape_type="rectangle", scale=(2, 1, 1))
-    known = annotation_from_layers(
-        layer, image_of((3, 8, 9)), regions_layer=shapes
-    ).is_known
-    assert known.sum(axis=(1, 2)).tolist() == [0, 16, 0]
-
-
-def test_flat_region_counts_on_every_slice_where_it_shows() -> None:
-    layer = Labels(np.zeros((3, 8, 9), np.int32))
-    regions = regions_from_shapes(Shapes([RECTANGLE], shape_type="rectangle"), layer)
-    assert [plane for plane, _ in regions] == [(0,), (1,), (2,)]
-
-
-def test_region_outside_the_stack_is_left_out() -> None:
-    corners = np.array([[7, *corner] for corner in RECTANGLE])
-    shapes = Shapes([corners], shape_type="rectangle")
-    assert regions_from_shapes(shapes, Labels(np.zeros((3, 8, 9), np.int32))) == []
-
-
-def test_region_across_slices_is_refused() -> None:
-    corners = np.array([[0, 3, 0], [2, 3, 0], [2, 3, 5], [0, 3, 5]])
-    shapes = Shapes([corners], shape_type="polygon", name="done")
-    with pytest.raises(LabelError, match=r'"done" is not on one slice.*NU-L09'):
-        regions_from_shapes(shapes, Labels(np.zeros((3, 8, 9), np.int32)))
-
-
-def test_linked_regions_survive_renaming_and_end_with_their_layer() -> None:
-    viewer = ViewerModel()
-    labels = viewer.add_labels(np.zeros((8, 9), np.int32))
-    shapes = viewer.add_shapes([RECTANGLE], shape_type="rectangle")
-    other = viewer.add_shapes()
-    link_regions(viewer, labels, shapes)
-    shapes.name = "something else"
-    viewer.layers.remove(other)
-    assert read_annotation_of(labels, image_of((8, 9))).is_known.sum() == 16
-    viewer.layers.remove(shapes)
-    assert about(labels)["regions"] is None
-    assert not read_annotation_of(labels, image_of((8, 9))).is_known.any()
-
-
-def test_link_does_not_keep_removed_labels_alive() -> None:
-    viewer = ViewerModel()
-    shapes = viewer.add_shapes()
-    link_regions(viewer, Labels(np.zeros((8, 9), np.int32)), shapes)
-    gc.collect()
-    viewer.layers.remove(shapes)  # the slot finds no labels any more
-
-
 # -- results -------------------------------------------------------------------
 
 
@@ -408,14 +267,3 @@ def test_proxy_of_a_plugin_gives_the_layers_themselves() -> None:
     labels = np.zeros((4, 5), np.int32)
     shown = show_labels(proxy, "p", labels, like=proxy.layers[0])
     assert show_labels(proxy, "p", labels, like=image) is shown
-
-
-def test_regions_are_linked_through_proxies() -> None:
-    viewer = ViewerModel()
-    viewer.add_labels(np.zeros((8, 9), np.int32))
-    viewer.add_shapes([RECTANGLE], shape_type="rectangle")
-    proxy = PublicOnlyProxy(viewer)
-    link_regions(proxy, proxy.layers[0], proxy.layers[1])
-    gc.collect()
-    known = read_annotation_of(viewer.layers[0], image_of((8, 9))).is_known
-    assert known.sum() == 16

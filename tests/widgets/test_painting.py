@@ -11,13 +11,8 @@ from napari_unet.errors import ImageError, LabelError
 from napari_unet.files.annotations import Region, StoredAnnotation
 from napari_unet.imaging.arrays import Annotation
 from napari_unet.widgets import _painting as painting
-from napari_unet.widgets._layers import (
-    Painted,
-    about,
-    painted_of,
-    regions_layer_of,
-    show_labels,
-)
+from napari_unet.widgets._layers import about, show_labels
+from napari_unet.widgets._painted import Painted, painted_of, regions_layer_of
 
 SQUARE = [(1.0, 2.0), (1.0, 5.0), (4.0, 5.0), (4.0, 2.0)]
 

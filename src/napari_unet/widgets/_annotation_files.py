@@ -28,7 +28,8 @@ from napari_unet.widgets._autosave_files import (
     list_autosaves,
 )
 from napari_unet.widgets._controls import describe, plain_label
-from napari_unet.widgets._layers import painted_of, pixel_size_um_of
+from napari_unet.widgets._layers import pixel_size_um_of
+from napari_unet.widgets._painted import painted_of
 from napari_unet.widgets._painting import image_key, open_annotation, set_unpainted
 from napari_unet.widgets._run import FailureBox
 from napari_unet.widgets._worker import Failure, Runner, guarded
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from napari_unet.files.annotations import StoredAnnotation, Unpainted
     from napari_unet.widgets._autosave import Autosaver
     from napari_unet.widgets._layer_box import LayerBox
-    from napari_unet.widgets._layers import Painted
+    from napari_unet.widgets._painted import Painted
 
 _FILES = "Annotation (*.tif *.tiff)"
 

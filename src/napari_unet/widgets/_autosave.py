@@ -20,7 +20,8 @@ from napari_unet.widgets._autosave_files import (
     new_autosave_path,
     write_autosave,
 )
-from napari_unet.widgets._layers import painted_of, regions_layer_of, unwrapped
+from napari_unet.widgets._layers import unwrapped
+from napari_unet.widgets._painted import painted_of, regions_layer_of
 from napari_unet.widgets._worker import Failure, Runner, guarded
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from qtpy.QtWidgets import QWidget
 
     from napari_unet.files.annotations import StoredAnnotation
-    from napari_unet.widgets._layers import Painted
+    from napari_unet.widgets._painted import Painted
 
 # Undo and redo emit `set_data` only; so does moving to another slice, which is why
 # what is really new is found out by comparing, in the background.

@@ -8,17 +8,14 @@ replaced, never changed in place: ``shown_as`` marks a result that we may update
 
 from __future__ import annotations
 
-import weakref
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from napari.layers import Image as ImageLayer
 from napari.layers import Labels, Layer, Shapes
 
-from napari_unet.errors import ImageError, LabelError
-from napari_unet.files.annotations import Region, StoredAnnotation, known_pixels
-from napari_unet.imaging.arrays import Annotation, Image
+from napari_unet.errors import ImageError
+from napari_unet.imaging.arrays import Image
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,12 +23,9 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from numpy.typing import NDArray
 
-    from napari_unet.files.annotations import Unpainted
-
 Kind = Literal["image", "labels", "shapes"]
 
 META = "napari_unet"
-CLASS_NAMES = ("background", "cell")
 
 _CLASSES: dict[str, type[Layer]] = {
     "image": ImageLayer,
@@ -54,7 +48,6 @@ _CHOICES = {
     4: ["TZYX", "CZYX", "CTYX"],
     5: ["CTZYX"],
 }
-_N_ELLIPSE_VERTICES = 64
 
 
 def unwrapped(thing: Any) -> Any:
@@ -128,7 +121,7 @@ def image_from_layers(layers: Sequence[ImageLayer], axes: str | None = None) -> 
     layer_axes = _checked_axes(first, axes)
     if len(layers) > 1:
         _check_channels(layers, layer_axes)
-        data = np.stack([_full_resolution(layer) for layer in layers])
+        data = np.stack([full_resolution(layer) for layer in layers])
         names = tuple(str(layer.name) for layer in layers)
     else:
         data = _channels_first(first, layer_axes)
@@ -147,18 +140,19 @@ def dropped_alpha(layers: Sequence[ImageLayer]) -> list[str]:
     return [
         f'The alpha channel of image "{layer.name}" is not used.'
         for layer in layers
-        if layer.rgb and _full_resolution(layer).shape[-1] == 4
+        if layer.rgb and full_resolution(layer).shape[-1] == 4
     ]
 
 
-def _full_resolution(layer: Layer) -> Any:
+def full_resolution(layer: Layer) -> Any:
+    """Return the pixels of a layer, of the finest level where there are several."""
     data = layer.data[0] if getattr(layer, "multiscale", False) else layer.data
     # Dask arrays stay lazy; stores without array functions (zarr) are read.
     return data if hasattr(data, "__array_function__") else np.asarray(data)
 
 
 def _channels_first(layer: ImageLayer, axes: str) -> Any:
-    data = _full_resolution(layer)
+    data = full_resolution(layer)
     if layer.rgb:
         return np.moveaxis(data, -1, 0)[:3]
     return data if axes[0] == "C" else data[np.newaxis]
@@ -176,7 +170,7 @@ def _known_axes(layer: ImageLayer) -> str:
 def _checked_axes(layer: ImageLayer, axes: str | None) -> str:
     found = (axes or _known_axes(layer)).upper()
     choices = _CHOICES.get(layer.ndim, [])
-    shape = tuple(_full_resolution(layer).shape)
+    shape = tuple(full_resolution(layer).shape)
     if not found:
         raise ImageError(
             "NU-I09",
@@ -201,9 +195,9 @@ def _or_list(choices: Sequence[str]) -> str:
 
 def _check_channels(layers: Sequence[ImageLayer], axes: str) -> None:
     first = layers[0]
-    shape = tuple(_full_resolution(first).shape)
+    shape = tuple(full_resolution(first).shape)
     for layer in layers:
-        other = tuple(_full_resolution(layer).shape)
+        other = tuple(full_resolution(layer).shape)
         if layer.rgb or "C" in axes:
             raise ImageError(
                 "NU-I11",
@@ -213,12 +207,13 @@ def _check_channels(layers: Sequence[ImageLayer], axes: str) -> None:
         if other != shape:
             raise ImageError(
                 "NU-I11",
-                f'image "{layer.name}" is {_size(other)} but "{first.name}" is '
-                f"{_size(shape)}: channels of one image need one shape",
+                f'image "{layer.name}" is {size_text(other)} but "{first.name}" is '
+                f"{size_text(shape)}: channels of one image need one shape",
             )
 
 
-def _size(shape: Sequence[int]) -> str:
+def size_text(shape: Sequence[int]) -> str:
+    """Return a shape as people write it: 512 x 256."""
     return " x ".join(str(n) for n in shape)
 
 
@@ -232,223 +227,6 @@ def pixel_size_um_of(layer: Layer, axes: str) -> tuple[float, ...] | None:
     return tuple(
         float((size * unit).to("micrometer").magnitude)
         for size, unit in zip(scale, units, strict=True)
-    )
-
-
-# -- annotations ---------------------------------------------------------------
-
-
-def read_annotation_of(labels_layer: Labels, image: Image) -> Annotation:
-    """Return a Labels layer as an annotation, with what Annotate noted about it.
-
-    A layer that Annotate never saw has classes and regions of its own: none, and
-    what is not painted is unknown.
-    """
-    known = about(labels_layer)
-    return annotation_from_layers(
-        labels_layer,
-        image,
-        regions_layer=regions_layer_of(labels_layer),
-        unpainted=known.get("unpainted", "unknown"),
-    )
-
-
-def annotation_from_layers(
-    labels_layer: Labels,
-    image: Image,
-    *,
-    regions_layer: Shapes | None = None,
-    unpainted: Unpainted = "unknown",
-) -> Annotation:
-    """Return what is painted in a layer as the annotation of an image: a copy.
-
-    Parameters
-    ----------
-    labels_layer : napari Labels layer
-        Its classes (background brush) are in its metadata.
-    image : Image
-        The image that it annotates.
-    regions_layer : napari Shapes layer, optional
-        Its rectangles, ellipses and polygons are finished: inside, what is not
-        painted is background.
-    unpainted : {"unknown", "background"}
-        What is not painted elsewhere. On a stack "background" holds for slices with
-        a painted pixel only.
-
-    Raises
-    ------
-    LabelError
-        Another shape than the image (NU-L02), not label ids (NU-L01), or a finished
-        region that is not on one slice (NU-L09).
-    """
-    regions = []
-    if regions_layer is not None:
-        regions = regions_from_shapes(regions_layer, labels_layer)
-    painted = _painted(labels_layer, regions, unpainted)
-    shape = tuple(painted.labels.shape)
-    if shape != image.shape:
-        raise LabelError(
-            "NU-L02",
-            f"{painted.source} is {_size(shape)} but {image.source} is "
-            f"{_size(image.shape)}: choose labels that were painted on this image",
-        )
-    return painted.annotation()
-
-
-@dataclass(frozen=True, eq=False)
-class Painted:
-    """What is in the layers of an annotation; `labels` is the layer's own array.
-
-    Quick to make, on the GUI thread. Its methods copy, which takes time with a large
-    stack, and may be called in the background.
-    """
-
-    labels: Any
-    label_class: dict[int, int]
-    class_names: tuple[str, ...]
-    regions: Sequence[Region]
-    unpainted: Unpainted
-    source: str
-
-    def annotation(self, plane: tuple[int, ...] = ()) -> Annotation:
-        """Return the annotation: of all, or of one plane as it is in its stack."""
-        labels = np.asarray(self.labels[plane])
-        if not plane:
-            known = known_pixels(labels, self.regions, self.unpainted)
-        else:
-            # A stack of one: on a plane of a stack where nothing is painted,
-            # nothing is known.
-            here = [r for r in self.regions if r.plane == plane]
-            in_stack = [Region((0,), region.vertices) for region in here]
-            known = known_pixels(labels[np.newaxis], in_stack, self.unpainted)[0]
-        return Annotation(
-            labels=labels,
-            label_class=self.label_class,
-            known=known,
-            class_names=self.class_names,
-            source=self.source,
-        )
-
-    def stored(self) -> StoredAnnotation:
-        """Return what a file should hold."""
-        return StoredAnnotation(self.annotation(), self.regions, self.unpainted)
-
-
-def painted_of(labels_layer: Labels) -> Painted:
-    """Return what is painted in a layer, with what Annotate noted about it.
-
-    Finished regions that are not on one slice are left out.
-    """
-    shapes = regions_layer_of(labels_layer)
-    regions = (
-        []
-        if shapes is None
-        else regions_from_shapes(shapes, labels_layer, skip_crossing=True)
-    )
-    unpainted = about(labels_layer).get("unpainted", "unknown")
-    return _painted(labels_layer, regions, unpainted)
-
-
-def _painted(
-    labels_layer: Labels, regions: Sequence[Region], unpainted: Unpainted
-) -> Painted:
-    known = about(labels_layer)
-    return Painted(
-        labels=_full_resolution(labels_layer),
-        label_class=dict(known.get("label_class", {})),
-        class_names=known.get("class_names", CLASS_NAMES),
-        regions=regions,
-        unpainted=unpainted,
-        source=f'labels "{labels_layer.name}"',
-    )
-
-
-def link_regions(viewer: ViewerModel, labels_layer: Labels, shapes: Shapes) -> None:
-    """Make a Shapes layer hold the finished regions of an annotation.
-
-    The link ends when the Shapes layer leaves the viewer; it survives renaming.
-    """
-    note_about(labels_layer, regions=weakref.ref(unwrapped(shapes)))
-    labels_ref = weakref.ref(unwrapped(labels_layer))
-
-    def unlink(event: Any) -> None:
-        labels = labels_ref()
-        if labels is not None and event.value is regions_layer_of(labels):
-            note_about(labels, regions=None)
-
-    unwrapped(viewer).layers.events.removed.connect(unlink)
-
-
-def regions_layer_of(labels_layer: Labels) -> Shapes | None:
-    """Return the Shapes layer with the finished regions of an annotation, or None."""
-    reference = about(labels_layer).get("regions")
-    return None if reference is None else reference()
-
-
-def regions_from_shapes(
-    shapes: Shapes, labels_layer: Labels, *, skip_crossing: bool = False
-) -> list[Region]:
-    """Return the areas of a Shapes layer in pixels of a Labels layer.
-
-    Parameters
-    ----------
-    shapes, labels_layer : napari layers
-        Their transforms are taken into account.
-    skip_crossing : bool
-        Leave shapes out that are not on one slice, instead of raising.
-
-    Returns
-    -------
-    list of Region
-        Lines and paths enclose nothing and are left out. A shape of a
-        layer with fewer dimensions than the labels shows on every slice, and counts
-        on every slice.
-
-    Raises
-    ------
-    LabelError
-        A shape that is not on one slice (NU-L09).
-    """
-    regions = []
-    stack_shape = tuple(_full_resolution(labels_layer).shape[:-2])
-    for kind, corners in zip(shapes.shape_type, shapes.data, strict=True):
-        if kind not in ("rectangle", "ellipse", "polygon"):
-            continue
-        points = _ellipse(corners) if kind == "ellipse" else np.asarray(corners)
-        pixels = np.array(
-            [labels_layer.world_to_data(shapes.data_to_world(p)) for p in points]
-        )
-        planes = np.unique(np.round(pixels[:, :-2]).astype(int), axis=0)
-        if len(planes) > 1:
-            if skip_crossing:
-                continue
-            raise LabelError(
-                "NU-L09",
-                f'a finished region in "{shapes.name}" is not on one slice: draw it '
-                "again with Y and X on screen",
-            )
-        found = [tuple(int(i) for i in planes[0])]
-        if shapes.ndim < labels_layer.ndim:
-            found = list(np.ndindex(stack_shape))
-        regions += [
-            Region(plane, pixels[:, -2:])
-            for plane in found
-            if _is_in(plane, stack_shape)
-        ]
-    return regions
-
-
-def _is_in(plane: tuple[int, ...], stack_shape: tuple[int, ...]) -> bool:
-    return all(0 <= i < n for i, n in zip(plane, stack_shape, strict=True))
-
-
-def _ellipse(corners: Any) -> NDArray[np.float64]:
-    """Return vertices on the ellipse that napari draws into four corners."""
-    a, b, _, d = np.asarray(corners, float)
-    turn = np.linspace(0, 2 * np.pi, _N_ELLIPSE_VERTICES, endpoint=False)[:, None]
-    centre = (b + d) / 2
-    return np.asarray(
-        centre + np.cos(turn) * (b - a) / 2 + np.sin(turn) * (d - a) / 2, float
     )
 
 

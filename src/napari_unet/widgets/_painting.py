@@ -16,16 +16,14 @@ from napari_unet.errors import LabelError
 from napari_unet.files.annotations import StoredAnnotation
 from napari_unet.imaging.arrays import Annotation, as_label_ids
 from napari_unet.widgets._layers import (
-    CLASS_NAMES,
     META,
     about,
     image_from_layers,
-    link_regions,
     note_about,
     placed_like,
-    regions_layer_of,
     unwrapped,
 )
+from napari_unet.widgets._painted import CLASS_NAMES, link_regions, regions_layer_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,7 +33,7 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
     from napari_unet.files.annotations import Region, Unpainted
-    from napari_unet.widgets._layers import Painted
+    from napari_unet.widgets._painted import Painted
 
 # napari repeats colours after this many ids: the background's grey hardly comes back.
 _N_COLORS = 2**14 - 1

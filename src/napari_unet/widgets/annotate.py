@@ -24,13 +24,8 @@ from napari_unet.widgets._annotation_files import AnnotationFiles
 from napari_unet.widgets._autosave import Autosaver
 from napari_unet.widgets._controls import describe, plain_label, scrollable
 from napari_unet.widgets._layer_box import LayerBox
-from napari_unet.widgets._layers import (
-    about,
-    axes_choices,
-    painted_of,
-    regions_layer_of,
-    unwrapped,
-)
+from napari_unet.widgets._layers import about, axes_choices, unwrapped
+from napari_unet.widgets._painted import painted_of, regions_layer_of
 from napari_unet.widgets._worker import Failure, Runner, guarded
 
 if TYPE_CHECKING:
@@ -41,7 +36,7 @@ if TYPE_CHECKING:
     from napari.layers import Labels
     from qtpy.QtGui import QShowEvent
 
-    from napari_unet.widgets._layers import Painted
+    from napari_unet.widgets._painted import Painted
 
 _COUNT_AFTER_MS = 150
 _EDITS = ("paint", "set_data", "data", "metadata", "selected_label", "mode")

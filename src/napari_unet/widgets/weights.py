@@ -16,12 +16,8 @@ from napari_unet.imaging.targets import make_target
 from napari_unet.widgets._controls import describe, plain_label, scrollable
 from napari_unet.widgets._form import ConfigForm
 from napari_unet.widgets._layer_box import LayerBox
-from napari_unet.widgets._layers import (
-    painted_of,
-    regions_layer_of,
-    show_image,
-    unwrapped,
-)
+from napari_unet.widgets._layers import show_image, unwrapped
+from napari_unet.widgets._painted import painted_of, regions_layer_of
 from napari_unet.widgets._run import FailureBox
 from napari_unet.widgets._worker import Failure, Runner, guarded
 
@@ -32,7 +28,7 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
     from numpy.typing import NDArray
 
-    from napari_unet.widgets._layers import Painted
+    from napari_unet.widgets._painted import Painted
 
 _UPDATE_AFTER_MS = 100
 _EDITS = ("labels_update", "paint", "set_data", "data", "metadata")
