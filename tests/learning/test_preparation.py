@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -85,7 +87,7 @@ def test_annotations_with_other_classes_are_refused():
     labels = np.ones((8, 8), int)
     two = Annotation(labels, class_names=("background", "red", "green"), source="b")
     with pytest.raises(
-        LabelError, match="b has the classes .*'green'.* but a has .*: give all"
+        LabelError, match=r"b has the classes .*'green'.* but a has .*: give all"
     ) as caught:
         pair_up([np.ones((8, 8))] * 2, [Annotation(labels, source="a"), two])
     assert caught.value.code == "NU-L06"
@@ -191,7 +193,7 @@ def test_the_model_takes_its_channels_classes_and_measures_from_the_data():
     assert model.n_train_images == 1
     areas = cell_areas(split.train)
     assert model.cell_diameter_px == pytest.approx(
-        2 * (np.median(areas) / 3.14159) ** 0.5
+        2 * (np.median(areas) / np.pi) ** 0.5
     )
 
 
@@ -224,8 +226,8 @@ def test_validation_images_are_checked_as_well():
     ) as caught:
         _prepare([image], [labels], validation=([image], [nothing]))
     assert caught.value.code == "NU-L04"
+    two = Image(np.stack([image, image]), source="two")
     with pytest.raises(ImageError, match="2 channels but array has 1"):
-        two = Image(np.stack([image, image]), source="two")
         _prepare([image], [labels], validation=([two], [labels]))
 
 
@@ -262,12 +264,12 @@ def test_other_network_settings_than_those_of_the_start_are_refused(random_model
 
 def test_a_start_with_other_classes_or_channels_is_refused(random_model):
     image, labels = np.random.default_rng(0).random((64, 64)), _labels()
+    start = random_model(out_channels=3)
     with pytest.raises(LabelError, match="start from scratch") as caught:
-        start = random_model(out_channels=3)
         _prepare([image], [labels], network=None, start_from=start)
     assert caught.value.code == "NU-L06"
+    start = random_model(in_channels=2)
     with pytest.raises(ImageError, match="expects 2 channels, array has 1"):
-        start = random_model(in_channels=2)
         _prepare([image], [labels], network=None, start_from=start)
 
 
@@ -279,12 +281,8 @@ def test_networks_for_volumes_are_refused_for_now():
 
 
 def test_dataset_normalisation_uses_one_range_for_training_and_validation(random_model):
-    from dataclasses import replace
-
-    policy = NormalizationConfig(
-        policy="dataset", low_percentile=0, high_percentile=100
-    )
-    start = replace(random_model(), normalization=policy)
+    policy = {"policy": "dataset", "low_percentile": 0, "high_percentile": 100}
+    start = replace(random_model(), normalization=NormalizationConfig(**policy))
     ramp = np.linspace(0, 1, 64 * 64).reshape(64, 64)
     images, labels = [ramp * 100, ramp * 300], [_labels()] * 2
     held = ([ramp * 1000], [_labels()])

@@ -1,0 +1,526 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from napari_unet.config import NetworkConfig, TrainConfig, WeightConfig
+from napari_unet.errors import LabelError, ResourceError, SaveError
+from napari_unet.events import (
+    Finished,
+    Improved,
+    Mailbox,
+    Note,
+    Paused,
+    StepDone,
+    TrainingStarted,
+    Validated,
+)
+from napari_unet.files.images import write_image, write_labels
+from napari_unet.imaging.arrays import Annotation, Image
+from napari_unet.imaging.drawn import draw_cells
+from napari_unet.imaging.scores import Tally
+from napari_unet.learning import preparation, training
+from napari_unet.learning.checkpoint import load_model
+from napari_unet.learning.training import train
+from napari_unet.learning.validation import Validation
+
+TINY = NetworkConfig(base_width=4, depth=1)
+
+
+def _config(**settings: object) -> TrainConfig:
+    quick = {
+        "max_steps": 6, "validate_every": 3, "patch_size": 16, "batch_size": 2,
+        "learning_rate": 1e-2, "device": "cpu", "precision": "fp32",
+    }  # fmt: skip
+    return TrainConfig(**(quick | settings))
+
+
+def _train(cells, *, network=TINY, **settings) -> list:
+    kept = ("start_from", "run_dir", "mailbox", "validation", "weights")
+    others = {name: settings.pop(name) for name in kept if name in settings}
+    if "start_from" in others:
+        network = None
+    image, labels = cells
+    events = train([image], [labels], _config(**settings), network=network, **others)
+    return list(events)
+
+
+def _of(kind, events) -> list:
+    return [event for event in events if isinstance(event, kind)]
+
+
+def _losses(events) -> list[float]:
+    return [event.loss for event in _of(StepDone, events)]
+
+
+def _assert_equal_states(a, b) -> None:
+    assert set(a.state) == set(b.state)
+    for name, tensor in a.state.items():
+        assert torch.equal(tensor, b.state[name]), name
+
+
+def _is_finite(model) -> bool:
+    return all(tensor.isfinite().all() for tensor in model.state.values())
+
+
+def test_training_learns_to_find_the_cells(cells):
+    events = _train(
+        cells, max_steps=60, validate_every=20, patch_size=32, batch_size=4,
+        network=NetworkConfig(base_width=4, depth=2),
+    )  # fmt: skip
+    losses = _losses(events)
+    assert np.mean(losses[-10:]) < 0.7 * np.mean(losses[:5])
+    finished = events[-1]
+    assert finished.scores["iou"] > 0.7
+    assert finished.scores["f1"] > 0.6
+    assert finished.model.scores == finished.scores
+
+
+def test_events_come_in_order(cells):
+    events = _train(cells, max_steps=7, validate_every=3)
+    kinds = [type(event) for event in events]
+    assert kinds[0] is TrainingStarted
+    assert kinds[-1] is Finished
+    assert [e.step for e in _of(StepDone, events)] == [1, 2, 3, 4, 5, 6, 7]
+    assert [e.step for e in _of(Validated, events)] == [3, 6, 7]
+    for i, event in enumerate(events):
+        if isinstance(event, Improved):
+            validated = events[i - 1]
+            assert (validated.step, validated.score) == (event.step, event.score)
+    started = events[0]
+    assert (started.n_steps, started.n_train_images) == (7, 1)
+    assert started.validation == "a block of the image held back"
+    assert "CPU" in started.device
+    assert events[-1].reason == "steps"
+    elapsed = [e.elapsed_s for e in _of(StepDone, events)]
+    assert elapsed == sorted(elapsed)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_the_same_seed_gives_the_same_model(cells, dropout):
+    network = TINY.model_copy(update={"dropout": dropout})
+    first = _train(cells, network=network, seed=3)
+    torch.rand(5)  # whatever else draws random numbers
+    second = _train(cells, network=network, seed=3)
+    assert _losses(first) == _losses(second)
+    _assert_equal_states(first[-1].model, second[-1].model)
+    assert first[-1].model.instances == second[-1].model.instances
+    assert _losses(first) != _losses(_train(cells, network=network, seed=4))
+
+
+def test_the_largest_seed_can_be_used(cells):
+    assert isinstance(_train(cells, max_steps=1, seed=2**63 - 1)[-1], Finished)
+
+
+def test_nobody_elses_random_state_is_touched(cells):
+    network = TINY.model_copy(update={"dropout": 0.5})
+    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002
+    for event in train([cells[0]], [cells[1]], _config(), network=network):
+        assert torch.equal(torch.get_rng_state(), torch_state), event
+    assert np.array_equal(np.random.get_state()[1], numpy_state[1])  # noqa: NPY002
+
+
+def test_images_and_annotations_are_left_as_they_are(cells):
+    image, labels = (array.copy() for array in cells)
+    image.flags.writeable = labels.flags.writeable = False
+    _train((image, labels))
+    np.testing.assert_array_equal(image, cells[0])
+    np.testing.assert_array_equal(labels, cells[1])
+
+
+def test_an_improved_model_is_a_copy_that_later_steps_leave_alone(cells):
+    states = []
+    for event in train([cells[0]], [cells[1]], _config(validate_every=1), network=TINY):
+        if isinstance(event, Improved):
+            copied = {k: v.clone() for k, v in event.model.state.items()}
+            states.append((event.model, copied))
+    assert len(states) > 1
+    for model, copied in states:
+        _assert_equal_states(model, SimpleNamespace(state=copied))
+    first, last = states[0][0].state, states[-1][0].state
+    assert not torch.equal(first["head.weight"], last["head.weight"])
+
+
+def test_stopping_keeps_the_best_so_far(cells):
+    mailbox, events = Mailbox(), []
+    run = train(
+        [cells[0]], [cells[1]], _config(max_steps=1000), network=TINY, mailbox=mailbox
+    )
+    for event in run:
+        events.append(event)
+        if isinstance(event, StepDone) and event.step == 4:
+            mailbox.stop()
+    assert len(_losses(events)) == 4
+    assert [e.step for e in _of(Validated, events)] == [3, 4]
+    finished = events[-1]
+    assert finished.reason == "stopped"
+    best = _of(Improved, events)[-1].model
+    _assert_equal_states(finished.model, best)
+    assert finished.model.step == best.step
+
+
+def test_pausing_waits_until_training_may_go_on(cells):
+    mailbox, events = Mailbox(), []
+    mailbox.pause()
+    run = train([cells[0]], [cells[1]], _config(), network=TINY, mailbox=mailbox)
+    for event in run:
+        events.append(event)
+        if len(_of(Paused, events)) == 2:
+            mailbox.resume()
+    paused = [e.is_paused for e in _of(Paused, events)]
+    assert paused == [True, True, False]
+    at = [i for i, event in enumerate(events) if isinstance(event, Paused)]
+    assert at == [2, 3, 4]  # after the first step
+    assert _losses(events) == _losses(_train(cells))
+
+
+def test_paused_training_can_be_stopped(cells):
+    mailbox, events = Mailbox(), []
+    mailbox.pause()
+    for event in train(
+        [cells[0]], [cells[1]], _config(), network=TINY, mailbox=mailbox
+    ):
+        events.append(event)
+        if isinstance(event, Paused):
+            mailbox.stop()
+    assert len(_losses(events)) == 1
+    assert events[-1].reason == "stopped"
+
+
+@pytest.fixture
+def fake_clock(monkeypatch):
+    """A clock that someone has to turn."""
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    return clock
+
+
+def test_pauses_are_no_training_time(fake_clock):
+    clock = training._Clock()
+    fake_clock.now += 5
+
+    def wait(seconds: float) -> None:
+        fake_clock.now += 1000 * seconds
+
+    clock.leave_out(wait, 0.2)
+    fake_clock.now += 2
+    assert clock.elapsed_s == pytest.approx(7)
+
+
+def test_training_ends_when_the_time_is_over(cells, fake_clock):
+    events = []
+    config = _config(max_steps=1000, max_minutes=1.0)
+    for event in train([cells[0]], [cells[1]], config, network=TINY):
+        events.append(event)
+        if isinstance(event, StepDone):
+            fake_clock.now += 25
+    assert len(_losses(events)) == 4  # at 0, 25, 50 and 75 s
+    assert events[-1].reason == "time"
+    assert _of(Validated, events)[-1].step == 4
+
+
+def _scripted(monkeypatch, results) -> None:
+    """Let validation give these (loss, share of cells found), one after the other."""
+    given = iter(results)
+
+    def validate(*_: object) -> Validation:
+        loss, share = next(given)
+        right = int(100 * share)
+        counts = Tally(
+            n_truth=100, n_pred=100, truth_px=100, pred_px=100, common_px=right,
+            matched=(right,) * 10,
+        )  # fmt: skip
+        return Validation(loss, counts.scores())
+
+    monkeypatch.setattr(training, "validate", validate)
+
+
+def test_patience_ends_training_that_no_longer_improves(cells, monkeypatch):
+    _scripted(monkeypatch, [(1.0, 0.5), (0.5, 0.6), (0.5, 0.6), (0.9, 0.6), (0.5, 0.2)])
+    events = _train(cells, max_steps=1000, validate_every=1, patience=3)
+    assert events[-1].reason == "patience"
+    assert [e.step for e in _of(Improved, events)] == [1, 2]
+    assert events[-1].model.step == 2
+
+
+def test_while_nothing_is_found_the_loss_says_what_is_better(cells, monkeypatch):
+    _scripted(
+        monkeypatch, [(1.0, 0), (0.8, 0), (0.9, 0), (2.0, 0.1), (0.1, 0), (1.9, 0.1)]
+    )
+    events = _train(cells, max_steps=6, validate_every=1)
+    assert [e.step for e in _of(Improved, events)] == [1, 2, 4, 6]
+    assert events[-1].model.step == 6
+
+
+def test_a_model_whose_validation_is_not_a_number_is_never_best(cells, monkeypatch):
+    _scripted(monkeypatch, [(np.nan, 1.0), (1.0, 0.0), (np.nan, 1.0)])
+    events = _train(cells, max_steps=3, validate_every=1)
+    assert [e.step for e in _of(Improved, events)] == [2]
+
+
+def test_a_run_folder_holds_settings_scores_and_the_best_model(cells, tmp_path):
+    folder = tmp_path / "run"
+    events = _train(cells, run_dir=folder, weights=WeightConfig(w0=4))
+    settings = json.loads((folder / "config.json").read_text("utf-8"))
+    assert settings["train"]["max_steps"] == 6
+    assert settings["weights"]["w0"] == 4
+    rows = [json.loads(s) for s in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [3, 6]
+    for row, event in zip(rows, _of(Validated, events), strict=True):
+        assert row["val_loss"] == event.loss
+        assert row["train_loss"] == _losses(events)[event.step - 1]
+    best = load_model(folder / "best.unet")
+    _assert_equal_states(best, events[-1].model)
+    assert best.instances == events[-1].model.instances
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "best.unet", "config.json", "metrics.jsonl",
+    ]  # fmt: skip
+
+
+def test_a_run_folder_that_cannot_be_made_stops_before_the_first_step(cells, tmp_path):
+    (tmp_path / "file").touch()
+    run = train([cells[0]], [cells[1]], _config(), run_dir=tmp_path / "file" / "run")
+    with pytest.raises(SaveError, match="can't be made"):
+        next(run)
+
+
+def test_unusable_input_is_refused_before_anything_is_written(cells, tmp_path):
+    run = train(
+        [cells[0]], [np.zeros_like(cells[1])], _config(), run_dir=tmp_path / "run"
+    )
+    with pytest.raises(LabelError, match="has no annotated cells"):
+        next(run)
+    assert not (tmp_path / "run").exists()
+
+
+def test_fine_tuning_goes_on_with_the_model(cells, tmp_path):
+    first = _train(cells, max_steps=40, run_dir=tmp_path / "run")
+    model = first[-1].model
+    tuned = _train(cells, start_from=model, learning_rate=1e-4)
+    assert tuned[-1].model.network == model.network
+    fresh = _train(cells, learning_rate=1e-4)
+    assert np.mean(_losses(tuned)) < 0.8 * np.mean(_losses(fresh))
+    from_file = _train(
+        cells, start_from=tmp_path / "run" / "best.unet", learning_rate=1e-4
+    )
+    assert _losses(from_file) == _losses(tuned)
+
+
+def test_fine_tuning_leaves_the_old_model_alone(cells, random_model):
+    start = random_model()
+    before = {name: tensor.clone() for name, tensor in start.state.items()}
+    _train(cells, start_from=start)
+    _assert_equal_states(start, SimpleNamespace(state=before))
+
+
+def test_pixels_without_a_number_do_no_harm(cells):
+    image = cells[0].copy()
+    image[3, 5], image[40, 40] = np.nan, np.inf
+    events = _train((image, cells[1]))
+    assert np.isfinite(_losses(events)).all()
+    assert _is_finite(events[-1].model)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.float64])
+def test_images_of_any_dtype_can_be_learned(cells, dtype):
+    image = np.clip(cells[0] * 200, 0, 255).astype(dtype)
+    model = _train((image, cells[1]), max_steps=1)[-1].model
+    assert model.image_dtype == np.dtype(dtype).name
+
+
+def _damaged(monkeypatch, *, from_call: int, damage) -> None:
+    original, calls = training.weighted_cross_entropy, []
+
+    def loss(logits, classes, weights):
+        calls.append(1)
+        value = original(logits, classes, weights)
+        return damage(value, logits) if len(calls) >= from_call else value
+
+    monkeypatch.setattr(training, "weighted_cross_entropy", loss)
+
+
+def _nan_loss(value, _):
+    return value * torch.nan
+
+
+def _nan_gradient(value, logits):
+    # The root of 0: the value is fine, its slope is not.
+    return value + torch.sqrt(torch.abs(logits.sum() * 0))
+
+
+@pytest.mark.parametrize("damage", [_nan_loss, _nan_gradient])
+def test_diverging_training_keeps_the_best_model_before(cells, monkeypatch, damage):
+    _damaged(monkeypatch, from_call=5, damage=damage)
+    events = _train(cells, max_steps=50, validate_every=2)
+    assert events[-1].reason == "diverged"
+    assert len(_losses(events)) == 5
+    assert [e.step for e in _of(Validated, events)] == [2, 4]
+    assert all(_is_finite(event.model) for event in _of(Improved, events))
+    assert _is_finite(events[-1].model)
+    warnings = [e.message for e in _of(Note, events) if e.is_warning]
+    assert len(warnings) == 1
+    assert "diverged at step 5" in warnings[0]
+    assert "the best model so far is kept" in warnings[0]
+
+
+@pytest.mark.parametrize("damage", [_nan_loss, _nan_gradient])
+def test_training_that_diverges_at_once_is_an_error(cells, monkeypatch, damage):
+    _damaged(monkeypatch, from_call=1, damage=damage)
+    with pytest.raises(
+        ResourceError, match=r"diverged at step 1 .* with a smaller learning rate"
+    ) as caught:
+        _train(cells)
+    assert caught.value.code == "NU-R03"
+
+
+def test_a_far_too_large_learning_rate_never_gives_a_model_of_nan(cells):
+    network = TINY.model_copy(update={"norm": "none"})
+    try:
+        events = _train(
+            cells, network=network, learning_rate=10, max_steps=30, validate_every=2
+        )
+    except ResourceError:
+        return
+    assert all(_is_finite(event.model) for event in _of(Improved, events))
+
+
+@pytest.mark.parametrize("n_events", [1, 2, 5])
+def test_the_generator_can_be_closed_at_any_event(cells, tmp_path, n_events):
+    run = train(
+        [cells[0]], [cells[1]], _config(validate_every=1), network=TINY,
+        run_dir=tmp_path,
+    )  # fmt: skip
+    for _ in range(n_events):
+        next(run)
+    run.close()
+    assert next(run, None) is None
+    if n_events == 5:  # started, step, validated, improved, step
+        assert load_model(tmp_path / "best.unet").step == 1
+
+
+def test_what_stands_under_ignored_pixels_has_no_influence(cells, monkeypatch):
+    image, labels = cells
+    known = np.zeros(labels.shape, bool)
+    known[:40] = True
+    labels = np.where(known, labels, 0)
+    annotation = Annotation(labels, known=known)
+    run = {"config": _config(), "network": TINY}
+    expected = list(train([image], [annotation], **run))
+    original = preparation.make_target
+
+    def disturbed(*args: object):
+        target = original(*args)
+        noise = np.random.default_rng(0).integers(0, 2, labels.shape)
+        assert (target.weights == 0).any()
+        classes = np.where(target.weights == 0, noise, target.classes)
+        return replace(target, classes=classes.astype(np.int16))
+
+    monkeypatch.setattr(preparation, "make_target", disturbed)
+    events = list(train([image], [annotation], **run))
+    assert _losses(events) == _losses(expected)
+    _assert_equal_states(events[-1].model, expected[-1].model)
+
+
+def test_ignored_ids_are_as_good_as_unknown(cells):
+    image, labels = cells
+    known = np.ones(labels.shape, bool)
+    known[:, 50:] = False
+    unknown = Annotation(np.where(known, labels, 0), known=known)
+    ignored = Annotation.complete(np.where(known, labels, -1))
+    losses = [
+        _losses(train([image], [a], _config(), network=TINY))
+        for a in (unknown, ignored)
+    ]
+    assert losses[0] == losses[1]
+    assert losses[0] != _losses(_train(cells))
+
+
+def test_the_network_of_the_paper_made_small_can_be_trained(cells):
+    paper = NetworkConfig.ronneberger2015()
+    network = paper.model_copy(update={"base_width": 4, "depth": 2})
+    events = _train(cells, network=network, max_steps=30, learning_rate=3e-3)
+    losses = _losses(events)
+    assert np.mean(losses[-5:]) < np.mean(losses[:3])
+    assert events[-1].model.network.padding == "valid"
+    assert _is_finite(events[-1].model)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_several_channels_and_classes_can_be_learned(cells, classes):
+    image = Image(np.stack([cells[0], cells[0] ** 2, 1 - cells[0]]))
+    names = ("background", "cell", "other")[:classes]
+    known = np.ones(cells[1].shape, bool)
+    annotation = Annotation(cells[1], {1: classes - 1, 2: classes - 1}, known, names)
+    *_, finished = train([image], [annotation], _config(), network=TINY)
+    assert finished.model.network.in_channels == 3
+    assert finished.model.network.out_channels == classes
+
+
+def test_one_cell_is_validated_on_itself_with_a_warning():
+    image, labels = draw_cells((48, 48), n_cells=1, rng=np.random.default_rng(0))
+    events = _train((image, labels))
+    assert isinstance(events[0], Note)
+    assert events[0].is_warning
+    assert "too few cells to hold any back" in events[0].message
+    assert isinstance(events[1], TrainingStarted)
+
+
+def test_given_images_are_validated_on(cells, tmp_path):
+    image, labels = draw_cells((40, 40), n_cells=3, rng=np.random.default_rng(7))
+    write_image(tmp_path / "val.tif", image[None], axes="CYX")
+    write_labels(tmp_path / "val_mask.tif", labels)
+    held = ([tmp_path / "val.tif"], [tmp_path / "val_mask.tif"])
+    events = _train(cells, validation=held)
+    assert events[0].validation == "1 validation images"
+    assert events[-1].scores["n_cells"] == labels.max()
+
+
+@pytest.mark.parametrize("where", ["_train_step", "validate", "tune"])
+def test_a_lack_of_memory_is_said(cells, monkeypatch, where):
+    def fail(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(training, where, fail)
+    with pytest.raises(ResourceError, match="take a smaller batch or patch") as caught:
+        _train(cells)
+    assert caught.value.code == "NU-R02"
+
+
+def test_other_errors_of_torch_pass(cells, monkeypatch):
+    def fail(*_: object) -> None:
+        raise RuntimeError("shapes cannot be multiplied")
+
+    monkeypatch.setattr(training, "_train_step", fail)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        _train(cells)
+
+
+def test_reduced_precision_learns_as_well(cells, monkeypatch):
+    monkeypatch.setattr("napari_unet.learning.device.cpu_prefers_bf16", lambda: True)
+    fast = _train(cells, precision="auto", max_steps=20)
+    exact = _train(cells, precision="fp32", max_steps=20)
+    assert _losses(fast) != _losses(exact)
+    assert np.allclose(_losses(fast)[:3], _losses(exact)[:3], rtol=0.1)
+    assert _is_finite(fast[-1].model)
+
+
+def test_the_learning_rate_warms_up_and_falls_to_zero():
+    assert training._schedule(0.025) == pytest.approx(0.5)
+    assert training._schedule(0.05) == pytest.approx(1)
+    assert training._schedule(0.525) == pytest.approx(0.5)
+    assert training._schedule(1.0) == pytest.approx(0, abs=1e-12)
+    falling = [training._schedule(p) for p in np.linspace(0.05, 1, 50)]
+    assert falling == sorted(falling, reverse=True)
+
+
+def test_progress_follows_whichever_ends_first():
+    config = _config(max_steps=100, max_minutes=2.0)
+    assert training._progress(10, 60.0, config) == 0.5
+    assert training._progress(80, 60.0, config) == 0.8
+    assert training._progress(1, 1e6, config) == 1
+    assert training._progress(30, 1e6, _config(max_steps=100)) == 0.3
