@@ -11,7 +11,7 @@ from napari_unet.errors import ImageError, LabelError
 from napari_unet.files.annotations import Region, StoredAnnotation
 from napari_unet.imaging.arrays import Annotation
 from napari_unet.widgets import _painting as painting
-from napari_unet.widgets._layers import about, show_labels
+from napari_unet.widgets._layers import about, axes_choices, show_labels
 from napari_unet.widgets._painted import Painted, painted_of, regions_layer_of
 
 SQUARE = [(1.0, 2.0), (1.0, 5.0), (4.0, 5.0), (4.0, 2.0)]
@@ -49,6 +49,13 @@ def test_annotation_of_channels_is_one_plane(viewer) -> None:
     plane = painting.new_annotation(viewer, image, "CYX")
     assert plane.data.shape == (8, 9)
     assert plane.scale.tolist() == [2, 3]
+
+
+def test_axes_that_the_user_named_are_known_from_then_on(viewer) -> None:
+    image = viewer.add_image(np.zeros((3, 8, 9)), name="stack")
+    labels = painting.new_annotation(viewer, image, "TYX")
+    assert axes_choices(image) == []
+    assert labels.axis_labels == image.axis_labels == ("t", "y", "x")
 
 
 def test_next_cell_is_one_more_than_any_id(viewer, labels) -> None:

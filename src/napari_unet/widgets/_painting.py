@@ -55,12 +55,17 @@ def new_annotation(
 ) -> Labels:
     """Add an empty annotation of an image, ready to paint the first cell.
 
+    Axes that the user names become the axis labels of the image layer, so that they
+    are not asked for again.
+
     Raises
     ------
     ImageError
         Axes that nobody named (NU-I09); see `image_from_layers`.
     """
     shape = image_from_layers([image_layer], axes).shape
+    if axes is not None:
+        image_layer.axis_labels = tuple(axes.lower())
     empty = StoredAnnotation(Annotation(labels=np.zeros(shape, np.int32)))
     name = f"{image_layer.name} cells"
     labels = open_annotation(viewer, image_layer, empty, name=name)
