@@ -37,7 +37,8 @@ def test_the_demo_learns_from_three_crops_and_is_scored_on_the_fourth(
     np.testing.assert_array_equal(labels, nu.segment(model, image))
     assert json.loads((tmp_path / "scores.json").read_text()) == last.scores.as_dict()
     weights = nu.read_image(tmp_path / "weights.tif").plane()[0]
-    np.testing.assert_array_equal(weights, nu.weight_map(truth))
+    target = nu.make_target(nu.Annotation.complete(truth), nu.WeightConfig())
+    np.testing.assert_array_equal(weights, target.weights)
     names = {path.name for path in tmp_path.iterdir()}
     pictures = {"overlay.png", "curve.png", "weights.png"}
     files = {"labels.tif", "model.unet", "scores.json", "weights.tif"}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from napari_unet.batch import segment_events
-from napari_unet.config import TrainConfig
+from napari_unet.config import TrainConfig, WeightConfig
 from napari_unet.events import Event, Finished, Segmented, StepDone, Validated
 from napari_unet.figures import draw_curve, draw_overlay, draw_weights, save_figure
 from napari_unet.files.atomic import write_text
@@ -15,7 +15,7 @@ from napari_unet.files.images import write_image, write_labels
 from napari_unet.files.samples import sample_images
 from napari_unet.imaging.arrays import Annotation
 from napari_unet.imaging.scores import Scores, score
-from napari_unet.imaging.weight_maps import weight_map
+from napari_unet.imaging.targets import make_target, separate_touching
 from napari_unet.learning.checkpoint import save_model
 from napari_unet.learning.training import train
 
@@ -110,6 +110,9 @@ def _write_results(
     write_text(out / "scores.json", json.dumps(scores.as_dict(), indent=2) + "\n")
     plane = image.plane()[0]
     save_figure(out / "overlay.png", draw_overlay(plane, truth, labels))
-    weights = weight_map(truth)
+    # As training sees them: touching cells are cut apart by a pixel.
+    weights = make_target(Annotation.complete(truth), WeightConfig()).weights
     write_image(out / "weights.tif", weights, axes="YX")
-    save_figure(out / "weights.png", draw_weights(plane, truth, weights))
+    save_figure(
+        out / "weights.png", draw_weights(plane, separate_touching(truth), weights)
+    )

@@ -85,6 +85,8 @@ def draw_curve(
     axis.plot(steps, values, color="0.75", lw=0.7, label="training loss, each step")
     axis.plot(steps, _smooth(values), color="0.2", label="training loss, averaged")
     axis.set(xlabel="step", ylabel="loss", yscale="log")
+    for ticks in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
+        ticks("{x:g}")
     handles = axis.get_legend_handles_labels()[0]
     if validations:
         at, val_losses, scores = zip(*validations, strict=True)
@@ -92,7 +94,7 @@ def draw_curve(
         right = axis.twinx()
         right.set(ylabel="validation score", ylim=(0, 1.02))
         handles += right.plot(at, scores, "s-", color="C1", label="validation score")
-    axis.legend(handles=handles, loc="lower left")
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
     return figure
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from napari_unet.cli.settings import merge, read_settings
 from napari_unet.config import TrainConfig
-from napari_unet.errors import ConfigError
+from napari_unet.errors import ConfigError, FolderError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,9 +36,9 @@ def test_a_flag_that_repeats_the_default_still_wins(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "can't be read"),
-        ("[" * 100_000, "can't be read"),
-        ('{"train": {"seed": 1, "seed": 2}}', "'seed' stands there twice"),
+        ("{", "not the JSON file"),
+        ("[" * 100_000, "not the JSON file"),
+        ('{"train": {"seed": 1, "seed": 2}}', "a key is given twice"),
         ('{"trian": {}}', "is not understood: it should be like"),
         ('{"train": 3}', "is not understood"),
         ("[]", "is not understood"),
@@ -52,11 +52,11 @@ def test_a_file_that_is_no_settings_file_is_refused(
     with pytest.raises(ConfigError, match=message) as caught:
         read_settings(path)
     assert caught.value.code == "NU-C01"
-    assert str(path) in str(caught.value)
+    assert "settings.json" in str(caught.value)
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"nowhere\.json can't be read"):
+    with pytest.raises(FolderError, match=r"nowhere\.json"):
         read_settings(tmp_path / "nowhere.json")
 
 
@@ -64,5 +64,5 @@ def test_values_of_the_file_are_checked_and_named(tmp_path: Path) -> None:
     values = {"max_steps": 0, "colour": "red"}
     with pytest.raises(ConfigError, match="'max_steps' is 0: it should be") as caught:
         merge(TrainConfig, values, TrainConfig(), tmp_path)
-    assert caught.value.code == "NU-C02"
+    assert caught.value.code == "NU-C01"
     assert "there is no setting 'colour'" in caught.value.message

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_unet.cli import console
-from napari_unet.errors import UNetError
 from napari_unet.events import (
     FileDone,
     FileProgress,
@@ -47,7 +46,7 @@ def draw_training(events: Iterable[Event]) -> Finished:
             if isinstance(event, Finished):
                 last = event
     if last is None:
-        raise UNetError("NU-T02", "training ended without a model: train again")
+        raise TypeError("training ended without its last event")
     console.say_error(
         f"Training ended: {WHY_ENDED[last.reason]}; the best model is of step "
         f"{last.model.step}"
@@ -138,5 +137,5 @@ def draw_demo(events: Iterable[Event]) -> DemoFinished:
             else:
                 _draw_step(bar, task, event)
     if last is None:
-        raise UNetError("NU-T02", "the demo ended without a result: try again")
+        raise TypeError("the demo ended without its last event")
     return last

@@ -6,16 +6,14 @@ import tempfile
 from typing import TYPE_CHECKING
 
 from napari_unet.cli.console import say_error, track
-from napari_unet.errors import FolderError, LabelError
-from napari_unet.files.annotations import load_annotation
-from napari_unet.files.images import read_image, read_labels
-from napari_unet.imaging.arrays import Annotation
+from napari_unet.errors import FolderError, SaveError
+from napari_unet.files.pairs import read_pair
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from napari_unet.imaging.arrays import Image
+    from napari_unet.imaging.arrays import Annotation, Image
 
 
 def prepare_folder(folder: Path) -> None:
@@ -23,8 +21,8 @@ def prepare_folder(folder: Path) -> None:
 
     Raises
     ------
-    FolderError
-        NU-F06: it is a file, or nothing can be written there.
+    SaveError
+        NU-S02: it is a file, or nothing can be written there.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -32,8 +30,8 @@ def prepare_folder(folder: Path) -> None:
             pass
     except OSError as error:
         reason = error.strerror or str(error)
-        raise FolderError(
-            "NU-F06",
+        raise SaveError(
+            "NU-S02",
             f"nothing can be written to {folder} ({reason}): check its permissions, "
             "or choose another folder",
         ) from error
@@ -45,11 +43,13 @@ def prepare_model_file(path: Path) -> None:
     Raises
     ------
     FolderError
-        NU-F07: not a .unet file; NU-F06: the folder.
+        NU-F06: not a name for a model.
+    SaveError
+        NU-S02: the folder can't be written to.
     """
     if path.suffix != ".unet" or path.is_dir():
         raise FolderError(
-            "NU-F07",
+            "NU-F06",
             f"{path} is no name for a model: choose a file that ends in .unet",
         )
     prepare_folder(path.parent)
@@ -61,40 +61,19 @@ def read_pairs(
     axes: str | None = None,
     channels: Sequence[str] | None = None,
 ) -> tuple[list[Image], list[Annotation]]:
-    """Read images and their masks, and compare their shapes.
+    """Read images and their masks while a progress bar counts them.
 
     Raises
     ------
-    LabelError
-        NU-L02: a mask that does not fit its image.
-    ImageError
-        A file that can't be read.
+    UNetError
+        As `napari_unet.files.pairs.read_pair`.
     """
-    images, annotations = [], []
     notes: list[str] = []
-    for image_path, mask_path in track(pairs, "Reading images"):
-        image = read_image(image_path, axes=axes, channels=channels, notes=notes)
-        annotation = _read_mask(mask_path, notes)
-        if annotation.labels.shape != image.shape:
-            raise LabelError(
-                "NU-L02",
-                f"{mask_path} is {_times(annotation.labels.shape)} but its image "
-                f"{image_path} is {_times(image.shape)}: annotate the full image, or "
-                "crop both the same way",
-            )
-        images.append(image)
-        annotations.append(annotation)
+    found = [
+        read_pair(*pair, axes=axes, channels=channels, notes=notes)
+        for pair in track(pairs, "Reading images")
+    ]
     for note in notes:
         say_error(f"note: {note}")
-    return images, annotations
-
-
-def _read_mask(path: Path, notes: list[str]) -> Annotation:
-    """Read an annotation pair, or a label image, which counts as complete."""
-    if path.with_suffix(".json").is_file():
-        return load_annotation(path).annotation
-    return Annotation.complete(read_labels(path, notes=notes), source=str(path))
-
-
-def _times(shape: tuple[int, ...]) -> str:
-    return " x ".join(str(n) for n in shape)
+    images, annotations = zip(*found, strict=True)
+    return list(images), list(annotations)

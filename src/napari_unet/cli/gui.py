@@ -18,7 +18,7 @@ def gui() -> None:
     """
     why_not = can_open_a_window()
     if why_not:
-        raise ResourceError("NU-R03", f"napari can't be opened: {why_not}")
+        raise ResourceError("NU-R04", f"napari can't be opened: {why_not}")
     from napari_unet.widgets.window import open_window
 
     open_window()

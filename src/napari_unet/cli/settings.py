@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pydantic
 
 from napari_unet.errors import ConfigError
+from napari_unet.files.json_files import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
 Config = TypeVar("Config", bound=pydantic.BaseModel)
-# More is no settings file, and would not be read to its end.
-_MAX_LENGTH = 2**20
 
 
 class UsageError(Exception):
@@ -69,19 +67,14 @@ def read_settings(path: Path | None) -> dict[str, dict[str, Any]]:
 
     Raises
     ------
+    FolderError
+        NU-F04: the file can't be read.
     ConfigError
-        NU-C01: the file is missing, no JSON, or not made of sections.
+        NU-C01: it is no JSON, or not made of sections.
     """
     if path is None:
         return {}
-    try:
-        with path.open(encoding="utf-8") as file:
-            text = file.read(_MAX_LENGTH)
-        content = json.loads(text, object_pairs_hook=_without_duplicates)
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(
-            "NU-C01", f"settings file {path} can't be read ({error}): give a JSON file"
-        ) from error
+    content = read_json(path)
     sections = {"train", "network", "weights"}
     if (
         not isinstance(content, dict)
@@ -96,14 +89,6 @@ def read_settings(path: Path | None) -> dict[str, dict[str, Any]]:
     return content
 
 
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = [name for name, _ in pairs]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice!r} stands there twice")
-    return dict(pairs)
-
-
 def merge(
     kind: type[Config], from_file: dict[str, Any], flags: Config, path: Path | None
 ) -> Config:
@@ -112,12 +97,12 @@ def merge(
     Raises
     ------
     ConfigError
-        NU-C02: a value of the file is not allowed.
+        NU-C01: a value of the file is not allowed.
     """
     try:
         checked = kind.model_validate(from_file)
     except pydantic.ValidationError as error:
         sentence = describe(error, lambda field: repr(field))
-        raise ConfigError("NU-C02", f"settings file {path}: {sentence}") from error
+        raise ConfigError("NU-C01", f"settings file {path}: {sentence}") from error
     given = flags.model_dump(include=flags.model_fields_set)
     return kind.model_validate({**checked.model_dump(exclude_unset=True), **given})

@@ -27,9 +27,9 @@ from napari_unet.cli.flags import (
 from napari_unet.cli.folders import prepare_model_file, read_pairs
 from napari_unet.cli.settings import UsageError, merge, read_settings
 from napari_unet.config import NetworkConfig, TrainConfig, WeightConfig
-from napari_unet.errors import FolderError
 from napari_unet.events import Mailbox
-from napari_unet.files.images import find_images, pair_by_stem
+from napari_unet.files.images import find_images
+from napari_unet.files.pairs import find_pairs
 
 _Pairs = list[tuple[Path, Path]]
 
@@ -165,25 +165,19 @@ def _find_pairs(
         paths = [path for path in paths if path not in held]
     elif val_images is not None:
         held = find_images(val_images)
-    pairs = _paired(paths, masks, images)
+    pairs = _paired(paths, masks)
     if not held:
         console.say_error(f"{len(pairs)} images with masks")
         return pairs, []
-    held_pairs = _paired(held, val_masks or masks, val_images or images)
+    held_pairs = _paired(held, val_masks or masks)
     console.say_error(
         f"{len(pairs)} images with masks to learn from, {len(held_pairs)} to validate"
     )
     return pairs, held_pairs
 
 
-def _paired(paths: list[Path], masks: Path, images: Path) -> _Pairs:
-    pairs, missing = pair_by_stem(paths, masks)
-    if not pairs:
-        raise FolderError(
-            "NU-F08",
-            f"none of the {len(paths)} images in {images} has a mask of the same name "
-            f"in {masks}: name each mask as its image",
-        )
+def _paired(paths: list[Path], masks: Path) -> _Pairs:
+    pairs, missing = find_pairs(paths, masks)
     for path in missing:
         console.warn(f"{path.name} has no mask in {masks} and is left out")
     return pairs

@@ -49,6 +49,7 @@ def open_window() -> None:
 def show_demo(folder: Path) -> None:
     """Open napari on the demo's results and wait until it is closed."""
     viewer = napari.Viewer(title="napari U-Net: demo")
-    add_demo_layers(viewer, folder)
+    # The docks first: the view then fits the layers into the room that is left.
     open_docks(viewer, in_front="Predict")
+    add_demo_layers(viewer, folder)
     napari.run()

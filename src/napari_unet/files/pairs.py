@@ -1,0 +1,98 @@
+"""Images and their masks, paired by name and read together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari_unet.errors import FolderError, LabelError
+from napari_unet.files.annotations import load_annotation
+from napari_unet.files.images import pair_by_stem, read_image, read_labels
+from napari_unet.imaging.arrays import Annotation
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from napari_unet.imaging.arrays import Image
+
+
+def find_pairs(
+    images: Sequence[Path], masks: Path
+) -> tuple[list[tuple[Path, Path]], list[Path]]:
+    """Pair each image with the mask of its name, one pair at least.
+
+    Parameters
+    ----------
+    images : sequence of Path
+        Images of one folder, such as `find_images` returns them.
+    masks : Path
+        Folder of the masks.
+
+    Returns
+    -------
+    pairs : list of (Path, Path)
+        Image and mask.
+    missing : list of Path
+        Images without a mask.
+
+    Raises
+    ------
+    FolderError
+        No image has a mask (NU-F08); a folder that can't be used.
+    """
+    pairs, missing = pair_by_stem(images, masks)
+    if not pairs:
+        raise FolderError(
+            "NU-F08",
+            f"none of the {len(images)} images in {images[0].parent} has a mask of the "
+            f"same name in {masks}: name each mask as its image",
+        )
+    return pairs, missing
+
+
+def read_pair(
+    image: Path,
+    mask: Path,
+    *,
+    axes: str | None = None,
+    channels: Sequence[str] | None = None,
+    notes: list[str] | None = None,
+) -> tuple[Image, Annotation]:
+    """Read an image and its mask, and compare their shapes.
+
+    A mask is a label image, in which all that is not painted is background, or an
+    annotation with a JSON file beside it that says what is known.
+
+    Parameters
+    ----------
+    image, mask : Path
+        The two files.
+    axes, channels, notes
+        As for `read_image`.
+
+    Raises
+    ------
+    LabelError
+        The mask does not fit the image (NU-L02), or is none.
+    ImageError
+        A file that can't be read.
+    """
+    notes = [] if notes is None else notes
+    picture = read_image(image, axes=axes, channels=channels, notes=notes)
+    if mask.with_suffix(".json").is_file():
+        annotation = load_annotation(mask).annotation
+    else:
+        labels = read_labels(mask, notes=notes)
+        annotation = Annotation.complete(labels, source=str(mask))
+    if annotation.labels.shape != picture.shape:
+        raise LabelError(
+            "NU-L02",
+            f"{mask} is {_times(annotation.labels.shape)} but its image {image} is "
+            f"{_times(picture.shape)}: annotate the full image, or crop both the same "
+            "way",
+        )
+    return picture, annotation
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " x ".join(str(n) for n in shape)
