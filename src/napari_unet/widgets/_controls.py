@@ -8,6 +8,7 @@ from typing import Literal
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QFileDialog,
+    QFormLayout,
     QHBoxLayout,
     QLabel,
     QLineEdit,
@@ -18,6 +19,9 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
+
+_TITLE_CHARACTERS = 15
+_WIDTH_PX = 340
 
 
 def describe(widget: QWidget, name: str, tooltip: str) -> None:
@@ -138,11 +142,31 @@ class PathRow(QWidget):
             self.edit.setText(chosen)
 
 
+def rows(*titled: tuple[str, QWidget]) -> QWidget:
+    """Return controls beneath each other, each with its title to the left.
+
+    The titles are of one width, so that several such groups line up.
+    """
+    group = QWidget()
+    layout = QFormLayout(group)
+    layout.setContentsMargins(0, 0, 0, 0)
+    for title, control in titled:
+        label = QLabel(title)
+        label.setToolTip(control.toolTip())
+        label.setMinimumWidth(
+            _TITLE_CHARACTERS * label.fontMetrics().averageCharWidth()
+        )
+        layout.addRow(label, control)
+    return group
+
+
 def scrollable(content: QWidget) -> QScrollArea:
     """Return a frameless area that scrolls `content` up and down only."""
     area = QScrollArea()
     area.setWidgetResizable(True)
     area.setFrameShape(QScrollArea.Shape.NoFrame)
     area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    # An area has no width of its own, and would cut off what is wider.
+    area.setMinimumWidth(_WIDTH_PX)
     area.setWidget(content)
     return area

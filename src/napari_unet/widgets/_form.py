@@ -12,16 +12,14 @@ from pydantic import BaseModel, ValidationError
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QCheckBox,
-    QFormLayout,
     QHBoxLayout,
-    QLabel,
     QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
 
 from napari_unet.errors import ConfigError
-from napari_unet.widgets._controls import Fold, describe, plain_label
+from napari_unet.widgets._controls import Fold, describe, plain_label, rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -111,14 +109,7 @@ class ConfigForm(QWidget, Generic[M]):
         layout.addWidget(self.problem)
 
     def _rows_widget(self, names: Sequence[str]) -> QWidget:
-        widget = QWidget()
-        layout = QFormLayout(widget)
-        layout.setContentsMargins(0, 0, 0, 0)
-        for name in names:
-            row = self.rows[name]
-            label = QLabel(row.title)
-            label.setToolTip(row.tooltip)
-            layout.addRow(label, row)
+        widget = rows(*((self.rows[name].title, self.rows[name]) for name in names))
         widget.setVisible(bool(names))
         return widget
 
@@ -161,8 +152,10 @@ class FieldRow(QWidget):
         self.editor: Any = create_widget(annotation=self._kind, options=options)
         self.open_box = QCheckBox(self._open_value or "not set")
         self._build()
-        if self._has_open and field.examples:
-            self._show_number(field.examples[0])
+        self.setToolTip(self.tooltip)
+        if self._has_open:
+            low, _ = _range(field, margin=1)
+            self._show_number((field.examples or [max(low, 1)])[0])
 
     def value(self) -> Any:
         """Return the field's value."""

@@ -121,10 +121,8 @@ def _note(state: RunState, event: ev.Note) -> RunState:
 
 def _training_started(state: RunState, event: ev.TrainingStarted) -> RunState:
     message = (
-        f"{event.n_train_images} to train on, validation: {event.validation}"
-        if event.validation
-        else f"{event.n_train_images} to train on, {event.n_validation_images} to "
-        "validate on"
+        f"{event.n_train_images} to learn from, {event.n_validation_images} to "
+        f"validate on ({event.validation})"
     )
     started = replace(state, n_total=event.n_steps, message="First step …")
     return _note(started, ev.Note(message))
@@ -151,7 +149,7 @@ def _paused(state: RunState, event: ev.Paused) -> RunState:
 
 
 def _finished(state: RunState, event: ev.Finished) -> RunState:
-    scores = ", ".join(f"{k} {v:.2f}" for k, v in event.scores.items())
+    scores = ", ".join(f"{k} {v:.3g}" for k, v in event.scores.items())
     message = f"{state.what} ended: {_REASONS[event.reason]}"
     ended = replace(state, phase="done", message=message)
     return _note(ended, ev.Note(f"Best model: {scores}")) if scores else ended

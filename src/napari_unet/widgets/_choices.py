@@ -1,0 +1,317 @@
+"""What several docks ask for: images, a model, and on which device it will run."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject, Signal
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QComboBox,
+    QListWidget,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_unet.errors import ModelError
+from napari_unet.events import Note
+from napari_unet.widgets._controls import PathRow, describe, plain_label
+from napari_unet.widgets._layers import (
+    axes_choices,
+    dropped_alpha,
+    image_from_layers,
+    layer_choices,
+    unwrapped,
+)
+from napari_unet.widgets._worker import Failure, Runner
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+    from qtpy.QtGui import QShowEvent
+
+    from napari_unet.events import Event
+    from napari_unet.imaging.arrays import Image
+    from napari_unet.learning.checkpoint import Model
+
+_N_ROWS = 4
+_N_TRAINED = 3
+_MODEL_FILES = "U-Net models (*.unet)"
+_AXES = {
+    "YX": "YX: one plane",
+    "ZYX": "ZYX: a stack of slices",
+    "TYX": "TYX: a movie",
+    "CYX": "CYX: channels",
+}
+
+
+class ImageChoice(QWidget):
+    """Choose an image layer, or several that are the channels of one image.
+
+    The axes are asked for where the layer does not tell them.
+
+    Signals
+    -------
+    changed()
+        Other layers are chosen, by hand or because a layer went.
+    """
+
+    changed = Signal()
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        super().__init__()
+        self._viewer = unwrapped(viewer)
+        self._offered: list[weakref.ref[Layer]] = []
+        self._build()
+        events = self._viewer.layers.events
+        for emitter in (events.inserted, events.removed, events.reordered):
+            emitter.connect(self._refresh)
+        self.list.itemSelectionChanged.connect(self._on_selected)
+        self._refresh()
+
+    def layers(self) -> list[Any]:
+        """Return the chosen layers, the lowest in the viewer first."""
+        rows = sorted((i.row() for i in self.list.selectedIndexes()), reverse=True)
+        layers = [self._offered[row]() for row in rows]
+        return [layer for layer in layers if layer is not None]
+
+    def choose(self, *layers: Layer) -> None:
+        """Choose these layers; those that are not offered are left out."""
+        wanted = [unwrapped(layer) for layer in layers]
+        self.list.blockSignals(True)
+        for row, offered in enumerate(self._offered):
+            item = self.list.item(row)
+            if item is not None:
+                item.setSelected(offered() in wanted)
+        self.list.blockSignals(False)
+        self._on_selected()
+
+    def image(self) -> Image:
+        """Return the chosen layers as one image.
+
+        Raises
+        ------
+        ImageError
+            None is chosen, they don't fit together, or their axes are not known.
+        """
+        axes = self.axes.currentData() if not self.axes.isHidden() else None
+        return image_from_layers(self.layers(), axes)
+
+    def notes(self) -> list[str]:
+        """Return what the user should know about how the layers are taken."""
+        return dropped_alpha(self.layers())
+
+    def _build(self) -> None:
+        self.list = QListWidget()
+        self.list.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
+        describe(
+            self.list,
+            "Image layers",
+            "The image; choose several one-channel layers (ctrl + click) to take them "
+            "as the channels of one image, the lowest first",
+        )
+        self.list.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.axes = QComboBox()
+        describe(
+            self.axes, "Axes", "What the axes of the image mean: nothing in it says so"
+        )
+        self.axes.currentIndexChanged.connect(self.changed.emit)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.list)
+        layout.addWidget(self.axes)
+
+    def _refresh(self, event: Any = None) -> None:
+        try:
+            chosen = self.layers()
+        except RuntimeError:  # the widget is gone, its slot not yet
+            return
+        layers = layer_choices(self._viewer, "image")
+        self._offered = [weakref.ref(layer) for layer in layers]
+        self.list.blockSignals(True)
+        self.list.clear()
+        self.list.addItems([str(layer.name) for layer in layers])
+        self.list.blockSignals(False)
+        height = max(1, min(len(layers), _N_ROWS)) * self.list.sizeHintForRow(0)
+        self.list.setFixedHeight(max(height, self.fontMetrics().height()) + 6)
+        for layer in layers:
+            layer.events.name.connect(self._refresh)
+            layer.events.axis_labels.connect(self._refresh)
+        kept = [layer for layer in chosen if layer in layers]
+        self.choose(*(kept or layers[:1]))
+
+    def _on_selected(self) -> None:
+        layers = self.layers()
+        choices = axes_choices(layers[0]) if layers else []
+        offered = [self.axes.itemData(i) for i in range(self.axes.count())]
+        if offered[1:] != choices:
+            self.axes.blockSignals(True)
+            self.axes.clear()
+            self.axes.addItem("choose the axes …", None)
+            for choice in choices:
+                self.axes.addItem(_AXES.get(choice, choice), choice)
+            self.axes.blockSignals(False)
+        self.axes.setVisible(bool(choices))
+        self.changed.emit()
+
+
+class TrainedModels(QObject):
+    """The models that were trained since napari started, the newest first.
+
+    Signals
+    -------
+    changed()
+        There is a new one.
+    """
+
+    changed = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.models: dict[str, Model] = {}
+
+    def add(self, name: str, model: Model) -> None:
+        """Offer a model in all docks; only a few are kept."""
+        others = {k: v for k, v in self.models.items() if k != name}
+        newest_first = {name: model, **others}
+        self.models = dict(list(newest_first.items())[:_N_TRAINED])
+        self.changed.emit()
+
+
+TRAINED = TrainedModels()
+
+
+class ModelChoice(QWidget):
+    """Choose a model: a file, or one that was trained just now.
+
+    Parameters
+    ----------
+    nothing : str
+        Text of the choice of no model; without it there is no such choice.
+    """
+
+    changed = Signal()
+
+    def __init__(self, nothing: str = "") -> None:
+        super().__init__()
+        self._nothing = nothing
+        self.box = QComboBox()
+        self.box.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
+        describe(
+            self.box, "Model", "A model file, or a model that was trained just now"
+        )
+        self.file = PathRow(
+            "Model file", "A model, *.unet", mode="open", pattern=_MODEL_FILES
+        )
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.box)
+        layout.addWidget(self.file)
+        self.box.currentIndexChanged.connect(self._on_choice)
+        self.file.changed.connect(self.changed.emit)
+        TRAINED.changed.connect(self._refresh)
+        self._refresh()
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether the user wants no model."""
+        return self.box.currentText() == self._nothing
+
+    def model(self) -> Model | Path:
+        """Return the model, or the path of its file.
+
+        Raises
+        ------
+        ModelError
+            No file is given.
+        """
+        chosen = self.box.currentText()
+        if chosen in TRAINED.models:
+            return TRAINED.models[chosen]
+        path = self.file.path()
+        if path is None:
+            raise ModelError(
+                "NU-M01", "no model file is given: choose a model, or train one"
+            )
+        return path
+
+    def choose_file(self, path: Path | str) -> None:
+        """Choose a model file."""
+        self.box.setCurrentText("Model file")
+        self.file.set_path(path)
+
+    def _refresh(self) -> None:
+        chosen = self.box.currentText()
+        texts = [self._nothing] if self._nothing else []
+        texts += [*TRAINED.models, "Model file"]
+        self.box.blockSignals(True)
+        self.box.clear()
+        self.box.addItems(texts)
+        # What was trained just now is what one wants next; a file that was named, or
+        # training from scratch, stays.
+        is_kept = chosen in texts and (self._nothing or self.file.path() is not None)
+        self.box.setCurrentText(chosen if is_kept else texts[0])
+        self.box.blockSignals(False)
+        self._on_choice()
+
+    def _on_choice(self) -> None:
+        self.file.setVisible(self.box.currentText() == "Model file")
+        self.changed.emit()
+
+
+class DeviceLine(QWidget):
+    """Tells which device will compute and, if it is the CPU, why.
+
+    Finding that out imports torch, so it happens in the background, and not before
+    the dock is on screen.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.label = plain_label("Device", "Device: …")
+        self.label.setToolTip("The device that computes; see napari-unet doctor")
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.label)
+        self._wanted = "auto"
+        self._told = ""
+        self._runner = Runner(self)
+        self._runner.happened.connect(self._tell)
+        self._runner.failed.connect(self._tell_failure)
+        self._runner.finished.connect(self._look)
+
+    def want(self, name: str) -> None:
+        """Tell about the device that the user asks for."""
+        self._wanted = name
+        if self.isVisible():
+            self._look()
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """Look for the device the first time that it can be read."""
+        super().showEvent(event)
+        self._look()
+
+    def _look(self) -> None:
+        if self._told != self._wanted and not self._runner.is_running:
+            self._told = wanted = self._wanted
+            self._runner.run(lambda: find_device(wanted))
+
+    def _tell(self, events: list[Note]) -> None:
+        self.label.setText(f"Device: {events[-1].message}")
+
+    def _tell_failure(self, failure: Failure) -> None:
+        self.label.setText(f"Device: {failure.summary}")
+
+
+def find_device(name: str) -> Generator[Event, None, None]:
+    """Yield a note that names the device."""
+    from napari_unet.learning.device import choose_device
+
+    yield Note(str(choose_device(name)))

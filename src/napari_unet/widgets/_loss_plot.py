@@ -1,0 +1,159 @@
+"""The live curve: loss above, validation score beneath."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pyqtgraph as pg
+from napari.utils.theme import get_theme
+from qtpy.QtWidgets import QSizePolicy, QStackedLayout, QWidget
+
+from napari_unet.events import StepDone, Validated
+from napari_unet.widgets._controls import plain_label
+from napari_unet.widgets._layers import unwrapped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from napari.components import ViewerModel
+    from qtpy.QtGui import QShowEvent
+
+    from napari_unet.events import Event
+
+_MOST_POINTS = 4000
+_SMOOTHING = 0.95
+_HEIGHT_PX = 260
+
+
+@dataclass
+class Curves:
+    """What is drawn.
+
+    The training loss is smoothed: an average over about the last 20 steps.
+    """
+
+    steps: list[int] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    validated_steps: list[int] = field(default_factory=list)
+    validation_losses: list[float] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    _sum: float = 0.0
+    _weight: float = 0.0
+
+    def add(self, event: Event) -> None:
+        """Take what an event tells; others than losses and scores tell nothing."""
+        if isinstance(event, StepDone):
+            self._sum = _SMOOTHING * self._sum + event.loss
+            self._weight = _SMOOTHING * self._weight + 1
+            self.steps.append(event.step)
+            self.losses.append(self._sum / self._weight)
+            if len(self.steps) > _MOST_POINTS:
+                # More points than pixels: every second one draws the same curve.
+                del self.steps[::2], self.losses[::2]
+        elif isinstance(event, Validated):
+            self.validated_steps.append(event.step)
+            self.validation_losses.append(event.loss)
+            self.scores.append(event.score)
+
+
+class LossPlot(QWidget):
+    """Training and validation loss (logarithmic) above the validation score.
+
+    Drawn in the viewer's colours, and only while it can be seen.
+    """
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        super().__init__()
+        self._viewer = unwrapped(viewer)
+        self.curves = Curves()
+        self._build()
+        self._viewer.events.theme.connect(self._on_theme)
+        self._on_theme()
+
+    def add(self, events: Iterable[Event]) -> None:
+        """Take events and draw them."""
+        for event in events:
+            self.curves.add(event)
+        self._render()
+
+    def clear(self) -> None:
+        """Forget all curves."""
+        self.curves = Curves()
+        self._render()
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """Draw what came while hidden."""
+        super().showEvent(event)
+        self._render()
+
+    def _build(self) -> None:
+        self.empty = plain_label("Loss curve", "No training yet")
+        self.graphs = pg.GraphicsLayoutWidget()
+        self.graphs.setAccessibleName("Loss curve")
+        self.graphs.setToolTip(
+            "Training loss (smoothed) and validation loss above, score of the "
+            "held-back pixels beneath"
+        )
+        self.loss = self.graphs.addPlot(row=0, col=0, enableMenu=False)
+        self.loss.getAxis("left").logTickStrings = _plain_numbers
+        self.score = self.graphs.addPlot(row=1, col=0, enableMenu=False)
+        self.loss.setLogMode(y=True)
+        self.loss.setLabel("left", "loss")
+        self.score.setLabel("left", "score")
+        self.score.setLabel("bottom", "step")
+        self.score.setYRange(0, 1)
+        self.score.setXLink(self.loss)
+        self.legend = self.loss.addLegend(offset=(-5, 5), labelTextSize="8pt")
+        self.training_line = self.loss.plot(name="training")
+        self.validation_line = self.loss.plot(name="validation", symbol="o")
+        self.score_line = self.score.plot(symbol="o")
+        for plot in (self.loss, self.score):
+            plot.setMouseEnabled(x=False, y=False)
+            # The menu has no parent, and would outlive the plot.
+            plot.ctrlMenu.setParent(self, plot.ctrlMenu.windowFlags())
+            plot.hideButtons()
+            # One width, so that both plots begin at the same step.
+            plot.getAxis("left").setWidth(48)
+            plot.getAxis("left").enableAutoSIPrefix(False)
+        self.loss.getAxis("bottom").setStyle(showValues=False)
+        # Its own size, 640 x 480, would widen the dock.
+        ignored = QSizePolicy.Policy.Ignored
+        self.graphs.setSizePolicy(ignored, ignored)
+        self.setFixedHeight(_HEIGHT_PX)
+        self._stack = QStackedLayout(self)
+        self._stack.addWidget(self.empty)
+        self._stack.addWidget(self.graphs)
+
+    def _render(self) -> None:
+        if not self.isVisible():
+            return
+        curves = self.curves
+        self._stack.setCurrentIndex(1 if curves.steps else 0)
+        self.training_line.setData(curves.steps, curves.losses)
+        self.validation_line.setData(curves.validated_steps, curves.validation_losses)
+        self.score_line.setData(curves.validated_steps, curves.scores)
+
+    def _on_theme(self, event: Any = None) -> None:
+        theme = get_theme(self._viewer.theme)
+        text, line, accent = (
+            colour.as_hex() for colour in (theme.text, theme.icon, theme.warning)
+        )
+        self.graphs.setBackground(theme.background.as_hex())
+        for _, label in self.legend.items:
+            label.setText(label.text, color=text)
+        for plot in (self.loss, self.score):
+            for side in ("left", "bottom"):
+                plot.getAxis(side).setPen(line)
+                plot.getAxis(side).setTextPen(text)
+        self.training_line.setPen(line, width=1)
+        for marked in (self.validation_line, self.score_line):
+            marked.setPen(accent, width=2)
+            marked.setSymbolBrush(accent)
+            marked.setSymbolPen(accent)
+            marked.setSymbolSize(5)
+
+
+def _plain_numbers(exponents: Iterable[float], *_: float) -> list[str]:
+    """Mark 0.1 as "0.1", where pyqtgraph writes a power of ten."""
+    return [f"{10**exponent:.2g}" for exponent in exponents]

@@ -1,0 +1,167 @@
+"""Dock widget: apply a model to an image and show its cells."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
+
+from napari_unet.config import PredictConfig
+from napari_unet.events import Note, Segmented, TileDone
+from napari_unet.widgets._choices import DeviceLine, ImageChoice, ModelChoice
+from napari_unet.widgets._controls import describe, rows, scrollable
+from napari_unet.widgets._form import ConfigForm
+from napari_unet.widgets._layers import show_image, show_labels, unwrapped
+from napari_unet.widgets._run import RunPanel
+from napari_unet.widgets._worker import Failure, guarded
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+    from pathlib import Path
+
+    import numpy as np
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+    from numpy.typing import NDArray
+
+    from napari_unet.events import Event
+    from napari_unet.imaging.arrays import Image
+    from napari_unet.learning.checkpoint import Model
+
+_DRAW_EVERY_S = 0.3
+_STYLE = {
+    "colormap": "magma",
+    "contrast_limits": (0, 1),
+    "blending": "additive",
+    "opacity": 0.7,
+}
+
+
+class PredictWidget(QWidget):
+    """Choose a model and an image; tiles show as they finish, then the cells.
+
+    Parameters
+    ----------
+    napari_viewer : napari viewer
+        Given by napari.
+    """
+
+    def __init__(self, napari_viewer: ViewerModel) -> None:
+        super().__init__()
+        self._viewer = unwrapped(napari_viewer)
+        self._target: weakref.ref[Layer] | None = None
+        self._preview: weakref.ref[Layer] | None = None
+        self._drawn_at = 0.0
+        self._build()
+        self._connect()
+
+    def show_failure(self, failure: Failure) -> None:
+        """Show what went wrong in a slot."""
+        self.panel.show_failure(failure)
+
+    def _build(self) -> None:
+        self.model = ModelChoice()
+        self.images = ImageChoice(self._viewer)
+        self.probabilities = QCheckBox("Keep the probabilities as image layers")
+        describe(
+            self.probabilities,
+            "Keep probabilities",
+            "Show the network's outputs beside the cells",
+        )
+        self.settings = ConfigForm(PredictConfig, fields=())
+        self.device = DeviceLine()
+        self.panel = RunPanel("Prediction", start_text="Predict")
+        content = QWidget()
+        layout = QVBoxLayout(content)
+        layout.addWidget(rows(("Model", self.model), ("Image", self.images)))
+        for widget in (self.probabilities, self.settings, self.device, self.panel):
+            layout.addWidget(widget)
+        layout.addStretch()
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(scrollable(content))
+
+    def _connect(self) -> None:
+        self.settings.valueChanged.connect(self._on_settings)
+        self.panel.start_asked.connect(self._start)
+        self.panel.happened.connect(self._on_events)
+        self.panel.ended.connect(self._on_ended)
+        self._viewer.layers.events.removed.connect(self._on_removed)
+
+    @guarded
+    def _on_settings(self, config: PredictConfig) -> None:
+        self.device.want(config.device)
+
+    @guarded
+    def _start(self) -> None:
+        model = self.model.model()
+        image, notes = self.images.image(), self.images.notes()
+        config = self.settings.value()
+        self._target = weakref.ref(self.images.layers()[0])
+        self._preview = None
+        self._drawn_at = 0.0
+        self.panel.run(lambda: segmentation(model, image, config, notes))
+
+    @guarded
+    def _on_removed(self, event: Any) -> None:
+        target = None if self._target is None else self._target()
+        if target is None or event.value is target:
+            self.panel.abort()
+
+    @guarded
+    def _on_events(self, events: list[Event]) -> None:
+        target = None if self._target is None else self._target()
+        if target is None:
+            return
+        for event in events:
+            if isinstance(event, Segmented):
+                self._show_result(target, event)
+            elif isinstance(event, TileDone) and self._may_draw():
+                self._show_preview(target, event.outputs)
+
+    @guarded
+    def _on_ended(self) -> None:
+        preview = None if self._preview is None else self._preview()
+        if preview is not None:
+            preview.visible = self.probabilities.isChecked()
+
+    def _may_draw(self) -> bool:
+        now = time.monotonic()
+        if now - self._drawn_at < _DRAW_EVERY_S:
+            return False
+        self._drawn_at = now
+        return True
+
+    def _show_preview(self, target: Layer, outputs: NDArray[np.float32]) -> None:
+        name = f"{target.name} {_probability(1)}"
+        layer = show_image(self._viewer, name, outputs[1], like=target, **_STYLE)
+        layer.visible = True
+        self._preview = weakref.ref(layer)
+
+    def _show_result(self, target: Layer, result: Segmented) -> None:
+        if self.probabilities.isChecked():
+            for k in range(1, len(result.outputs)):
+                name = f"{target.name} {_probability(k)}"
+                show_image(self._viewer, name, result.outputs[k], like=target, **_STYLE)
+        show_labels(self._viewer, f"{target.name} cells", result.labels, like=target)
+
+
+def _probability(k: int) -> str:
+    return "probability" if k == 1 else f"probability {k}"
+
+
+def segmentation(
+    model: Model | Path,
+    image: Image,
+    config: PredictConfig,
+    notes: Sequence[str] = (),
+) -> Generator[Event, None, None]:
+    """Yield the events of segmenting an image, after what there is to note."""
+    # Here and not above: importing torch takes seconds.
+    from napari_unet.batch import segment_events
+
+    for note in notes:
+        yield Note(note)
+    yield from segment_events(model, image, config=config)

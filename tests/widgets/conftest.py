@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+
+from napari_unet.config import NetworkConfig
+from napari_unet.imaging.drawn import draw_cells
+
+TINY = NetworkConfig(base_width=2, depth=1)
+
+
+@pytest.fixture
+def viewer():
+    return ViewerModel()
+
+
+@pytest.fixture
+def window(make_napari_viewer):
+    """A real viewer, from which layers can be removed under Xvfb with Mesa."""
+    viewer = make_napari_viewer(show=True, strict_qt="raise")
+    native = viewer.window._qt_viewer.canvas.native
+    viewer.layers.events.removing.connect(lambda _: native.makeCurrent())
+    return viewer
+
+
+@pytest.fixture
+def drawn():
+    """A drawn image (48 x 48) and its labels."""
+    rng = np.random.default_rng(1)
+    return draw_cells((48, 48), n_cells=5, rng=rng)
+
+
+@pytest.fixture
+def tiny_model():
+    """A model with random weights: one channel, background and cell."""
+    from napari_unet.learning.checkpoint import Model
+    from napari_unet.learning.networks import build_network
+
+    return Model(TINY, build_network(TINY).state_dict())

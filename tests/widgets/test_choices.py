@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_unet.errors import ImageError, ModelError
+from napari_unet.widgets import _choices
+from napari_unet.widgets._choices import (
+    TRAINED,
+    DeviceLine,
+    ImageChoice,
+    ModelChoice,
+    TrainedModels,
+    find_device,
+)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_trained(monkeypatch):
+    monkeypatch.setattr(TRAINED, "models", {})
+
+
+@pytest.fixture
+def images(qtbot, viewer):
+    viewer.add_image(np.zeros((8, 9)), name="dapi")
+    viewer.add_image(np.ones((8, 9)), name="actin")
+    choice = ImageChoice(viewer)
+    qtbot.addWidget(choice)
+    return choice
+
+
+def shown(choice):
+    return [choice.list.item(row).text() for row in range(choice.list.count())]
+
+
+# -- images --------------------------------------------------------------------
+
+
+def test_the_topmost_image_is_chosen_at_first(images):
+    assert shown(images) == ["actin", "dapi"]
+    assert images.image().source == 'image "actin"'
+
+
+def test_several_layers_become_channels_the_lowest_first(images, viewer):
+    images.choose(*viewer.layers)
+    image = images.image()
+    assert image.channel_names == ("dapi", "actin")
+    assert image.data[1].all()
+
+
+def test_the_choice_survives_new_renamed_and_moved_layers(images, viewer):
+    dapi = viewer.layers["dapi"]
+    images.choose(dapi)
+    viewer.add_image(np.zeros((8, 9)), name="third")
+    dapi.name = "renamed"
+    viewer.layers.move(0, 3)
+    assert "renamed" in shown(images)
+    assert images.layers() == [dapi]
+
+
+def test_a_removed_layer_gives_way(images, viewer):
+    del viewer.layers["actin"]
+    assert [layer.name for layer in images.layers()] == ["dapi"]
+    viewer.layers.clear()
+    assert images.layers() == []
+
+
+def test_no_image_is_told_in_a_sentence(qtbot, viewer):
+    choice = ImageChoice(viewer)
+    qtbot.addWidget(choice)
+    assert choice.axes.isHidden()
+    with pytest.raises(ImageError, match="no image layer is chosen"):
+        choice.image()
+
+
+def test_axes_are_asked_for_where_nothing_names_them(qtbot, viewer):
+    viewer.add_image(np.zeros((3, 8, 9)), name="stack")
+    choice = ImageChoice(viewer)
+    qtbot.addWidget(choice)
+    assert not choice.axes.isHidden()
+    with pytest.raises(ImageError, match="NU-I09"):
+        choice.image()
+    choice.axes.setCurrentIndex(choice.axes.findData("TYX"))
+    assert choice.image().axes == "CTYX"
+    choice.axes.setCurrentIndex(choice.axes.findData("CYX"))
+    assert choice.image().n_channels == 3
+
+
+def test_axes_are_not_asked_for_where_the_layer_names_them(qtbot, viewer):
+    layer = viewer.add_image(np.zeros((3, 8, 9)), name="stack")
+    choice = ImageChoice(viewer)
+    qtbot.addWidget(choice)
+    layer.axis_labels = ("z", "y", "x")
+    assert choice.axes.isHidden()
+    assert choice.image().axes == "CZYX"
+
+
+def test_rgb_is_three_channels_and_the_dropped_alpha_is_told(qtbot, viewer):
+    viewer.add_image(np.zeros((8, 9, 4), np.uint8), rgb=True, name="photo")
+    choice = ImageChoice(viewer)
+    qtbot.addWidget(choice)
+    assert choice.image().n_channels == 3
+    assert "alpha" in choice.notes()[0]
+
+
+def test_a_multiscale_layer_gives_its_full_resolution(qtbot, viewer):
+    viewer.add_image([np.zeros((16, 18)), np.zeros((8, 9))], multiscale=True)
+    choice = ImageChoice(viewer)
+    qtbot.addWidget(choice)
+    assert choice.image().shape == (16, 18)
+
+
+# -- models --------------------------------------------------------------------
+
+
+@pytest.fixture
+def models(qtbot):
+    choice = ModelChoice()
+    qtbot.addWidget(choice)
+    return choice
+
+
+def test_a_model_file_is_asked_for_at_first(models):
+    assert not models.file.isHidden()
+    with pytest.raises(ModelError, match="no model file is given"):
+        models.model()
+
+
+def test_a_model_file_is_its_path(models):
+    models.choose_file("/data/cells.unet")
+    assert models.model() == Path("/data/cells.unet")
+
+
+def test_what_was_trained_just_now_is_chosen(models):
+    TRAINED.add("trained just now", "a model")
+    assert models.model() == "a model"
+    assert models.file.isHidden()
+
+
+def test_a_file_that_was_named_stays_chosen(models):
+    models.choose_file("/data/cells.unet")
+    TRAINED.add("trained just now", "a model")
+    assert models.model() == Path("/data/cells.unet")
+
+
+def test_from_scratch_stays_chosen(qtbot):
+    choice = ModelChoice(nothing="from scratch")
+    qtbot.addWidget(choice)
+    assert choice.is_nothing
+    TRAINED.add("trained just now", "a model")
+    assert choice.is_nothing
+
+
+def test_only_the_newest_models_are_kept():
+    trained = TrainedModels()
+    for i in range(10):
+        trained.add(str(i), i)
+    assert list(trained.models) == ["9", "8", "7"]
+
+
+def test_a_model_of_the_same_name_becomes_the_newest():
+    trained = TrainedModels()
+    for name in ("a", "b", "a"):
+        trained.add(name, name)
+    assert list(trained.models) == ["a", "b"]
+
+
+# -- device --------------------------------------------------------------------
+
+
+def test_the_device_is_told_once_on_screen_and_again_when_another_is_wanted(
+    qtbot, monkeypatch
+):
+    looked = []
+
+    def find(name):
+        looked.append(name)
+        yield _choices.Note(f"{name} found")
+
+    monkeypatch.setattr(_choices, "find_device", find)
+    line = DeviceLine()
+    qtbot.addWidget(line)
+    line.want("auto")
+    assert looked == []
+    line.show()
+    qtbot.waitUntil(lambda: line.label.text() == "Device: auto found", timeout=5000)
+    line.want("cpu")
+    qtbot.waitUntil(lambda: line.label.text() == "Device: cpu found", timeout=5000)
+    line.hide()
+    line.show()
+    assert looked == ["auto", "cpu"]
+
+
+def test_a_missing_device_is_told(qtbot, monkeypatch):
+    def find(name):
+        raise ImageError("NU-R01", "no such device")
+        yield
+
+    monkeypatch.setattr(_choices, "find_device", find)
+    line = DeviceLine()
+    qtbot.addWidget(line)
+    line.show()
+    qtbot.waitUntil(lambda: "no such device" in line.label.text(), timeout=5000)
+
+
+def test_the_cpu_is_named_with_the_reason():
+    (note,) = find_device("cpu")
+    assert note.message.startswith("CPU")

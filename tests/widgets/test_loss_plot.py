@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_unet.events import Note, StepDone, Validated
+from napari_unet.widgets._loss_plot import Curves, LossPlot
+
+
+def step(i, loss=1.0):
+    return StepDone(i, 1000, loss, 0.1)
+
+
+def test_a_constant_loss_stays_constant():
+    curves = Curves()
+    for i in range(1, 50):
+        curves.add(step(i, 0.25))
+    np.testing.assert_allclose(curves.losses, 0.25)
+
+
+def test_smoothing_is_the_weighted_mean_of_what_came():
+    losses = [3.0, 1.0, 2.0]
+    curves = Curves()
+    for i, loss in enumerate(losses):
+        curves.add(step(i, loss))
+    weights = [0.95**2, 0.95, 1.0]
+    expected = np.average(losses, weights=weights)
+    assert curves.losses[-1] == pytest.approx(expected)
+
+
+def test_long_runs_keep_few_points_and_the_newest():
+    curves = Curves()
+    for i in range(1, 20_001):
+        curves.add(step(i))
+    assert len(curves.steps) <= 4000
+    assert curves.steps[-1] == 20_000
+    assert len(curves.steps) == len(curves.losses)
+
+
+def test_validation_and_other_events():
+    curves = Curves()
+    curves.add(Validated(10, 0.5, 0.8))
+    curves.add(Note("nothing to draw"))
+    assert (curves.validated_steps, curves.validation_losses) == ([10], [0.5])
+    assert curves.scores == [0.8]
+    assert curves.steps == []
+
+
+@pytest.fixture
+def plot(qtbot, viewer):
+    plot = LossPlot(viewer)
+    qtbot.addWidget(plot)
+    return plot
+
+
+def drawn_steps(line):
+    xs, _ = line.getOriginalDataset()
+    return [] if xs is None else list(xs)
+
+
+def test_without_training_it_says_so(plot):
+    plot.show()
+    assert plot.empty.isVisible()
+    assert plot.empty.text() == "No training yet"
+
+
+def test_curves_are_drawn(plot):
+    plot.show()
+    plot.add([step(1), step(2), Validated(2, 0.5, 0.8)])
+    assert plot.graphs.isVisible()
+    assert drawn_steps(plot.training_line) == [1, 2]
+    assert drawn_steps(plot.validation_line) == [2]
+    assert drawn_steps(plot.score_line) == [2]
+
+
+def test_nothing_is_drawn_while_hidden_and_all_when_shown(plot):
+    plot.add([step(1), step(2)])
+    assert drawn_steps(plot.training_line) == []
+    plot.show()
+    assert drawn_steps(plot.training_line) == [1, 2]
+
+
+def test_clear_forgets(plot):
+    plot.show()
+    plot.add([step(1)])
+    plot.clear()
+    assert plot.empty.isVisible()
+
+
+def test_it_wears_the_viewers_theme(plot, viewer):
+    viewer.theme = "light"
+    light = plot.graphs.backgroundBrush().color().lightness()
+    viewer.theme = "dark"
+    assert plot.graphs.backgroundBrush().color().lightness() < light
+
+
+def test_marks_of_the_loss_are_plain_numbers(plot):
+    axis = plot.loss.getAxis("left")
+    assert axis.logTickStrings([-1.0, 0.0], 1.0, 1.0) == ["0.1", "1"]
+
+
+def test_it_asks_for_little_width(plot):
+    assert plot.sizeHint().width() < 340

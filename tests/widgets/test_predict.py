@@ -1,0 +1,267 @@
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from qtpy.QtCore import Qt
+
+from napari_unet import events as ev
+from napari_unet.batch import segment
+from napari_unet.config import PredictConfig
+from napari_unet.imaging.arrays import Image
+from napari_unet.learning.checkpoint import save_model
+from napari_unet.widgets import predict as module
+from napari_unet.widgets._choices import TRAINED
+from napari_unet.widgets.predict import PredictWidget
+
+ON_CPU = PredictConfig(device="cpu", precision="fp32")
+
+
+@pytest.fixture
+def nuclei(viewer, drawn):
+    return viewer.add_image(
+        drawn[0], name="nuclei", scale=(0.5, 0.5), units=("um", "um")
+    )
+
+
+@pytest.fixture
+def widget(qtbot, viewer, nuclei, tiny_model, monkeypatch):
+    monkeypatch.setattr(TRAINED, "models", {"trained just now": tiny_model})
+    widget = PredictWidget(viewer)
+    qtbot.addWidget(widget)
+    widget.settings.setValue(ON_CPU)
+    return widget
+
+
+def predict(qtbot, widget):
+    with qtbot.waitSignal(widget.panel.ended, timeout=30_000):
+        qtbot.mouseClick(widget.panel.start, Qt.MouseButton.LeftButton)
+
+
+def failure_of(widget):
+    failure = widget.panel.state.failure
+    return "" if failure is None else failure.summary
+
+
+def test_cells_are_what_the_api_finds_and_lie_on_the_image(
+    qtbot, widget, viewer, nuclei, tiny_model, drawn
+):
+    predict(qtbot, widget)
+    assert failure_of(widget) == ""
+    cells = viewer.layers["nuclei cells"]
+    expected = segment(tiny_model, Image(drawn[0][None]), config=ON_CPU)
+    np.testing.assert_array_equal(cells.data, expected)
+    np.testing.assert_array_equal(cells.scale, nuclei.scale)
+    assert cells.units == nuclei.units
+    assert f"{expected.max()} cells" in widget.panel.state.message
+
+
+def test_a_model_file_works_as_well(qtbot, widget, viewer, tiny_model, tmp_path):
+    path = save_model(tmp_path / "mine.unet", tiny_model)
+    widget.model.choose_file(path)
+    predict(qtbot, widget)
+    assert "nuclei cells" in viewer.layers
+
+
+def test_a_second_prediction_updates_the_same_layers(qtbot, widget, viewer):
+    predict(qtbot, widget)
+    before = list(viewer.layers)
+    predict(qtbot, widget)
+    assert [layer for layer in viewer.layers if layer not in before] == []
+
+
+def test_probabilities_are_kept_on_request(qtbot, widget, viewer):
+    widget.probabilities.setChecked(True)
+    predict(qtbot, widget)
+    layer = viewer.layers["nuclei probability"]
+    assert layer.visible
+    assert layer.data.dtype == np.float32
+    assert 0 <= layer.data.min() <= layer.data.max() <= 1
+    assert viewer.layers.index(layer) < viewer.layers.index("nuclei cells")
+
+
+def test_an_image_of_other_channels_is_refused_in_a_sentence(qtbot, widget, viewer):
+    second = viewer.add_image(np.ones((48, 48)), name="actin")
+    widget.images.choose(second, viewer.layers["nuclei"])
+    predict(qtbot, widget)
+    assert "expects 1 channel" in failure_of(widget)
+    assert "has 2" in failure_of(widget)
+
+
+def test_another_pixel_size_is_warned_of_with_both_numbers(
+    qtbot, widget, viewer, tiny_model
+):
+    TRAINED.add("small pixels", replace(tiny_model, pixel_size_um=(0.25, 0.25)))
+    widget.model.box.setCurrentText("small pixels")
+    predict(qtbot, widget)
+    (warning,) = [n for n in widget.panel.state.notes if n.startswith("⚠")]
+    assert "0.5" in warning
+    assert "0.25" in warning
+
+
+def test_a_file_that_is_no_model_is_told(qtbot, widget, tmp_path):
+    path = tmp_path / "no.unet"
+    path.write_text("no model")
+    widget.model.choose_file(path)
+    predict(qtbot, widget)
+    assert "no.unet" in failure_of(widget)
+    assert "NU-M" in failure_of(widget)
+
+
+def test_no_model_is_told_at_once(qtbot, viewer, nuclei, monkeypatch):
+    monkeypatch.setattr(TRAINED, "models", {})
+    widget = PredictWidget(viewer)
+    qtbot.addWidget(widget)
+    qtbot.mouseClick(widget.panel.start, Qt.MouseButton.LeftButton)
+    assert "no model file is given" in failure_of(widget)
+
+
+def test_a_stack_is_segmented_slice_by_slice(qtbot, widget, viewer, drawn):
+    stack = viewer.add_image(np.stack([drawn[0]] * 3), name="stack")
+    widget.images.choose(stack)
+    predict_without_axes = widget.panel.start
+    qtbot.mouseClick(predict_without_axes, Qt.MouseButton.LeftButton)
+    assert "NU-I09" in failure_of(widget)
+    widget.images.axes.setCurrentIndex(widget.images.axes.findData("TYX"))
+    predict(qtbot, widget)
+    assert viewer.layers["stack cells"].data.shape == (3, 48, 48)
+
+
+def test_rgb_of_the_right_channels_works(qtbot, widget, viewer, tiny_model):
+    from napari_unet.learning.networks import build_network
+
+    network = tiny_model.network.model_copy(update={"in_channels": 3})
+    state = build_network(network).state_dict()
+    TRAINED.add("colours", replace(tiny_model, network=network, state=state))
+    widget.model.box.setCurrentText("colours")
+    photo = viewer.add_image(np.zeros((32, 40, 4), np.uint8), rgb=True, name="photo")
+    widget.images.choose(photo)
+    predict(qtbot, widget)
+    assert failure_of(widget) == ""
+    assert viewer.layers["photo cells"].data.shape == (32, 40)
+    assert any("alpha" in note for note in widget.panel.state.notes)
+
+
+# -- tiles, cancel, faults -----------------------------------------------------
+
+
+class Slow:
+    """A segmentation that waits after its first tile."""
+
+    def __init__(self, monkeypatch, shape=(48, 48), n_classes=2):
+        self.go_on = threading.Event()
+        self.closed = threading.Event()
+        self.outputs = np.full((n_classes, *shape), 0.25, np.float32)
+        monkeypatch.setattr(module, "segmentation", self)
+
+    def __call__(self, *_):
+        try:
+            yield ev.TileDone(1, 2, (), self.outputs)
+            while not self.go_on.wait(0.01):
+                yield ev.Note("waiting")
+            yield ev.TileDone(2, 2, (), self.outputs)
+            labels = np.ones(self.outputs.shape[1:], np.int32)
+            yield ev.Segmented(labels, self.outputs)
+        finally:
+            self.closed.set()
+
+
+def start_slow(qtbot, widget, viewer):
+    qtbot.mouseClick(widget.panel.start, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: "nuclei probability" in viewer.layers, timeout=10_000)
+
+
+def test_tiles_show_while_the_rest_is_computed(qtbot, widget, viewer, monkeypatch):
+    slow = Slow(monkeypatch)
+    start_slow(qtbot, widget, viewer)
+    preview = viewer.layers["nuclei probability"]
+    assert preview.visible
+    np.testing.assert_array_equal(preview.data, slow.outputs[1])
+    assert "nuclei cells" not in viewer.layers
+    with qtbot.waitSignal(widget.panel.ended, timeout=10_000):
+        slow.go_on.set()
+    assert "nuclei cells" in viewer.layers
+    assert not preview.visible
+
+
+def test_further_classes_have_layers_of_their_own(qtbot, widget, viewer, monkeypatch):
+    Slow(monkeypatch, n_classes=3).go_on.set()
+    widget.probabilities.setChecked(True)
+    predict(qtbot, widget)
+    assert "nuclei probability" in viewer.layers
+    assert "nuclei probability 2" in viewer.layers
+
+
+def test_cancel_ends_the_work_without_a_result(qtbot, widget, viewer, monkeypatch):
+    slow = Slow(monkeypatch)
+    start_slow(qtbot, widget, viewer)
+    with qtbot.waitSignal(widget.panel.ended, timeout=10_000):
+        qtbot.mouseClick(widget.panel.stop, Qt.MouseButton.LeftButton)
+    assert slow.closed.is_set()
+    assert widget.panel.state.phase == "stopped"
+    assert "nuclei cells" not in viewer.layers
+    assert not viewer.layers["nuclei probability"].visible
+
+
+def test_removing_the_image_ends_the_work(qtbot, widget, viewer, monkeypatch):
+    slow = Slow(monkeypatch)
+    start_slow(qtbot, widget, viewer)
+    with qtbot.waitSignal(widget.panel.ended, timeout=10_000):
+        viewer.layers.remove("nuclei")
+    assert slow.closed.is_set()
+    assert failure_of(widget) == ""
+
+
+def test_removing_another_layer_ends_nothing(qtbot, widget, viewer, monkeypatch):
+    slow = Slow(monkeypatch)
+    other = viewer.add_labels(np.zeros((4, 4), int))
+    start_slow(qtbot, widget, viewer)
+    viewer.layers.remove(other)
+    assert widget.panel.state.phase == "running"
+    with qtbot.waitSignal(widget.panel.ended, timeout=10_000):
+        slow.go_on.set()
+    assert "nuclei cells" in viewer.layers
+
+
+def test_a_runtime_error_is_shown_and_the_next_prediction_works(
+    qtbot, widget, viewer, monkeypatch
+):
+    def fails(*_):
+        raise RuntimeError("Expected all tensors on one device")
+        yield
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "segmentation", fails)
+        predict(qtbot, widget)
+    assert "one device" in failure_of(widget)
+    predict(qtbot, widget)
+    assert failure_of(widget) == ""
+
+
+def test_a_fault_while_drawing_is_shown_and_not_raised(
+    qtbot, widget, viewer, monkeypatch
+):
+    def fails(*_, **__):
+        raise KeyError("nuclei cells")
+
+    monkeypatch.setattr(module, "show_labels", fails)
+    predict(qtbot, widget)
+    assert "KeyError" in failure_of(widget)
+
+
+def test_it_fits_a_narrow_dock(widget):
+    assert widget.minimumSizeHint().width() <= 400
+
+
+@pytest.mark.gui
+def test_predicts_in_a_real_window(qtbot, window, drawn, tiny_model, monkeypatch):
+    monkeypatch.setattr(TRAINED, "models", {"trained just now": tiny_model})
+    window.add_image(drawn[0], name="nuclei")
+    widget = PredictWidget(window)
+    window.window.add_dock_widget(widget, name="Predict")
+    qtbot.waitUntil(lambda: "…" not in widget.device.label.text(), timeout=20_000)
+    assert widget.device.label.text().startswith("Device: ")
+    predict(qtbot, widget)
+    assert "nuclei cells" in window.layers

@@ -1,0 +1,413 @@
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QAbstractButton, QComboBox, QFileDialog, QLineEdit
+
+from napari_unet import events as ev
+from napari_unet.config import NetworkConfig, TrainConfig
+from napari_unet.errors import FolderError
+from napari_unet.files.images import write_image, write_labels
+from napari_unet.imaging.arrays import Annotation
+from napari_unet.widgets import train as module
+from napari_unet.widgets._choices import TRAINED
+from napari_unet.widgets.train import (
+    TrainWidget,
+    count_slices,
+    new_run_folder,
+    read_folders,
+)
+
+FEW_STEPS = TrainConfig(
+    max_steps=4, batch_size=1, patch_size=16, validate_every=2, device="cpu"
+)
+TINY = NetworkConfig(base_width=2, depth=1)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_trained(monkeypatch):
+    monkeypatch.setattr(TRAINED, "models", {})
+
+
+@pytest.fixture
+def painted(viewer, drawn):
+    """A viewer with an image and a completely painted layer."""
+    image, labels = drawn
+    viewer.add_image(image, name="nuclei")
+    layer = viewer.add_labels(labels, name="cells")
+    layer.metadata = {"napari_unet": {"unpainted": "background"}}
+    return viewer
+
+
+@pytest.fixture
+def widget(qtbot, painted):
+    return make(qtbot, painted)
+
+
+def make(qtbot, viewer):
+    widget = TrainWidget(viewer)
+    qtbot.addWidget(widget)
+    widget.settings.setValue(FEW_STEPS)
+    widget.network.setValue(TINY)
+    return widget
+
+
+def train(qtbot, widget):
+    with qtbot.waitSignal(widget.panel.ended, timeout=30_000):
+        qtbot.mouseClick(widget.panel.start, Qt.MouseButton.LeftButton)
+
+
+def failure_of(widget):
+    failure = widget.panel.state.failure
+    return "" if failure is None else failure.summary
+
+
+def fake_training(monkeypatch, events):
+    """Let the widget run `events(mailbox)` in place of training."""
+    calls = []
+
+    def train(images, annotations, config, **kwargs):
+        calls.append({"images": images, "annotations": annotations, **kwargs})
+        yield from events(kwargs["mailbox"])
+
+    monkeypatch.setattr("napari_unet.learning.training.train", train)
+    return calls
+
+
+# -- from layers ---------------------------------------------------------------
+
+
+def test_layers_train_a_model_that_predict_then_offers(qtbot, widget):
+    train(qtbot, widget)
+    assert failure_of(widget) == ""
+    assert widget.panel.state.phase == "done"
+    assert widget.plot.curves.steps == [1, 2, 3, 4]
+    assert widget.model.n_channels == 1
+    assert list(TRAINED.models.values()) == [widget.model]
+    assert widget.save.isEnabled()
+
+
+def test_runs_are_kept_among_the_users_data(qtbot, widget, monkeypatch, tmp_path):
+    monkeypatch.setattr(module, "new_run_folder", lambda: tmp_path / "run")
+    train(qtbot, widget)
+    assert (tmp_path / "run" / "best.unet").is_file()
+
+
+def test_a_run_folder_is_never_in_the_working_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path.parent)
+    assert new_run_folder().is_absolute()
+    assert "napari-unet" in new_run_folder().parts
+
+
+def test_cells_without_known_background_are_refused(qtbot, widget, painted):
+    painted.layers["cells"].metadata = {}
+    train(qtbot, widget)
+    assert failure_of(widget).startswith(
+        'labels "cells" has cells but no known background: paint some background, '
+        "draw a finished region, or choose 'unpainted is background'"
+    )
+    assert widget.plot.curves.steps == []
+    assert widget.model is None
+
+
+def test_nothing_painted_is_refused(qtbot, widget, painted):
+    painted.layers["cells"].data = np.zeros((48, 48), np.int32)
+    train(qtbot, widget)
+    assert 'labels "cells" has no annotated cells' in failure_of(widget)
+
+
+def test_labels_of_another_size_are_refused_at_once(qtbot, widget, painted):
+    painted.layers["cells"].data = np.ones((10, 48), np.int32)
+    qtbot.mouseClick(widget.panel.start, Qt.MouseButton.LeftButton)
+    assert 'labels "cells" is 10 x 48' in failure_of(widget)
+    assert not widget.panel.state.is_running
+
+
+def test_without_an_annotation_it_says_what_to_do(qtbot, viewer):
+    viewer.add_image(np.zeros((48, 48)), name="nuclei")
+    widget = make(qtbot, viewer)
+    qtbot.mouseClick(widget.panel.start, Qt.MouseButton.LeftButton)
+    assert 'image "nuclei" has no annotation' in failure_of(widget)
+
+
+def test_without_an_image_it_says_what_to_do(qtbot, viewer):
+    widget = make(qtbot, viewer)
+    qtbot.mouseClick(widget.panel.start, Qt.MouseButton.LeftButton)
+    assert "no image layer is chosen" in failure_of(widget)
+
+
+def test_layers_of_one_channel_train_as_the_channels_of_one_image(
+    qtbot, widget, painted
+):
+    second = painted.add_image(np.ones((48, 48)), name="actin")
+    widget.images.choose(painted.layers["nuclei"], second)
+    train(qtbot, widget)
+    assert failure_of(widget) == ""
+    assert widget.model.n_channels == 2
+    assert set(widget.model.channel_names) == {"nuclei", "actin"}
+
+
+def test_a_stack_asks_for_its_axes_and_tells_how_many_slices_count(
+    qtbot, viewer, drawn
+):
+    image, labels = drawn
+    stack = np.zeros((3, *labels.shape), np.int32)
+    stack[1] = labels
+    viewer.add_image(np.stack([image] * 3), name="stack")
+    viewer.add_labels(stack, name="cells").metadata = {
+        "napari_unet": {"unpainted": "background"}
+    }
+    widget = make(qtbot, viewer)
+    qtbot.mouseClick(widget.panel.start, Qt.MouseButton.LeftButton)
+    assert "NU-I09" in failure_of(widget)
+    widget.images.axes.setCurrentIndex(widget.images.axes.findData("ZYX"))
+    assert widget.slices.text().startswith("1 of 3 slices count")
+    train(qtbot, widget)
+    assert failure_of(widget) == ""
+    assert any("1 of 3 slices count" in note for note in widget.panel.state.notes)
+
+
+def test_the_dropped_alpha_channel_is_told(qtbot, viewer, drawn, monkeypatch):
+    image, labels = drawn
+    rgba = np.repeat((255 * image.clip(0, 1)).astype(np.uint8)[..., None], 4, axis=2)
+    viewer.add_image(rgba, rgb=True, name="photo")
+    viewer.add_labels(labels, name="cells").metadata = {
+        "napari_unet": {"unpainted": "background"}
+    }
+    widget = make(qtbot, viewer)
+    train(qtbot, widget)
+    assert widget.model.n_channels == 3
+    assert any("alpha" in note for note in widget.panel.state.notes)
+
+
+# -- while it runs -------------------------------------------------------------
+
+
+def test_painting_goes_on_and_training_keeps_what_it_began_with(
+    qtbot, widget, painted, monkeypatch
+):
+    go_on = threading.Event()
+    started = threading.Event()
+
+    def events(mailbox):
+        started.set()
+        go_on.wait(10)
+        yield ev.Note("done")
+
+    calls = fake_training(monkeypatch, events)
+    layer = painted.layers["cells"]
+    before = layer.data.copy()
+    with qtbot.waitSignal(widget.panel.ended, timeout=10_000):
+        qtbot.mouseClick(widget.panel.start, Qt.MouseButton.LeftButton)
+        qtbot.waitUntil(started.is_set, timeout=10_000)
+        layer.data_setitem((np.arange(5), np.arange(5)), 77)
+        assert layer.data[2, 2] == 77
+        go_on.set()
+    np.testing.assert_array_equal(calls[0]["annotations"][0].labels, before)
+
+
+def test_stop_keeps_the_best_model(qtbot, widget):
+    widget.settings.setValue(FEW_STEPS.model_copy(update={"max_steps": 100_000}))
+    with qtbot.waitSignal(widget.panel.ended, timeout=30_000):
+        qtbot.mouseClick(widget.panel.start, Qt.MouseButton.LeftButton)
+        qtbot.waitUntil(lambda: widget.panel.state.n_done > 0, timeout=30_000)
+        qtbot.mouseClick(widget.panel.pause, Qt.MouseButton.LeftButton)
+        qtbot.waitUntil(lambda: widget.panel.state.phase == "paused", timeout=30_000)
+        qtbot.mouseClick(widget.panel.stop, Qt.MouseButton.LeftButton)
+    assert "stopped by you" in widget.panel.state.message
+    assert widget.model is not None
+
+
+def test_a_runtime_error_of_torch_is_shown_and_the_next_training_works(
+    qtbot, widget, monkeypatch
+):
+    def events(mailbox):
+        yield ev.Note("first")
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with monkeypatch.context() as patch:
+        fake_training(patch, events)
+        train(qtbot, widget)
+    assert "mat1 and mat2" in failure_of(widget)
+    assert not widget.save.isEnabled()
+    train(qtbot, widget)
+    assert failure_of(widget) == ""
+    assert widget.model is not None
+
+
+def test_aborted_training_leaves_the_best_model_so_far(qtbot, widget, monkeypatch):
+    def events(mailbox):
+        yield ev.Improved(1, 0.5, "the best so far")
+        raise MemoryError
+
+    fake_training(monkeypatch, events)
+    train(qtbot, widget)
+    assert widget.model == "the best so far"
+    assert widget.save.isEnabled()
+
+
+# -- models and files ----------------------------------------------------------
+
+
+def test_training_goes_on_from_a_model(qtbot, widget, tiny_model):
+    TRAINED.add("mine", tiny_model)
+    widget.start_from.box.setCurrentText("mine")
+    assert not widget.network.isEnabled()
+    train(qtbot, widget)
+    assert failure_of(widget) == ""
+    assert widget.model.network == tiny_model.network
+
+
+def test_saved_models_load_again(qtbot, widget, tmp_path):
+    from napari_unet.learning.checkpoint import load_model
+
+    train(qtbot, widget)
+    widget.save_to(tmp_path / "mine")
+    assert load_model(tmp_path / "mine.unet").network == widget.model.network
+    assert any("mine.unet" in note for note in widget.panel.state.notes)
+
+
+def test_the_save_button_asks_where(qtbot, widget, tmp_path, monkeypatch, tiny_model):
+    widget.model = tiny_model
+    widget.save.setEnabled(True)
+    asked = lambda *_: (str(tmp_path / "a.unet"), "")  # noqa: E731
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", asked)
+    qtbot.mouseClick(widget.save, Qt.MouseButton.LeftButton)
+    assert (tmp_path / "a.unet").is_file()
+
+
+def test_a_place_that_cannot_be_written_is_told(
+    qtbot, widget, tmp_path, monkeypatch, tiny_model
+):
+    widget.model = tiny_model
+    widget.save.setEnabled(True)
+    asked = lambda *_: (str(tmp_path / "none" / "a.unet"), "")  # noqa: E731
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", asked)
+    qtbot.mouseClick(widget.save, Qt.MouseButton.LeftButton)
+    assert "NU-S" in failure_of(widget)
+
+
+# -- from folders --------------------------------------------------------------
+
+
+@pytest.fixture
+def folders(tmp_path, drawn):
+    image, labels = drawn
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    for stem in ("train_a", "train_b", "val_c"):
+        write_image(tmp_path / "images" / f"{stem}.tif", image[None], axes="CYX")
+        write_labels(tmp_path / "masks" / f"{stem}.tif", labels)
+    return tmp_path / "images", tmp_path / "masks"
+
+
+def run_out(reading):
+    """Return what a generator yields, and what it returns."""
+    returned = []
+
+    def outer():
+        returned.append((yield from reading))
+
+    return list(outer()), *returned
+
+
+def test_two_folders_train(qtbot, viewer, folders, monkeypatch):
+    def events(mailbox):
+        yield ev.Note("trained")
+
+    calls = fake_training(monkeypatch, events)
+    widget = make(qtbot, viewer)
+    widget.source.setCurrentIndex(1)
+    widget.image_folder.set_path(folders[0])
+    widget.mask_folder.set_path(folders[1])
+    widget.pattern.setText("train_*")
+    train(qtbot, widget)
+    assert failure_of(widget) == ""
+    assert [image.shape for image in calls[0]["images"]] == [(48, 48)] * 2
+    assert all(a.is_known.all() for a in calls[0]["annotations"])
+
+
+def test_folders_are_asked_for(qtbot, widget):
+    widget.source.setCurrentIndex(1)
+    qtbot.mouseClick(widget.panel.start, Qt.MouseButton.LeftButton)
+    assert "choose a folder for each" in failure_of(widget)
+
+
+def test_images_without_a_mask_are_told_and_left_out(folders):
+    (folders[1] / "val_c.tif").unlink()
+    reading = read_folders(*folders, None, None)
+    notes, pairs = run_out(reading)
+    assert len(pairs) == 2
+    assert notes[0].is_warning
+    assert "val_c.tif have no mask" in notes[0].message
+
+
+def test_folders_that_do_not_fit_are_refused(folders, tmp_path, drawn):
+    (tmp_path / "other").mkdir()
+    write_labels(tmp_path / "other" / "x.tif", drawn[1])
+    with pytest.raises(FolderError, match="none of the 3 images"):
+        list(read_folders(folders[0], tmp_path / "other", None, None))
+
+
+def test_annotation_pairs_keep_what_is_unknown(folders, drawn):
+    from napari_unet.files.annotations import save_annotation
+
+    for mask in folders[1].iterdir():
+        save_annotation(mask, Annotation(drawn[1]))
+    reading = read_folders(*folders, "train_a*", None)
+    _, ((_, annotation),) = run_out(reading)
+    assert not annotation.is_known.all()
+
+
+def test_a_plane_has_no_slices_to_count():
+    assert count_slices(Annotation.complete(np.ones((4, 4), int))) == ""
+
+
+# -- looks ---------------------------------------------------------------------
+
+
+def test_every_control_has_a_name_and_a_tooltip(widget):
+    kinds = (QAbstractButton, QComboBox, QLineEdit)
+    controls = [c for kind in kinds for c in widget.findChildren(kind)]
+    # Not those within the spin boxes, nor those of pyqtgraph's own menu.
+    own = [c for c in controls if c.window() is widget.window()]
+    named = [c for c in own if not c.objectName().startswith("qt_")]
+    assert len(named) > 20
+    assert [c for c in named if not (c.accessibleName() and c.toolTip())] == []
+
+
+def test_it_fits_a_narrow_dock_with_all_folds_open(qtbot, widget):
+    for form in (widget.settings, widget.weights, widget.network):
+        form.more.heading.click()
+    widget.show()
+    assert widget.minimumSizeHint().width() <= 400
+    content = widget.layout().itemAt(0).widget()
+    assert content.widget().minimumSizeHint().width() <= content.minimumWidth()
+
+
+@pytest.mark.gui
+def test_closing_the_viewer_ends_training(qtbot, window, drawn, monkeypatch):
+    closed = threading.Event()
+
+    def events(mailbox):
+        try:
+            for i in range(100_000):
+                yield ev.StepDone(i + 1, 100_000, 1.0, 1.0)
+                mailbox.wants_stop or threading.Event().wait(0.01)
+        finally:
+            closed.set()
+
+    fake_training(monkeypatch, events)
+    image, labels = drawn
+    window.add_image(image, name="nuclei")
+    window.add_labels(labels, name="cells")
+    widget = TrainWidget(window)
+    window.window.add_dock_widget(widget, name="Train")
+    qtbot.mouseClick(widget.panel.start, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: widget.panel.state.n_done > 2, timeout=20_000)
+    window.close()
+    qtbot.waitUntil(closed.is_set, timeout=10_000)
