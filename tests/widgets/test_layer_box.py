@@ -7,8 +7,12 @@ import gc
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
 
 from napari_unet.widgets._layer_box import LayerBox
+from napari_unet.widgets._layers import show_labels
+from napari_unet.widgets._painting import new_annotation
 
 
 @pytest.fixture
@@ -70,6 +74,25 @@ def test_choosing_by_hand_tells_once(box, qtbot, viewer) -> None:
 def test_layer_that_is_not_offered_is_not_chosen(box, viewer) -> None:
     box.set_layer(viewer.layers["cells"])
     assert box.layer() is viewer.layers["b"]
+
+
+def test_new_annotation_is_chosen_but_no_result_of_ours(qtbot, viewer) -> None:
+    box = LayerBox(viewer, "labels", "Annotation", "")
+    qtbot.addWidget(box)
+    annotation = new_annotation(viewer, viewer.layers["a"])
+    show_labels(viewer, "result", np.zeros((4, 5), np.int32), like=annotation)
+    assert box.layer() is annotation
+    viewer.layers.remove(annotation)
+    assert box.layer() is viewer.layers["result"]
+
+
+def test_choice_by_hand_stays_when_there_is_a_new_annotation(qtbot, viewer) -> None:
+    box = LayerBox(viewer, "labels", "Annotation", "")
+    qtbot.addWidget(box)
+    QTest.keyClick(box, Qt.Key.Key_Home)
+    box.activated.emit(0)
+    new_annotation(viewer, viewer.layers["a"])
+    assert box.layer() is viewer.layers["cells"]
 
 
 def test_only_accepted_layers_are_offered(qtbot, viewer) -> None:

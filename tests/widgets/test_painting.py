@@ -99,17 +99,19 @@ def test_background_is_grey_and_cells_keep_their_colours(viewer, labels) -> None
 
 def test_class_shows_on_hover(viewer, labels) -> None:
     painting.paint_with(viewer, labels, painting.background_id(labels))
+    labels.brush_size = 2
     labels.paint((3, 3), 1)
-    assert labels.get_status((1.5, 1.5))["value"] == "1; class: background"
+    assert labels.get_status((3, 3))["value"] == "1; class: background"
     painting.paint_with(viewer, labels, painting.next_id(labels))
     labels.paint((6, 6), 2)
-    assert labels.get_status((3, 3))["value"] == "2; class: cell"
+    assert labels.get_status((6, 6))["value"] == "2; class: cell"
+    assert labels.get_status((0, 0))["value"] == "0; class: not painted"
 
 
 def test_huge_ids_make_no_huge_table(viewer, labels) -> None:
     labels.data[0, 0] = 2**30
     painting.paint_with(viewer, labels, painting.next_id(labels))
-    assert len(labels.features) <= 10_001
+    assert len(labels.features) <= 10_002
 
 
 def test_finished_area_has_a_layer_of_its_own_once(viewer, labels) -> None:

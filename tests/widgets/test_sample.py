@@ -17,10 +17,13 @@ def test_sample_is_four_images_with_their_labels() -> None:
     kinds = [type(layer).__name__ for layer in viewer.layers]
     assert kinds == ["Image"] * 4 + ["Labels"] * 4
     for name, image, labels in sample_images():
-        shown, painted = viewer.layers[name], viewer.layers[f"{name} cells"]
+        shown, painted = viewer.layers[name], viewer.layers[f"{name} truth"]
         np.testing.assert_array_equal(shown.data, image.plane()[0])
         np.testing.assert_array_equal(painted.data, labels)
         np.testing.assert_array_equal(shown.translate, painted.translate)
+    contrast = {tuple(layer.contrast_limits) for layer in viewer.layers[:4]}
+    assert len(contrast) == 1
+    assert contrast.pop()[1] < 200  # dividing cells reach 255
 
 
 def test_quarters_lie_side_by_side() -> None:

@@ -83,14 +83,15 @@ def test_shows_the_weights_that_training_uses(qtbot, widget, viewer) -> None:
     assert tuple(shown.contrast_limits) == (0, 11)
 
 
-def test_map_lies_on_its_annotation_and_beneath_it(qtbot, widget, viewer) -> None:
+def test_map_lies_on_its_annotation_which_is_painted_on(qtbot, widget, viewer) -> None:
     labels = viewer.layers["cells"]
     viewer.layers.selection.active = labels
     shown = show(qtbot, widget)
     np.testing.assert_array_equal(shown.scale, labels.scale)
     np.testing.assert_array_equal(shown.translate, labels.translate)
     assert shown.units == labels.units
-    assert list(viewer.layers)[1:] == [shown, labels]
+    assert shown.blending == "additive"
+    assert list(viewer.layers)[1:] == [labels, shown]
     assert viewer.layers.selection.active is labels
     assert shown.colorbar.visible
 

@@ -9,7 +9,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QSizePolicy, QWidget
 
 from napari_unet.widgets._controls import describe
-from napari_unet.widgets._layers import layer_choices, unwrapped
+from napari_unet.widgets._layers import about, layer_choices, unwrapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +24,9 @@ _MIN_CHARACTERS = 12
 
 class LayerBox(QComboBox):
     """Choose one layer of a kind; a layer that goes takes its entry with it.
+
+    Until the user (or `set_layer`) chooses, it is the topmost annotation that is
+    chosen, or else the topmost layer.
 
     Parameters
     ----------
@@ -60,6 +63,7 @@ class LayerBox(QComboBox):
         self._accepts = accepts
         self._layers: list[weakref.ref[Layer]] = []
         self._last: weakref.ref[Layer] | None = None
+        self._is_chosen = False
         describe(self, name, tooltip)
         # Long names must not widen the dock.
         self.setSizeAdjustPolicy(
@@ -71,6 +75,7 @@ class LayerBox(QComboBox):
         for emitter in (events.inserted, events.removed, events.reordered):
             emitter.connect(self.refresh)
         self.currentIndexChanged.connect(self._on_index)
+        self.activated.connect(self._on_activated)
         self.refresh()
 
     def layer(self) -> Any:
@@ -82,6 +87,7 @@ class LayerBox(QComboBox):
         """Choose a layer; does nothing with one that is not offered."""
         offered = [reference() for reference in self._layers]
         if unwrapped(layer) in offered:
+            self._is_chosen = True
             self.setCurrentIndex(offered.index(unwrapped(layer)))
 
     def refresh(self, event: Any = None) -> None:
@@ -99,9 +105,16 @@ class LayerBox(QComboBox):
         self._layers = [weakref.ref(layer) for layer in layers]
         for layer in layers:
             layer.events.name.connect(self.refresh)
-        self.setCurrentIndex(layers.index(chosen) if chosen in layers else 0)
+        self._is_chosen = self._is_chosen and chosen in layers
+        if not self._is_chosen:
+            annotations = [layer for layer in layers if "label_class" in about(layer)]
+            chosen = next(iter(annotations or layers), None)
+        self.setCurrentIndex(layers.index(chosen) if layers else -1)
         self.blockSignals(False)
         self._on_index()
+
+    def _on_activated(self) -> None:
+        self._is_chosen = True
 
     def _on_index(self) -> None:
         layer = self.layer()

@@ -230,10 +230,12 @@ def _draw_classes(labels: Labels) -> None:
     grey = [i for i, c in label_class.items() if c == 0]
     labels.colormap = _colormap(tuple(sorted(grey)))
     first = range(1, min(next_id(labels), _N_NAMED_IDS) + 1)
-    ids = sorted({*first, *label_class, labels.selected_label})
+    ids = sorted({*first, *label_class, labels.selected_label} - {0})
     class_names = about(labels).get("class_names", CLASS_NAMES)
     names = [class_names[label_class.get(i, 1)] for i in ids]
-    labels.features = pd.DataFrame({"index": ids, "class": names})
+    labels.features = pd.DataFrame(
+        {"index": [0, *ids], "class": ["not painted", *names]}
+    )
 
 
 @lru_cache(maxsize=16)

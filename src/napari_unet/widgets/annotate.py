@@ -13,6 +13,7 @@ from qtpy.QtWidgets import (
     QGridLayout,
     QMainWindow,
     QPushButton,
+    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
@@ -118,6 +119,9 @@ class AnnotateWidget(QWidget):
             self._viewer, "labels", "Annotation", "The annotation to paint in"
         )
         self.unpainted_box = QComboBox()
+        self.unpainted_box.setSizePolicy(
+            QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed
+        )
         for value, text in _UNPAINTED.items():
             self.unpainted_box.addItem(text, value)
         describe(

@@ -242,8 +242,7 @@ class WeightMapWidget(QWidget):
         bar = getattr(shown, "colorbar", None)  # napari 0.7 and later
         if bar is not None:
             bar.visible = True
-        # Beneath the annotation, which stays the layer that is painted in.
-        layers.move(layers.index(shown), layers.index(labels))
+        # It only adds light to what is beneath, which stays to be painted in.
         layers.selection.active = active
         return shown
 
