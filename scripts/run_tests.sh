@@ -18,11 +18,13 @@ status=0
 "$bin/python" -m pytest -p no:pytest-qt "$@" || status=$?
 echo
 echo "Left out, because no window can be opened here:"
-{
-  find tests/widgets -name 'test_*.py' 2>/dev/null
-  grep -rlE '^ *(pytestmark = |@)pytest\.mark\.gui' tests --include='test_*.py' |
-    sed 's/$/ (those marked gui)/'
-} | grep -v 'widgets.*marked' | sort | sed 's/^/  /'
+for file in $(grep -rl "def test_" tests --include='test_*.py' | sort); do
+  case $file in
+    tests/widgets/*) echo "  $file" ;;
+    *) ! grep -qE '^ *(pytestmark = |@)pytest\.mark\.gui' "$file" ||
+      echo "  $file (those marked gui)" ;;
+  esac
+done
 echo "To run them too, install what is missing, then run make test again:"
 echo "  $(install_line)"
 exit "$status"
