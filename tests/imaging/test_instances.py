@@ -52,6 +52,14 @@ def test_two_confident_middles_make_two_cells_of_one_region():
     assert (labels[15, 19:28] == labels[15, 23]).all()
 
 
+def test_cells_meet_where_the_probability_is_lowest():
+    row = [0.9, *[0.7] * 10, 0.55, 0.7, 0.9]
+    labels = find_instances(_outputs([row] * 3), ROLES, PLAIN)
+    assert (labels[:, :11] == labels[0, 0]).all()
+    assert (labels[:, 12:] == labels[0, -1]).all()
+    assert labels[0, 0] != labels[0, -1]
+
+
 def test_a_region_without_a_confident_middle_is_one_cell():
     probability = np.zeros((20, 30))
     probability[2:8, 2:10] = 0.7

@@ -59,11 +59,12 @@ def test_nothing_known_gives_a_loss_of_zero():
     assert not logits.grad.any()
 
 
-def test_reduced_precision_is_summed_in_full_precision():
+@pytest.mark.parametrize("is_autocast", [True, False])
+def test_reduced_precision_is_summed_in_full_precision(is_autocast):
     logits, classes, weights = map(torch.from_numpy, _case((8, 8)))
-    expected = weighted_cross_entropy(logits, classes, weights)
-    with torch.autocast("cpu", torch.bfloat16):
-        loss = weighted_cross_entropy(logits.bfloat16(), classes, weights)
+    logits = logits.bfloat16()
+    expected = _oracle(logits.float().numpy(), classes.numpy(), weights.numpy())
+    with torch.autocast("cpu", torch.bfloat16, enabled=is_autocast):
+        loss = weighted_cross_entropy(logits, classes, weights)
     assert loss.dtype == torch.float32
-    # bf16 has 8 bits: each logit is off by up to 0.4 %.
-    assert loss.item() == pytest.approx(expected.item(), rel=0.01)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)

@@ -68,7 +68,7 @@ def test_one_tile_is_one_pass_over_the_mirrored_image(random_model, network):
 @given(
     st.tuples(st.integers(1, 90), st.integers(1, 90)),
     st.sampled_from([16, 24, 33, 64]),
-    st.sampled_from([1, 2]),
+    st.sampled_from([1, 2, 3]),
 )
 def test_tiles_leave_no_trace(random_model, network, shape, tile_size, depth):
     model = random_model(**network, depth=depth)
@@ -84,6 +84,17 @@ def test_deep_networks_are_tiled_exactly_too(random_model):
     assert len(tiles) == 5 * 4
     whole = predict(model, image, _config(tile_size=1024))
     np.testing.assert_allclose(tiles[-1].outputs, whole, atol=1e-5)
+
+
+def test_valid_tiles_lie_on_one_pooling_grid(random_model):
+    # At depth 3 the network puts out sizes that are no multiples of 8.
+    model = random_model(padding="valid", norm="none", depth=3)
+    net = model.build()
+    assert net.output_size(net.input_size_for(16)) % net.multiple > 0
+    image = _image((100, 70))
+    whole = predict(model, image, _config(tile_size=128))
+    outputs = predict(model, image, _config(tile_size=16))
+    np.testing.assert_allclose(outputs, whole, atol=1e-5)
 
 
 def test_without_a_halo_tiles_do_leave_a_trace(random_model):

@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from napari_unet.config import NetworkConfig, TrainConfig, WeightConfig
+from napari_unet.config import (
+    InstanceConfig,
+    NetworkConfig,
+    TrainConfig,
+    WeightConfig,
+)
 from napari_unet.errors import LabelError, ResourceError, SaveError
 from napari_unet.events import (
     Finished,
@@ -261,6 +266,26 @@ def test_a_model_whose_validation_is_not_a_number_is_never_best(cells, monkeypat
     _scripted(monkeypatch, [(np.nan, 1.0), (1.0, 0.0), (np.nan, 1.0)])
     events = _train(cells, max_steps=3, validate_every=1)
     assert [e.step for e in _of(Improved, events)] == [2]
+
+
+def test_the_best_model_is_tuned_not_the_last(cells, monkeypatch):
+    _scripted(monkeypatch, [(1.0, 0.9), (1.0, 0.5), (1.0, 0.5)])
+    tuned = InstanceConfig(threshold=0.61, smoothing_px=2.5)
+    seen = []
+
+    def tune(network, *_: object):
+        seen.append({k: v.clone() for k, v in network.state_dict().items()})
+        return tuned, Validation(0.125, Tally(n_truth=3).scores())
+
+    monkeypatch.setattr(training, "tune", tune)
+    events = _train(cells, max_steps=3, validate_every=1)
+    finished, best = events[-1], _of(Improved, events)[-1].model
+    assert best.step == 1
+    _assert_equal_states(best, SimpleNamespace(state=seen[0]))
+    _assert_equal_states(finished.model, best)
+    assert finished.model.instances == tuned
+    assert finished.model.scores == finished.scores
+    assert finished.scores["loss"] == 0.125
 
 
 def test_a_run_folder_holds_settings_scores_and_the_best_model(cells, tmp_path):

@@ -1,15 +1,24 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from napari_unet.config import InstanceConfig, WeightConfig
+from napari_unet.config import (
+    InstanceConfig,
+    NormalizationConfig,
+    PredictConfig,
+    WeightConfig,
+)
 from napari_unet.imaging.arrays import Annotation, Target
+from napari_unet.imaging.intensity import IntensityRange
 from napari_unet.imaging.scores import score, tally
 from napari_unet.imaging.targets import make_target
 from napari_unet.learning.device import DeviceChoice
 from napari_unet.learning.patches import Plane
+from napari_unet.learning.prediction import predict
 from napari_unet.learning.validation import (
     Validation,
     forward_plane,
@@ -96,7 +105,14 @@ def test_the_loss_of_a_plane_is_that_of_its_pixels(random_model, padding, cells)
     network = model.build()
     outputs, loss, weight = forward_plane(network, plane, CPU, "fp32")
     assert outputs.shape == (2, 45, 50)
-    np.testing.assert_allclose(outputs.sum(0), 1, atol=1e-6)
+    # The same pixels, as the user's prediction gives them.
+    as_is = replace(
+        model,
+        normalization=NormalizationConfig(policy="dataset"),
+        dataset_range=IntensityRange((0.0,), (1.0,)),
+    )
+    expected = predict(as_is, image, PredictConfig(device="cpu", precision="fp32"))
+    np.testing.assert_allclose(outputs, expected, atol=1e-5)
     classes, weights = plane.target.classes, plane.target.weights
     p = np.take_along_axis(outputs, classes[None].astype(int), 0)[0]
     assert weight == pytest.approx(weights.sum(), rel=1e-5)
