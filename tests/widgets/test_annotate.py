@@ -409,9 +409,9 @@ def stroke(canvas, *points: tuple[int, int]) -> None:
 
 @pytest.mark.gui
 def test_mouse_and_keys_paint_cells_background_and_a_finished_area(
-    qtbot, make_napari_viewer, tmp_path
+    qtbot, window, tmp_path
 ) -> None:
-    viewer = make_napari_viewer(strict_qt="raise", show=True)
+    viewer = window
     viewer.add_image(np.zeros((100, 100)), name="nuclei")
     widget = AnnotateWidget(viewer, folder=tmp_path, delay_s=LONG_S)
     viewer.window.add_dock_widget(widget, name="Annotate")

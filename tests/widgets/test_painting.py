@@ -108,6 +108,18 @@ def test_class_shows_on_hover(viewer, labels) -> None:
     assert labels.get_status((0, 0))["value"] == "0; class: not painted"
 
 
+def test_next_cells_cost_no_new_colours_and_names(viewer, labels) -> None:
+    changes = []
+    labels.events.colormap.connect(lambda _: changes.append("colormap"))
+    labels.events.features.connect(lambda _: changes.append("features"))
+    for i in range(2, 10):
+        labels.data[0, 0] = i
+        painting.paint_with(viewer, labels, painting.next_id(labels))
+    assert changes == []
+    painting.paint_with(viewer, labels, painting.background_id(labels))
+    assert set(changes) == {"colormap", "features"}
+
+
 def test_huge_ids_make_no_huge_table(viewer, labels) -> None:
     labels.data[0, 0] = 2**30
     painting.paint_with(viewer, labels, painting.next_id(labels))

@@ -266,10 +266,8 @@ def test_every_control_has_a_tooltip_and_an_accessible_name(widget) -> None:
 
 
 @pytest.mark.gui
-def test_map_shows_on_the_canvas_while_cells_are_painted(
-    qtbot, make_napari_viewer
-) -> None:
-    viewer = make_napari_viewer(strict_qt="raise", show=True)
+def test_map_shows_on_the_canvas_while_cells_are_painted(qtbot, window) -> None:
+    viewer = window
     labels = viewer.add_labels(two_cells(), name="cells")
     note_about(labels, unpainted="background")
     widget = WeightMapWidget(viewer)
