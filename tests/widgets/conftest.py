@@ -5,6 +5,7 @@ import pytest
 from napari.components import ViewerModel
 
 from napari_unet.config import NetworkConfig
+from napari_unet.files.images import write_image, write_labels
 from napari_unet.imaging.drawn import draw_cells
 
 TINY = NetworkConfig(base_width=2, depth=1)
@@ -38,3 +39,14 @@ def tiny_model():
     from napari_unet.learning.networks import build_network
 
     return Model(TINY, build_network(TINY).state_dict())
+
+
+@pytest.fixture
+def folders(tmp_path, drawn):
+    image, labels = drawn
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    for stem in ("train_a", "train_b", "val_c"):
+        write_image(tmp_path / "images" / f"{stem}.tif", image[None], axes="CYX")
+        write_labels(tmp_path / "masks" / f"{stem}.tif", labels)
+    return tmp_path / "images", tmp_path / "masks"

@@ -6,14 +6,11 @@ import numpy as np
 import pytest
 
 from napari_unet.errors import ImageError, ModelError
-from napari_unet.widgets import _choices
 from napari_unet.widgets._choices import (
     TRAINED,
-    DeviceLine,
     ImageChoice,
     ModelChoice,
     TrainedModels,
-    find_device,
 )
 
 
@@ -145,6 +142,13 @@ def test_a_file_that_was_named_stays_chosen(models):
     assert models.model() == Path("/data/cells.unet")
 
 
+def test_a_model_that_is_offered_goes_before_a_file(models):
+    models.choose_file("/data/cells.unet")
+    TRAINED.add("trained just now", "a model")
+    TRAINED.offered.emit("trained just now")
+    assert models.model() == "a model"
+
+
 def test_from_scratch_stays_chosen(qtbot):
     choice = ModelChoice(nothing="from scratch")
     qtbot.addWidget(choice)
@@ -165,46 +169,3 @@ def test_a_model_of_the_same_name_becomes_the_newest():
     for name in ("a", "b", "a"):
         trained.add(name, name)
     assert list(trained.models) == ["a", "b"]
-
-
-# -- device --------------------------------------------------------------------
-
-
-def test_the_device_is_told_once_on_screen_and_again_when_another_is_wanted(
-    qtbot, monkeypatch
-):
-    looked = []
-
-    def find(name):
-        looked.append(name)
-        yield _choices.Note(f"{name} found")
-
-    monkeypatch.setattr(_choices, "find_device", find)
-    line = DeviceLine()
-    qtbot.addWidget(line)
-    line.want("auto")
-    assert looked == []
-    line.show()
-    qtbot.waitUntil(lambda: line.label.text() == "Device: auto found", timeout=5000)
-    line.want("cpu")
-    qtbot.waitUntil(lambda: line.label.text() == "Device: cpu found", timeout=5000)
-    line.hide()
-    line.show()
-    assert looked == ["auto", "cpu"]
-
-
-def test_a_missing_device_is_told(qtbot, monkeypatch):
-    def find(name):
-        raise ImageError("NU-R01", "no such device")
-        yield
-
-    monkeypatch.setattr(_choices, "find_device", find)
-    line = DeviceLine()
-    qtbot.addWidget(line)
-    line.show()
-    qtbot.waitUntil(lambda: "no such device" in line.label.text(), timeout=5000)
-
-
-def test_the_cpu_is_named_with_the_reason():
-    (note,) = find_device("cpu")
-    assert note.message.startswith("CPU")

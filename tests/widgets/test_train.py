@@ -9,16 +9,11 @@ from qtpy.QtWidgets import QAbstractButton, QComboBox, QFileDialog, QLineEdit
 
 from napari_unet import events as ev
 from napari_unet.config import NetworkConfig, TrainConfig
-from napari_unet.errors import FolderError
-from napari_unet.files.images import write_image, write_labels
-from napari_unet.imaging.arrays import Annotation
 from napari_unet.widgets import train as module
 from napari_unet.widgets._choices import TRAINED
 from napari_unet.widgets.train import (
     TrainWidget,
-    count_slices,
     new_run_folder,
-    read_folders,
 )
 
 FEW_STEPS = TrainConfig(
@@ -165,7 +160,7 @@ def test_a_stack_asks_for_its_axes_and_tells_how_many_slices_count(
     qtbot.mouseClick(widget.panel.start, Qt.MouseButton.LeftButton)
     assert "NU-I09" in failure_of(widget)
     widget.images.axes.setCurrentIndex(widget.images.axes.findData("ZYX"))
-    assert widget.slices.text().startswith("1 of 3 slices count")
+    assert widget.data.slices.text().startswith("1 of 3 slices count")
     train(qtbot, widget)
     assert failure_of(widget) == ""
     assert any("1 of 3 slices count" in note for note in widget.panel.state.notes)
@@ -248,6 +243,51 @@ def test_aborted_training_leaves_the_best_model_so_far(qtbot, widget, monkeypatc
     train(qtbot, widget)
     assert widget.model == "the best so far"
     assert widget.save.isEnabled()
+    assert TRAINED.models == {}
+    qtbot.mouseClick(widget.use, Qt.MouseButton.LeftButton)
+    assert list(TRAINED.models.values()) == ["the best so far"]
+
+
+def test_use_in_predict_opens_it_with_this_model(qtbot, widget, tiny_model):
+    opened = []
+
+    class Window:
+        def add_plugin_dock_widget(self, plugin, name, **kwargs):
+            opened.append((plugin, name))
+            return self, None
+
+        def raise_(self):
+            opened.append("in front")
+
+    widget._viewer = type("Viewer", (), {"window": Window()})()
+    TRAINED.add("mine", tiny_model)
+    widget.model = tiny_model
+    widget.use.setEnabled(True)
+    with qtbot.waitSignal(TRAINED.offered) as offered:
+        qtbot.mouseClick(widget.use, Qt.MouseButton.LeftButton)
+    assert offered.args == ["mine"]
+    assert opened == [("napari-unet-loop", "Predict"), "in front"]
+
+
+def test_unsaved_annotations_are_written_when_training_starts(
+    qtbot, widget, painted, monkeypatch
+):
+    saved = []
+    monkeypatch.setattr(module, "autosave_all", saved.append)
+    fake_training(monkeypatch, lambda mailbox: iter([ev.Note("done")]))
+    train(qtbot, widget)
+    assert saved == [painted]
+
+
+def test_a_fault_while_looking_at_layers_is_shown(widget, painted, monkeypatch):
+    def fails(*_, **__):
+        raise MemoryError("too large")
+
+    target = "napari_unet.widgets._training_data.read_annotation_of"
+    monkeypatch.setattr(target, fails)
+    stack = painted.add_labels(np.zeros((3, 48, 48), int))
+    widget.labels.set_layer(stack)
+    assert "MemoryError" in failure_of(widget)
 
 
 # -- models and files ----------------------------------------------------------
@@ -294,37 +334,16 @@ def test_a_place_that_cannot_be_written_is_told(
 # -- from folders --------------------------------------------------------------
 
 
-@pytest.fixture
-def folders(tmp_path, drawn):
-    image, labels = drawn
-    for name in ("images", "masks"):
-        (tmp_path / name).mkdir()
-    for stem in ("train_a", "train_b", "val_c"):
-        write_image(tmp_path / "images" / f"{stem}.tif", image[None], axes="CYX")
-        write_labels(tmp_path / "masks" / f"{stem}.tif", labels)
-    return tmp_path / "images", tmp_path / "masks"
-
-
-def run_out(reading):
-    """Return what a generator yields, and what it returns."""
-    returned = []
-
-    def outer():
-        returned.append((yield from reading))
-
-    return list(outer()), *returned
-
-
 def test_two_folders_train(qtbot, viewer, folders, monkeypatch):
     def events(mailbox):
         yield ev.Note("trained")
 
     calls = fake_training(monkeypatch, events)
     widget = make(qtbot, viewer)
-    widget.source.setCurrentIndex(1)
-    widget.image_folder.set_path(folders[0])
-    widget.mask_folder.set_path(folders[1])
-    widget.pattern.setText("train_*")
+    widget.data.source.setCurrentIndex(1)
+    widget.data.image_folder.set_path(folders[0])
+    widget.data.mask_folder.set_path(folders[1])
+    widget.data.pattern.setText("train_*")
     train(qtbot, widget)
     assert failure_of(widget) == ""
     assert [image.shape for image in calls[0]["images"]] == [(48, 48)] * 2
@@ -332,39 +351,9 @@ def test_two_folders_train(qtbot, viewer, folders, monkeypatch):
 
 
 def test_folders_are_asked_for(qtbot, widget):
-    widget.source.setCurrentIndex(1)
+    widget.data.source.setCurrentIndex(1)
     qtbot.mouseClick(widget.panel.start, Qt.MouseButton.LeftButton)
     assert "choose a folder for each" in failure_of(widget)
-
-
-def test_images_without_a_mask_are_told_and_left_out(folders):
-    (folders[1] / "val_c.tif").unlink()
-    reading = read_folders(*folders, None, None)
-    notes, pairs = run_out(reading)
-    assert len(pairs) == 2
-    assert notes[0].is_warning
-    assert "val_c.tif have no mask" in notes[0].message
-
-
-def test_folders_that_do_not_fit_are_refused(folders, tmp_path, drawn):
-    (tmp_path / "other").mkdir()
-    write_labels(tmp_path / "other" / "x.tif", drawn[1])
-    with pytest.raises(FolderError, match="none of the 3 images"):
-        list(read_folders(folders[0], tmp_path / "other", None, None))
-
-
-def test_annotation_pairs_keep_what_is_unknown(folders, drawn):
-    from napari_unet.files.annotations import save_annotation
-
-    for mask in folders[1].iterdir():
-        save_annotation(mask, Annotation(drawn[1]))
-    reading = read_folders(*folders, "train_a*", None)
-    _, ((_, annotation),) = run_out(reading)
-    assert not annotation.is_known.all()
-
-
-def test_a_plane_has_no_slices_to_count():
-    assert count_slices(Annotation.complete(np.ones((4, 4), int))) == ""
 
 
 # -- looks ---------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What several docks ask for: images, a model, and on which device it will run."""
+"""What several docks ask for: an image, and a model."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_unet.errors import ModelError
-from napari_unet.events import Note
-from napari_unet.widgets._controls import PathRow, describe, plain_label
+from napari_unet.widgets._controls import PathRow, describe
 from napari_unet.widgets._layers import (
     axes_choices,
     dropped_alpha,
@@ -25,17 +24,13 @@ from napari_unet.widgets._layers import (
     layer_choices,
     unwrapped,
 )
-from napari_unet.widgets._worker import Failure, Runner
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
     from pathlib import Path
 
     from napari.components import ViewerModel
     from napari.layers import Layer
-    from qtpy.QtGui import QShowEvent
 
-    from napari_unet.events import Event
     from napari_unet.imaging.arrays import Image
     from napari_unet.learning.checkpoint import Model
 
@@ -167,9 +162,12 @@ class TrainedModels(QObject):
     -------
     changed()
         There is a new one.
+    offered(str)
+        The user wants to apply this one next.
     """
 
     changed = Signal()
+    offered = Signal(str)
 
     def __init__(self) -> None:
         super().__init__()
@@ -217,6 +215,8 @@ class ModelChoice(QWidget):
         self.box.currentIndexChanged.connect(self._on_choice)
         self.file.changed.connect(self.changed.emit)
         TRAINED.changed.connect(self._refresh)
+        if not nothing:
+            TRAINED.offered.connect(self.box.setCurrentText)
         self._refresh()
 
     @property
@@ -264,54 +264,3 @@ class ModelChoice(QWidget):
     def _on_choice(self) -> None:
         self.file.setVisible(self.box.currentText() == "Model file")
         self.changed.emit()
-
-
-class DeviceLine(QWidget):
-    """Tells which device will compute and, if it is the CPU, why.
-
-    Finding that out imports torch, so it happens in the background, and not before
-    the dock is on screen.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.label = plain_label("Device", "Device: …")
-        self.label.setToolTip("The device that computes; see napari-unet doctor")
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.label)
-        self._wanted = "auto"
-        self._told = ""
-        self._runner = Runner(self)
-        self._runner.happened.connect(self._tell)
-        self._runner.failed.connect(self._tell_failure)
-        self._runner.finished.connect(self._look)
-
-    def want(self, name: str) -> None:
-        """Tell about the device that the user asks for."""
-        self._wanted = name
-        if self.isVisible():
-            self._look()
-
-    def showEvent(self, event: QShowEvent | None) -> None:
-        """Look for the device the first time that it can be read."""
-        super().showEvent(event)
-        self._look()
-
-    def _look(self) -> None:
-        if self._told != self._wanted and not self._runner.is_running:
-            self._told = wanted = self._wanted
-            self._runner.run(lambda: find_device(wanted))
-
-    def _tell(self, events: list[Note]) -> None:
-        self.label.setText(f"Device: {events[-1].message}")
-
-    def _tell_failure(self, failure: Failure) -> None:
-        self.label.setText(f"Device: {failure.summary}")
-
-
-def find_device(name: str) -> Generator[Event, None, None]:
-    """Yield a note that names the device."""
-    from napari_unet.learning.device import choose_device
-
-    yield Note(str(choose_device(name)))

@@ -153,9 +153,8 @@ def rows(*titled: tuple[str, QWidget]) -> QWidget:
     for title, control in titled:
         label = QLabel(title)
         label.setToolTip(control.toolTip())
-        label.setMinimumWidth(
-            _TITLE_CHARACTERS * label.fontMetrics().averageCharWidth()
-        )
+        least = _TITLE_CHARACTERS * label.fontMetrics().averageCharWidth()
+        label.setMinimumWidth(max(least, label.sizeHint().width()))
         layout.addRow(label, control)
     return group
 

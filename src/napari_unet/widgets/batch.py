@@ -26,7 +26,7 @@ from napari_unet.events import (
     FolderStarted,
 )
 from napari_unet.files.images import read_image, read_labels
-from napari_unet.widgets._choices import DeviceLine, ModelChoice
+from napari_unet.widgets._choices import ModelChoice
 from napari_unet.widgets._controls import (
     PathRow,
     describe,
@@ -34,6 +34,7 @@ from napari_unet.widgets._controls import (
     rows,
     scrollable,
 )
+from napari_unet.widgets._device_line import DeviceLine
 from napari_unet.widgets._form import ConfigForm
 from napari_unet.widgets._layers import show_labels, unwrapped
 from napari_unet.widgets._run import RunPanel
@@ -208,7 +209,7 @@ class BatchWidget(QWidget):
     def _connect(self) -> None:
         self.settings.valueChanged.connect(self._on_settings)
         self.panel.start_asked.connect(self._start)
-        self.panel.happened.connect(self.table.add)
+        self.panel.happened.connect(self._on_events)
         self.table.currentCellChanged.connect(self._show_message)
         self.table.cellDoubleClicked.connect(self._open)
         self._opener.happened.connect(self._show_opened)
@@ -246,6 +247,10 @@ class BatchWidget(QWidget):
             )
 
         self.panel.run(work)
+
+    @guarded
+    def _on_events(self, events: list[Event]) -> None:
+        self.table.add(events)
 
     @guarded
     def _open(self, row: int) -> None:

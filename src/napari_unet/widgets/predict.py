@@ -10,8 +10,9 @@ from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
 
 from napari_unet.config import PredictConfig
 from napari_unet.events import Note, Segmented, TileDone
-from napari_unet.widgets._choices import DeviceLine, ImageChoice, ModelChoice
+from napari_unet.widgets._choices import ImageChoice, ModelChoice
 from napari_unet.widgets._controls import describe, rows, scrollable
+from napari_unet.widgets._device_line import DeviceLine
 from napari_unet.widgets._form import ConfigForm
 from napari_unet.widgets._layers import show_image, show_labels, unwrapped
 from napari_unet.widgets._run import RunPanel

@@ -1,0 +1,205 @@
+"""What the run panel shows, as a pure function of the events: no Qt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from napari_unet import events as ev
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari_unet.widgets._worker import Failure
+
+Phase = Literal["idle", "running", "paused", "stopping", "done", "stopped", "failed"]
+_N_NOTES = 6
+_REASONS = {
+    "steps": "all steps done",
+    "time": "time is up",
+    "patience": "no better score for long",
+    "stopped": "stopped by you",
+    "diverged": "the loss was no longer a number",
+}
+
+
+@dataclass(frozen=True)
+class WorkStarted(ev.Event):
+    """The user started the work; `what` is its name, such as "Training"."""
+
+    what: str
+
+
+@dataclass(frozen=True)
+class StopAsked(ev.Event):
+    """The user asked the work to stop."""
+
+
+@dataclass(frozen=True)
+class WorkFailed(ev.Event):
+    """The work ended by an error."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True)
+class WorkEnded(ev.Event):
+    """The work's generator is closed."""
+
+
+@dataclass(frozen=True)
+class RunState:
+    """All that the run panel shows.
+
+    Parameters
+    ----------
+    phase : str
+        Where the work stands.
+    what : str
+        Name of the work.
+    n_done, n_total : int
+        Steps, tiles or files; a total of 0 is not known yet.
+    message : str
+        The line above the progress bar.
+    notes : tuple of str
+        What the work told, newest last; warnings begin with a sign.
+    failure : Failure, optional
+        Why the work failed.
+    """
+
+    phase: Phase = "idle"
+    what: str = ""
+    n_done: int = 0
+    n_total: int = 0
+    message: str = ""
+    notes: tuple[str, ...] = ()
+    failure: Failure | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the work goes on, paused or not."""
+        return self.phase in {"running", "paused", "stopping"}
+
+
+def _work_started(state: RunState, event: WorkStarted) -> RunState:
+    return RunState("running", event.what, message=f"{event.what} is starting …")
+
+
+def _stop_asked(state: RunState, event: StopAsked) -> RunState:
+    return replace(state, phase="stopping", message="Stopping …")
+
+
+def _work_failed(state: RunState, event: WorkFailed) -> RunState:
+    return replace(state, phase="failed", message="", failure=event.failure)
+
+
+def _work_ended(state: RunState, event: WorkEnded) -> RunState:
+    if not state.is_running:
+        return state
+    return replace(state, phase="stopped", message=f"{state.what} was cancelled")
+
+
+def _note(state: RunState, event: ev.Note) -> RunState:
+    text = f"⚠ {event.message}" if event.is_warning else event.message
+    if text in state.notes:
+        return state
+    return replace(state, notes=(*state.notes, text)[-_N_NOTES:])
+
+
+def _training_started(state: RunState, event: ev.TrainingStarted) -> RunState:
+    message = (
+        f"{event.n_train_images} to learn from, {event.n_validation_images} to "
+        f"validate on ({event.validation})"
+    )
+    started = replace(state, n_total=event.n_steps, message="First step …")
+    return _note(started, ev.Note(message))
+
+
+def _step_done(state: RunState, event: ev.StepDone) -> RunState:
+    rate = event.step / event.elapsed_s if event.elapsed_s > 0 else 0.0
+    left = (event.n_steps - event.step) / rate if rate else 0.0
+    message = f"Step {event.step} of {event.n_steps}, loss {event.loss:.3g}" + (
+        f", {_duration(left)} left" if rate else ""
+    )
+    counted = replace(state, n_done=event.step, n_total=event.n_steps)
+    if state.phase == "stopping":
+        return counted
+    return replace(counted, phase="running", message=message)
+
+
+def _paused(state: RunState, event: ev.Paused) -> RunState:
+    if state.phase == "stopping":
+        return state
+    if event.is_paused:
+        return replace(state, phase="paused", message=f"Paused at step {state.n_done}")
+    return replace(state, phase="running", message="Going on …")
+
+
+def _finished(state: RunState, event: ev.Finished) -> RunState:
+    scores = ", ".join(f"{k} {v:.3g}" for k, v in event.scores.items())
+    message = f"{state.what} ended: {_REASONS[event.reason]}"
+    ended = replace(state, phase="done", message=message)
+    return _note(ended, ev.Note(f"Best model: {scores}")) if scores else ended
+
+
+def _tile_done(state: RunState, event: ev.TileDone) -> RunState:
+    message = f"Tile {event.n_done} of {event.n_tiles}"
+    return replace(state, n_done=event.n_done, n_total=event.n_tiles, message=message)
+
+
+def _segmented(state: RunState, event: ev.Segmented) -> RunState:
+    # Ids are consecutive, so the largest is the count.
+    n_cells = int(event.labels.max(initial=0))
+    return replace(state, phase="done", message=f"{n_cells} cells found")
+
+
+def _folder_started(state: RunState, event: ev.FolderStarted) -> RunState:
+    n = len(event.paths)
+    return replace(state, n_total=n, message=f"{n} files")
+
+
+def _file_started(state: RunState, event: ev.FileStarted) -> RunState:
+    message = f"File {event.index + 1} of {state.n_total}: {event.path.name}"
+    return replace(state, n_done=event.index, message=message)
+
+
+def _file_done(state: RunState, event: ev.FileDone) -> RunState:
+    return replace(state, n_done=event.index + 1)
+
+
+def _folder_finished(state: RunState, event: ev.FolderFinished) -> RunState:
+    parts = [f"{event.n_done} files done"]
+    parts += [f"{event.n_failed} failed (see the table)"] if event.n_failed else []
+    parts += [f"{event.n_skipped} skipped"] if event.n_skipped else []
+    return replace(state, phase="done", message=", ".join(parts))
+
+
+# Any: each function takes its own kind of event.
+_REDUCERS: dict[type, Callable[[RunState, Any], RunState]] = {
+    WorkStarted: _work_started,
+    StopAsked: _stop_asked,
+    WorkFailed: _work_failed,
+    WorkEnded: _work_ended,
+    ev.Note: _note,
+    ev.TrainingStarted: _training_started,
+    ev.StepDone: _step_done,
+    ev.Paused: _paused,
+    ev.Finished: _finished,
+    ev.TileDone: _tile_done,
+    ev.Segmented: _segmented,
+    ev.FolderStarted: _folder_started,
+    ev.FileStarted: _file_started,
+    ev.FileDone: _file_done,
+    ev.FolderFinished: _folder_finished,
+}
+
+
+def reduce(state: RunState, event: ev.Event) -> RunState:
+    """Return the state after `event`; events that change nothing return `state`."""
+    reducer = _REDUCERS.get(type(event))
+    return state if reducer is None else reducer(state, event)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,201 @@
+"""What to learn from: layers of the viewer, or two folders."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import numpy as np
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QComboBox, QLineEdit, QVBoxLayout, QWidget
+
+from napari_unet.errors import FolderError, LabelError, UNetError
+from napari_unet.events import Note
+from napari_unet.files.images import find_images
+from napari_unet.files.pairs import find_pairs, read_pair
+from napari_unet.widgets._choices import ImageChoice
+from napari_unet.widgets._controls import PathRow, describe, plain_label, rows
+from napari_unet.widgets._layer_box import LayerBox
+from napari_unet.widgets._painted import read_annotation_of
+from napari_unet.widgets._worker import Failure, guarded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from pathlib import Path
+
+    from napari.components import ViewerModel
+
+    from napari_unet.events import Event
+    from napari_unet.imaging.arrays import Annotation, Image
+
+    Pairs = list[tuple[Image, Annotation]]
+    ReadPairs = Callable[[], Generator[Event, None, Pairs]]
+
+_LAYERS, _FOLDERS = "layers of the viewer", "two folders"
+_N_NAMED = 3
+
+
+class TrainingData(QWidget):
+    """Choose image layers and what was painted on them, or folders of both.
+
+    Signals
+    -------
+    failed(Failure)
+        Looking at the layers went wrong.
+    """
+
+    failed = Signal(object)
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        super().__init__()
+        self._build(viewer)
+        self._lay_out()
+        self.source.currentIndexChanged.connect(self._on_source)
+        self.images.changed.connect(self._count)
+        self.labels.layer_changed.connect(self._count)
+        self._on_source()
+
+    @property
+    def is_folders(self) -> bool:
+        """Whether two folders are learned from."""
+        return self.source.currentText() == _FOLDERS
+
+    def reader(self) -> ReadPairs:
+        """Return what reads the images and annotations, in the background.
+
+        Layers are copied at once, so that painting may go on.
+
+        Raises
+        ------
+        UNetError
+            What is chosen can't be learned from, or nothing is chosen.
+        """
+        if self.is_folders:
+            return self._folder_reader()
+        image, annotation = self._read_layers()
+        notes = [*self.images.notes(), count_slices(annotation)]
+
+        def read() -> Generator[Event, None, Pairs]:
+            for note in filter(None, notes):
+                yield Note(note)
+            return [(image, annotation)]
+
+        return read
+
+    def show_failure(self, failure: Failure) -> None:
+        """Pass on what went wrong in a slot."""
+        self.failed.emit(failure)
+
+    def _build(self, viewer: ViewerModel) -> None:
+        self.source = QComboBox()
+        self.source.addItems([_LAYERS, _FOLDERS])
+        describe(self.source, "Learn from", "Where images and annotations come from")
+        self.images = ImageChoice(viewer)
+        self.labels = LayerBox(
+            viewer, "labels", "Annotation", "The layer that you painted cells in"
+        )
+        self.slices = plain_label("Annotated slices")
+        self.image_folder = PathRow("Image folder", "Folder of images: TIFF or PNG")
+        self.mask_folder = PathRow(
+            "Mask folder", "Folder of their masks, each of the same name as its image"
+        )
+        self.pattern = QLineEdit()
+        self.pattern.setPlaceholderText("all images")
+        describe(
+            self.pattern, "Pattern", "Take only files whose name fits, as in train_*"
+        )
+        self.axes = QLineEdit()
+        self.axes.setPlaceholderText("as the files say")
+        describe(
+            self.axes, "Axes", "Axes of the images where the files don't say: ZYX, CYX"
+        )
+
+    def _lay_out(self) -> None:
+        self._layer_rows = rows(("Image", self.images), ("Annotation", self.labels))
+        self._folder_rows = rows(
+            ("Images", self.image_folder),
+            ("Masks", self.mask_folder),
+            ("Pattern", self.pattern),
+            ("Axes", self.axes),
+        )
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(rows(("Learn from", self.source)))
+        for part in (self._layer_rows, self.slices, self._folder_rows):
+            layout.addWidget(part)
+
+    def _on_source(self) -> None:
+        self._layer_rows.setVisible(not self.is_folders)
+        self._folder_rows.setVisible(self.is_folders)
+        self._count()
+
+    @guarded
+    def _count(self) -> None:
+        layer = self.labels.layer()
+        is_stack = not self.is_folders and layer is not None and layer.ndim > 2
+        text = ""
+        # What can't be used yet is told when training starts.
+        with suppress(UNetError):
+            if is_stack:
+                text = count_slices(self._read_layers()[1])
+        self.slices.setText(text)
+        self.slices.setVisible(bool(text))
+
+    def _read_layers(self) -> tuple[Image, Annotation]:
+        image = self.images.image()
+        layer = self.labels.layer()
+        if layer is None:
+            raise LabelError(
+                "NU-L04",
+                f"{image.source} has no annotation: make a labels layer with Annotate "
+                "and paint a few cells",
+            )
+        # A copy: painting goes on while training runs.
+        return image, read_annotation_of(layer, image)
+
+    def _folder_reader(self) -> ReadPairs:
+        images, masks = self.image_folder.path(), self.mask_folder.path()
+        if images is None or masks is None:
+            raise FolderError(
+                "NU-F01", "images and masks are needed: choose a folder for each"
+            )
+        pattern, axes = self.pattern.text().strip(), self.axes.text().strip()
+        return lambda: read_folders(images, masks, pattern or None, axes or None)
+
+
+def count_slices(annotation: Annotation) -> str:
+    """Return how many slices of a stack count in training; "" for a plane."""
+    if annotation.labels.ndim == 2:
+        return ""
+    counts = annotation.is_known.any(axis=(-2, -1))
+    return (
+        f"{np.count_nonzero(counts)} of {counts.size} slices count: those with a "
+        "painted pixel or a finished region"
+    )
+
+
+def read_folders(
+    images: Path, masks: Path, pattern: str | None, axes: str | None
+) -> Generator[Event, None, Pairs]:
+    """Read images and the masks of the same name; yield notes, return the pairs.
+
+    Raises
+    ------
+    UNetError
+        A folder is missing, nothing fits together, or a file can't be read.
+    """
+    pairs, missing = find_pairs(find_images(images, pattern), masks)
+    if missing:
+        names = ", ".join(path.name for path in missing[:_N_NAMED])
+        n_more = len(missing) - _N_NAMED
+        more = f" and {n_more} more" if n_more > 0 else ""
+        yield Note(f"no mask in {masks} for {names}{more}: left out", is_warning=True)
+    found: Pairs = []
+    notes: list[str] = []
+    for image, mask in pairs:
+        found.append(read_pair(image, mask, axes=axes, notes=notes))
+        # Something to stop at between two files.
+        yield Note(f"{len(pairs)} images with masks")
+    for note in dict.fromkeys(notes):
+        yield Note(note)
+    return found
