@@ -356,7 +356,7 @@ def test_the_folder_of_the_images_is_no_output_folder(model, folder, of):
     run = segment_folder(model, source, folder / ".." / folder.name)
     with pytest.raises(FolderError, match="is the folder of the images") as caught:
         next(run)
-    assert caught.value.code == "NU-F04"
+    assert caught.value.code == "NU-F09"
     assert sorted(folder.iterdir()) == before
 
 

@@ -234,7 +234,7 @@ def _check_output(source: Path, output: Path) -> None:
     folder = source if source.is_dir() else source.parent
     if output.resolve() == folder.resolve():
         raise FolderError(
-            "NU-F04",
+            "NU-F09",
             f"the output folder {output} is the folder of the images: give another, "
             "so that images and results don't mix",
         )

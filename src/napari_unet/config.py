@@ -286,7 +286,7 @@ class InstanceConfig(_Config):
         description="Pixels whose probability of being a cell is above this are cell.",
     )
     seed_threshold: float = Field(
-        0.8,
+        0.7,
         gt=0,
         lt=1,
         title="Seed threshold",

@@ -248,7 +248,7 @@ class TestBadInput:
         (tmp_path / "x.json").write_text(text, encoding="utf-8")
         with pytest.raises(SaveError, match="save under another name") as caught:
             save_annotation(tmp_path / "x.tif", Annotation(_LABELS))
-        assert caught.value.code == "NU-S02"
+        assert caught.value.code == "NU-S03"
         assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
         assert (tmp_path / "x.json").read_text(encoding="utf-8") == text
 

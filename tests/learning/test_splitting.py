@@ -106,7 +106,7 @@ def test_images_are_cut_where_only_one_of_many_has_cells():
     groups.append([_grid(first=60_000)])
     split = hold_back(groups, 0.2, _rng())
     assert split.is_held_back
-    assert split.how == "a block of the image held back"
+    assert split.how == "a block of 1 of 6 planes held back"
     assert any(p.labels.any() for p in split.train)
     assert any(p.labels.any() for p in split.validation)
 

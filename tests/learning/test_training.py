@@ -501,7 +501,7 @@ def test_given_images_are_validated_on(cells, tmp_path):
     write_labels(tmp_path / "val_mask.tif", labels)
     held = ([tmp_path / "val.tif"], [tmp_path / "val_mask.tif"])
     events = _train(cells, validation=held)
-    assert events[0].validation == "1 validation images"
+    assert events[0].validation == "1 validation image"
     assert events[-1].scores["n_cells"] == labels.max()
 
 

@@ -134,7 +134,7 @@ def test_a_size_that_does_not_fit_is_refused_with_the_next_one(
     network = build_network(NetworkConfig(base_width=1, depth=depth, padding=padding))
     with pytest.raises(ConfigError, match=f"no input of {size} pixels") as caught:
         network.output_size(size)
-    assert caught.value.code == "NU-C02"
+    assert caught.value.code == "NU-C06"
     assert f"the next size is {following}" in caught.value.message
 
 

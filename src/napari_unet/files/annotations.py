@@ -184,7 +184,7 @@ def save_annotation(
     ------
     SaveError
         A file can't be written (NU-S01), or x.json belongs to something else
-        (NU-S02).
+        (NU-S03).
     LabelError
         A region that is none or fits nowhere (NU-L02, NU-L09).
     """
@@ -282,7 +282,7 @@ def _check_is_ours(beside: Path) -> None:
         _read_about(beside)
     except UNetError as error:
         raise SaveError(
-            "NU-S02",
+            "NU-S03",
             f"{beside} is there already and is not an annotation of this version: "
             "save under another name",
         ) from error

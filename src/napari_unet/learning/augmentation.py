@@ -54,7 +54,9 @@ class Batch:
 def window_size(patch_size: int, config: TrainConfig) -> int:
     """Return the side of the window that a turned and shrunk patch is cut from."""
     turn = math.sqrt(2) if config.rotation_deg > 0 else 1.0
-    return math.ceil(patch_size * turn * (1 + config.scale) + 4 * config.elastic_px)
+    size = math.ceil(patch_size * turn * (1 + config.scale) + 4 * config.elastic_px)
+    # Of the same parity: both middles then fall alike on the pixel grid.
+    return size + (size - patch_size) % 2
 
 
 def _uniform(n: int, low: float, high: float, rng: torch.Generator) -> Tensor:

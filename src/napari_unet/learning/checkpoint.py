@@ -129,6 +129,12 @@ class _Description(BaseModel):
     step: int
     versions: dict[str, str]
     sha256: str
+    description_sha256: str = ""
+
+    def checksum(self) -> str:
+        """Return the sha256 of the description itself, a threshold's bits included."""
+        text = self.model_dump_json(exclude={"description_sha256"})
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _checksum(state: Mapping[str, Tensor]) -> str:
@@ -145,7 +151,7 @@ def _describe(model: Model) -> _Description:
 
     span = model.dataset_range
     own = {name: getattr(model, name) for name in _SHARED}
-    return _Description(
+    description = _Description(
         **own,
         format_version=FORMAT_VERSION,
         scores=dict(model.scores),
@@ -153,6 +159,7 @@ def _describe(model: Model) -> _Description:
         versions={"napari_unet": __version__, "torch": torch.__version__},
         sha256=_checksum(model.state),
     )
+    return description.model_copy(update={"description_sha256": description.checksum()})
 
 
 _SHARED = (
@@ -194,7 +201,8 @@ def load_model(path: Path | str) -> Model:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, OSError) as error:
         raise _damaged(path) from error
-    if _checksum(state) != description.sha256:
+    is_whole = description.checksum() == description.description_sha256
+    if not is_whole or _checksum(state) != description.sha256:
         raise _damaged(path)
     span = description.dataset_range
     return Model(

@@ -219,7 +219,9 @@ def prepare(
             for plane in planes_of(pair, span, weights)
         ]
         train = [plane for group in groups for plane in group]
-        split = Split(train, back, f"{len(held)} validation images")
+        split = Split(
+            train, back, f"{len(held)} validation image{'s' if len(held) > 1 else ''}"
+        )
     model = replace(
         start or _fresh(pairs[0], network or NetworkConfig(), config.seed),
         training=config,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,7 +45,6 @@ from napari_unet.learning.validation import tune, validate
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     from napari_unet.events import Event, Reason
     from napari_unet.learning.checkpoint import Model
@@ -64,7 +64,7 @@ def train(  # noqa: C901, PLR0913 - one loop that reads from top to bottom
     weights: WeightConfig | None = None,
     validation: tuple[Sequence[ImageLike], Sequence[AnnotationLike]] | None = None,
     start_from: Model | Path | str | None = None,
-    run_dir: Path | None = None,
+    run_dir: Path | str | None = None,
     mailbox: Mailbox | None = None,
 ) -> Iterator[Event]:
     """Train a U-Net, yielding an event for all that happens.
@@ -87,7 +87,7 @@ def train(  # noqa: C901, PLR0913 - one loop that reads from top to bottom
         images where there are five or more, else a block of each.
     start_from : Model or path, optional
         Model to fine-tune.
-    run_dir : Path, optional
+    run_dir : path, optional
         Folder for the settings, the scores and the best model.
     mailbox : Mailbox, optional
         Through which to pause or stop.
@@ -123,6 +123,7 @@ def train(  # noqa: C901, PLR0913 - one loop that reads from top to bottom
     )
     if not split.is_held_back:
         yield Note(split.how, is_warning=True)
+    run_dir = None if run_dir is None else Path(run_dir)
     if run_dir is not None:
         runs.start(run_dir, model)
     with own_memory_errors(device):
@@ -148,7 +149,9 @@ def train(  # noqa: C901, PLR0913 - one loop that reads from top to bottom
         # The learning rate follows whichever ends first, the steps or the time.
         progress = _progress(step, clock.elapsed_s, config)
         for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * _schedule(progress)
+            # Half a step back: the last step should still learn something.
+            middle = max(progress - 0.5 / config.max_steps, 0.0)
+            group["lr"] = config.learning_rate * _schedule(middle)
 
         # One batch, deformed on the device, and one step. What is drawn depends on
         # seed and step alone; dropout draws from torch's own random numbers.

@@ -150,7 +150,7 @@ class UNet(nn.Module):
             while self._output_size_or_0(following) == 0:
                 following += 1
             raise ConfigError(
-                "NU-C02",
+                "NU-C06",
                 f"the network takes no input of {n} pixels: the next size is "
                 f"{following}",
             )
