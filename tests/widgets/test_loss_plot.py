@@ -96,7 +96,9 @@ def test_it_wears_the_viewers_theme(plot, viewer):
 
 def test_marks_of_the_loss_are_plain_numbers(plot):
     axis = plot.loss.getAxis("left")
-    assert axis.logTickStrings([-1.0, 0.0], 1.0, 1.0) == ["0.1", "1"]
+    exponents = np.log10([0.01, 0.05, 0.1, 0.2, 0.3, 0.9, 1, 20])
+    texts = axis.logTickStrings(exponents, 1.0, 1.0)
+    assert texts == ["0.01", "0.05", "0.1", "0.2", "", "", "1", "20"]
 
 
 def test_it_asks_for_little_width(plot):

@@ -186,6 +186,16 @@ def test_tiles_show_while_the_rest_is_computed(qtbot, widget, viewer, monkeypatc
     assert not preview.visible
 
 
+def test_the_layer_that_is_painted_in_stays_active(qtbot, widget, viewer, monkeypatch):
+    slow = Slow(monkeypatch)
+    painted = viewer.add_labels(np.zeros((48, 48), int), name="mine")
+    start_slow(qtbot, widget, viewer)
+    assert viewer.layers.selection.active is painted
+    with qtbot.waitSignal(widget.panel.ended, timeout=10_000):
+        slow.go_on.set()
+    assert viewer.layers.selection.active is painted
+
+
 def test_further_classes_have_layers_of_their_own(qtbot, widget, viewer, monkeypatch):
     Slow(monkeypatch, n_classes=3).go_on.set()
     widget.probabilities.setChecked(True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, Qt, Signal
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QComboBox,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from napari.components import ViewerModel
     from napari.layers import Layer
+    from qtpy.QtGui import QShowEvent
 
     from napari_unet.imaging.arrays import Image
     from napari_unet.learning.checkpoint import Model
@@ -110,6 +111,8 @@ class ImageChoice(QWidget):
             "The image; choose several one-channel layers (ctrl + click) to take them "
             "as the channels of one image, the lowest first",
         )
+        self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.list.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         self.list.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.axes = QComboBox()
         describe(
@@ -132,13 +135,25 @@ class ImageChoice(QWidget):
         self.list.clear()
         self.list.addItems([str(layer.name) for layer in layers])
         self.list.blockSignals(False)
-        height = max(1, min(len(layers), _N_ROWS)) * self.list.sizeHintForRow(0)
-        self.list.setFixedHeight(max(height, self.fontMetrics().height()) + 6)
-        for layer in layers:
+        self._fit_height()
+        for row, layer in enumerate(layers):
+            item = self.list.item(row)
+            if item is not None:
+                item.setToolTip(str(layer.name))
             layer.events.name.connect(self._refresh)
             layer.events.axis_labels.connect(self._refresh)
         kept = [layer for layer in chosen if layer in layers]
         self.choose(*(kept or layers[:1]))
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """Take the height that the rows have in napari's style."""
+        super().showEvent(event)
+        self._fit_height()
+
+    def _fit_height(self) -> None:
+        n_rows = max(1, min(self.list.count(), _N_ROWS))
+        row = max(self.list.sizeHintForRow(0), self.fontMetrics().height())
+        self.list.setFixedHeight(n_rows * row + 2 * self.list.frameWidth() + 4)
 
     def _on_selected(self) -> None:
         layers = self.layers()

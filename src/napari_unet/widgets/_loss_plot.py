@@ -155,5 +155,8 @@ class LossPlot(QWidget):
 
 
 def _plain_numbers(exponents: Iterable[float], *_: float) -> list[str]:
-    """Mark 0.1 as "0.1", where pyqtgraph writes a power of ten."""
-    return [f"{10**exponent:.2g}" for exponent in exponents]
+    """Mark 0.1 as "0.1", where pyqtgraph writes a power of ten; only 1, 2 and 5."""
+    return [
+        f"{10**exponent:.3g}" if round(10 ** (exponent % 1)) in {1, 2, 5, 10} else ""
+        for exponent in exponents
+    ]

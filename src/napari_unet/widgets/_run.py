@@ -61,7 +61,7 @@ class FailureBox(QWidget):
         """Show the failure, or nothing."""
         self.setVisible(failure is not None)
         if failure is not None:
-            self.summary.setText(f"⛔ {failure.summary}")
+            self.summary.setText(f"Error: {failure.summary}")
             self.details.setPlainText(failure.details)
 
     def _copy(self) -> None:

@@ -116,11 +116,14 @@ class PredictWidget(QWidget):
         target = None if self._target is None else self._target()
         if target is None:
             return
+        # A new layer becomes the active one: the user may be painting in another.
+        active = self._viewer.layers.selection.active
         for event in events:
             if isinstance(event, Segmented):
                 self._show_result(target, event)
             elif isinstance(event, TileDone) and self._may_draw():
                 self._show_preview(target, event.outputs)
+        self._viewer.layers.selection.active = active
 
     @guarded
     def _on_ended(self) -> None:
