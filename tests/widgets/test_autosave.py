@@ -246,6 +246,22 @@ def test_fault_is_told_and_tried_again(
     assert len(saved(tmp_path)) == 1
 
 
+def test_fault_of_one_annotation_does_not_stop_the_others(
+    qtbot, make_saver, viewer, labels, tmp_path
+):
+    saver = make_saver()
+    no_folder = tmp_path / "file" / "x.tif"
+    no_folder.parent.write_text("in the way")
+    saver.watch(labels, image="key", path=no_folder)
+    other = painting.new_annotation(viewer, viewer.layers["nuclei"])
+    saver.watch(other, image="key")
+    for layer in (labels, other):
+        layer.paint((2, 2), 1)
+    with pytest.raises(SaveError, match="NU-S01"):
+        saver.flush()
+    assert len(saved(tmp_path)) == 1
+
+
 def test_fault_on_closing_does_not_raise(qtbot, make_saver, labels, monkeypatch):
     def full(*args, **kwargs):
         raise SaveError("NU-S01", "the disk is full")

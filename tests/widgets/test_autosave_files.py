@@ -92,6 +92,14 @@ def test_discarding_leaves_nothing_and_may_be_repeated(tmp_path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_folder_that_cannot_be_made_is_told(tmp_path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    path = tmp_path / "file" / "x.tif"
+    with pytest.raises(SaveError, match="NU-S01"):
+        files.write_autosave(path, stored(), image="a", layer="cells")
+    files.discard_autosave(path)
+
+
 def test_fault_of_the_disk_is_told_and_no_note_is_left(tmp_path, monkeypatch) -> None:
     def full(*args, **kwargs):
         raise SaveError("NU-S01", "the disk is full")

@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from qtpy.QtCore import QEvent, QObject, QTimer, Signal
 
+from napari_unet.errors import UNetError
 from napari_unet.events import Event
 from napari_unet.widgets._autosave_files import (
     autosave_folder,
@@ -94,9 +95,16 @@ class _Writer:
 
 
 def _events(writer: _Writer, jobs: Iterable[_Job]) -> Generator[Event, None, None]:
+    """Do all jobs, and raise the first fault afterwards."""
+    faults = []
     for job in jobs:
-        writer.do(job)
+        try:
+            writer.do(job)
+        except UNetError as fault:
+            faults.append(fault)
         yield Autosaved(job.path)
+    if faults:
+        raise faults[0]
 
 
 @dataclass
@@ -232,8 +240,8 @@ class Autosaver(QObject):
         """Write what was edited before returning: for closing."""
         self._collect()
         jobs, self._waiting = [*self._in_work, *self._waiting], []
-        for job in jobs:
-            self._writer.do(job)
+        for _ in _events(self._writer, jobs):
+            pass
 
     def guard(self, window: QWidget) -> None:
         """Write what was edited when this window closes."""

@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -70,7 +71,8 @@ def write_autosave(
     SaveError
         A file can't be written (NU-S01).
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError):  # writing says what is wrong with the folder
+        path.parent.mkdir(parents=True, exist_ok=True)
     save_annotation(
         path, stored.annotation, regions=stored.regions, unpainted=stored.unpainted
     )
@@ -101,9 +103,10 @@ def list_autosaves(image: str, folder: Path) -> list[Autosave]:
 
 
 def discard_autosave(path: Path) -> None:
-    """Delete an autosave; does nothing where there is none."""
+    """Delete an autosave; what can't be deleted stays, and is offered again."""
     for suffix in (".autosave", ".json", ".tif"):
-        path.with_suffix(suffix).unlink(missing_ok=True)
+        with suppress(OSError):
+            path.with_suffix(suffix).unlink()
 
 
 def fingerprint(stored: StoredAnnotation) -> str:
