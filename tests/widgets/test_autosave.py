@@ -150,6 +150,41 @@ def test_removed_layer_is_written(qtbot, make_saver, viewer, labels, tmp_path):
     assert not is_open(list_autosaves("key", tmp_path)[0].path)
 
 
+@pytest.mark.parametrize("n_saved", [0, 1])
+def test_closing_keeps_finished_regions_that_go_before_their_annotation(
+    qtbot, make_saver, viewer, labels, tmp_path, n_saved
+):
+    saver = make_saver()
+    saver.watch(labels, image="key")
+    labels.paint((2, 2), 1)
+    shapes = painting.draw_finished(viewer, labels)
+    shapes.add_rectangles(RECTANGLE)
+    if n_saved:
+        saver.flush()
+    viewer.layers.remove(shapes)
+    viewer.layers.remove(labels)
+    saver.flush()
+    stored = load_annotation(list_autosaves("key", tmp_path)[0].path)
+    assert len(stored.regions) == 1
+
+
+def test_finished_regions_that_the_user_deletes_are_gone(
+    qtbot, make_saver, viewer, labels, tmp_path
+):
+    saver = make_saver()
+    saver.watch(labels, image="key")
+    labels.paint((2, 2), 1)
+    shapes = painting.draw_finished(viewer, labels)
+    shapes.add_rectangles(RECTANGLE)
+    saver.flush()
+    viewer.layers.remove(shapes)
+    qtbot.wait(20)
+    viewer.layers.remove(labels)
+    saver.flush()
+    stored = load_annotation(list_autosaves("key", tmp_path)[0].path)
+    assert len(stored.regions) == 0
+
+
 def test_start_of_training_writes_all_of_this_viewer(
     qtbot, make_saver, viewer, labels, tmp_path
 ):

@@ -109,9 +109,16 @@ def _events(writer: _Writer, jobs: Iterable[_Job]) -> Generator[Event, None, Non
 
 @dataclass
 class _Watched:
+    """What is known of a layer.
+
+    `before` is what it was before its finished regions went, for a moment: napari
+    removes all layers when it closes, and these may go first.
+    """
+
     image: str
     path: Path
     is_dirty: bool = False
+    before: Painted | None = None
 
 
 _autosavers: WeakSet[Autosaver] = WeakSet()
@@ -176,6 +183,11 @@ class Autosaver(QObject):
         self._timer.setSingleShot(True)
         self._timer.setInterval(round(delay_s * 1000))
         self._timer.timeout.connect(self._on_timeout)
+        self._moment = QTimer(self)
+        self._moment.setSingleShot(True)
+        self._moment.setInterval(0)
+        self._moment.timeout.connect(self._on_moment_over)
+        self.viewer.layers.events.removing.connect(self._on_removing)
         self.viewer.layers.events.removed.connect(self._on_removed)
         _autosavers.add(self)
 
@@ -278,7 +290,7 @@ class Autosaver(QObject):
             watched.path,
             watched.image,
             str(labels.name),
-            painted_of(labels),
+            watched.before or painted_of(labels),
         )
         self._add(job)
 
@@ -304,6 +316,19 @@ class Autosaver(QObject):
     @guarded
     def _on_timeout(self) -> None:
         self.save_now()
+
+    @guarded
+    def _on_removing(self, event: Any) -> None:
+        layer = self.viewer.layers[event.index]
+        for labels, watched in list(self._watched.items()):
+            if layer is regions_layer_of(labels):
+                watched.before = painted_of(labels)
+                self._moment.start()
+
+    @guarded
+    def _on_moment_over(self) -> None:
+        for watched in self._watched.values():
+            watched.before = None
 
     @guarded
     def _on_removed(self, event: Any) -> None:
