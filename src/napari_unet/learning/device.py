@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -69,8 +70,14 @@ def choose_device(name: str = "auto") -> DeviceChoice:
             f"device {name!r} was asked for but torch finds none ({_why_no_gpu()}): "
             "use device 'auto' or 'cpu'",
         )
-    label = f"CPU, {torch.get_num_threads()} threads"
+    n = torch.get_num_threads()
+    label = f"CPU, {n} thread{'s' if n > 1 else ''}"
     return DeviceChoice("cpu", label, "" if name == "cpu" else _why_no_gpu())
+
+
+def spare_one_core() -> None:
+    """Let torch use all cores but one, so that a window stays usable meanwhile."""
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))
 
 
 def channels_last(module: nn.Module) -> None:

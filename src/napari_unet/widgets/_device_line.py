@@ -64,6 +64,7 @@ class DeviceLine(QWidget):
 
 def find_device(name: str) -> Generator[Event, None, None]:
     """Yield a note that names the device."""
-    from napari_unet.learning.device import choose_device
+    from napari_unet.learning.device import choose_device, spare_one_core
 
+    spare_one_core()
     yield Note(str(choose_device(name)))

@@ -235,7 +235,9 @@ class BatchWidget(QWidget):
         def work() -> Generator[Event, None, None]:
             # Here and not above: importing torch takes seconds.
             from napari_unet.batch import segment_folder
+            from napari_unet.learning.device import spare_one_core
 
+            spare_one_core()
             yield from segment_folder(
                 model,
                 source,

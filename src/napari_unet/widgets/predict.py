@@ -165,7 +165,9 @@ def segmentation(
     """Yield the events of segmenting an image, after what there is to note."""
     # Here and not above: importing torch takes seconds.
     from napari_unet.batch import segment_events
+    from napari_unet.learning.device import spare_one_core
 
+    spare_one_core()
     for note in notes:
         yield Note(note)
     yield from segment_events(model, image, config=config)

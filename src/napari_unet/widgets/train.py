@@ -164,8 +164,10 @@ class TrainWidget(QWidget):
 
         def work() -> Generator[Event, None, None]:
             # Here and not above: importing torch takes seconds.
+            from napari_unet.learning.device import spare_one_core
             from napari_unet.learning.training import train
 
+            spare_one_core()
             pairs = yield from read()
             yield from train(
                 [image for image, _ in pairs],
