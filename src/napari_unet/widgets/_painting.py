@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from napari_unet.files.annotations import Region, Unpainted
     from napari_unet.widgets._painted import Painted
 
-# napari repeats colours after this many ids: the background's grey hardly comes back.
+# napari's own colours for cells, but grey comes back after many more ids than they do.
+_N_PLAIN_COLORS = 49
 _N_COLORS = 2**14 - 1
 _GREY = (0.65, 0.65, 0.65, 0.55)
 # Ids may be sparse and large: the table of names is not.
@@ -247,13 +248,15 @@ def _draw_classes(labels: Labels) -> None:
 
 @lru_cache(maxsize=16)
 def _colormap(grey_ids: tuple[int, ...]) -> CyclicLabelColormap:
-    colormap = label_colormap(_N_COLORS)
-    colors = np.array(colormap.colors)
+    plain = label_colormap(_N_PLAIN_COLORS)
+    nothing, cells = plain.colors[:1], plain.colors[1:]
+    n_repeats = -(-_N_COLORS // len(cells))
+    colors = np.concatenate([nothing, *[cells] * n_repeats])[: _N_COLORS + 1]
     for i in grey_ids:
-        colors[(i - 1) % (len(colors) - 1) + 1] = _GREY
+        colors[(i - 1) % _N_COLORS + 1] = _GREY
     return CyclicLabelColormap(
         colors=colors,
         background_value=0,
         name=f"cells and background {grey_ids}",
-        seed=colormap.seed,
+        seed=plain.seed,
     )
