@@ -1,0 +1,334 @@
+"""Take the pictures of the docs: the real napari, driven by mouse and keys.
+
+Run it with ``make screenshots``. Steps and their order are those of a user: paint,
+look at the weights, train, correct, predict, segment a folder. It is a check as well:
+it stops where a step does not do what it should.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+FOLDER = Path(__file__).parent.parent / "docs" / "images"
+WINDOW = (1560, 940)
+DOCK_PX = 440
+MAX_BYTES = 400_000
+# napari, and what we save, must not find or leave traces of other sessions.
+HOME = Path(tempfile.gettempdir()) / "napari-unet-screenshots"
+shutil.rmtree(HOME, ignore_errors=True)
+for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME"):
+    os.environ[name] = str(HOME / name)
+
+import napari  # noqa: E402
+import numpy as np  # noqa: E402
+from PIL import Image as PILImage  # noqa: E402
+from qtpy.QtCore import QPoint, Qt  # noqa: E402
+from qtpy.QtTest import QTest  # noqa: E402
+from qtpy.QtWidgets import QApplication, QComboBox, QListWidget, QWidget  # noqa: E402
+
+from napari_unet.files.images import write_image  # noqa: E402
+from napari_unet.files.samples import sample_images  # noqa: E402
+from napari_unet.widgets.window import open_docks  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from napari.layers import Labels
+
+PLUGIN = "napari-unet-loop"
+IMAGE = "nuclei_y256x0"
+OTHER = "nuclei_y256x256"
+# In pixels of IMAGE: cells that touch each other.
+AREA = (118, 98, 212, 236)
+LEFT = Qt.MouseButton.LeftButton
+NO_KEY = Qt.KeyboardModifier.NoModifier
+
+
+class User:
+    """Eyes and hands on one napari window."""
+
+    def __init__(self, viewer: napari.Viewer) -> None:
+        self.viewer = viewer
+        self.window = viewer.window._qt_window
+        self.canvas = viewer.window._qt_viewer.canvas.native
+        open_docks(viewer)
+        dock, _ = viewer.window.add_plugin_dock_widget(PLUGIN, "Annotate")
+        # As wide as its tabs want, as by dragging its border.
+        self.window.resizeDocks([dock], [DOCK_PX], Qt.Orientation.Horizontal)
+
+    def look_at(self, top: float, left: float, size: float) -> None:
+        """Zoom until a square of the world fills the canvas."""
+        self.viewer.camera.center = (top + size / 2, left + size / 2)
+        side = min(self.canvas.width(), self.canvas.height())
+        self.viewer.camera.zoom = 0.95 * side / size
+        self.wait(0.2)
+
+    def find(self, dock: QWidget, name: str) -> QWidget:
+        """Return what is on screen in a dock under its accessible name."""
+        found = [
+            widget
+            for widget in dock.findChildren(QWidget)
+            if widget.accessibleName() == name and widget.isVisible()
+        ]
+        if len(found) != 1:
+            raise RuntimeError(f"{len(found)} controls are called {name!r}")
+        return found[0]
+
+    def click(self, widget: QWidget) -> None:
+        """Click a button."""
+        if not (widget.isVisible() and widget.isEnabled()):
+            raise RuntimeError(f"{widget.accessibleName()!r} can't be clicked")
+        QTest.mouseClick(widget, LEFT)
+        self.wait(0.1)
+
+    def type_into(self, widget: QWidget, text: str) -> None:
+        """Replace a text or number by typing."""
+        widget.setFocus()
+        QTest.keyClick(widget, Qt.Key.Key_A, Qt.KeyboardModifier.ControlModifier)
+        QTest.keyClicks(widget, text)
+        QTest.keyClick(widget, Qt.Key.Key_Return)
+        self.wait(0.05)
+
+    def choose(self, box: QComboBox, text: str) -> None:
+        """Choose an entry with the arrow keys."""
+        box.setFocus()
+        wanted = [i for i in range(box.count()) if box.itemText(i).startswith(text)]
+        if not wanted:
+            raise RuntimeError(f"{box.accessibleName()!r} does not offer {text!r}")
+        for _ in range(box.count()):
+            if box.currentIndex() == wanted[0]:
+                break
+            is_below = box.currentIndex() < wanted[0]
+            QTest.keyClick(box, Qt.Key.Key_Down if is_below else Qt.Key.Key_Up)
+        self.wait(0.1)
+
+    def choose_in_list(self, box: QListWidget, text: str) -> None:
+        """Click the entry of a list."""
+        item = box.findItems(text, Qt.MatchFlag.MatchExactly)[0]
+        box.scrollToItem(item)
+        point = box.visualItemRect(item).center()
+        QTest.mouseClick(box.viewport(), LEFT, NO_KEY, point)
+        self.wait(0.1)
+
+    def key(self, key: Qt.Key) -> None:
+        """Press a key while the mouse is over the canvas."""
+        QTest.keyClick(self.canvas, key)
+        self.wait(0.05)
+
+    def stroke(self, layer: str, points: Iterable[Sequence[float]]) -> None:
+        """Drag the mouse along pixels (y, x) of a layer."""
+        origin = self.viewer.layers[layer].translate
+        self.drag([np.add(origin, point) for point in points])
+
+    def drag(self, points: Iterable[Sequence[float]]) -> None:
+        """Press the mouse at the first (y, x) of the world, drag, and release."""
+        pixels = [self._pixel(point) for point in points]
+        QTest.mousePress(self.canvas, LEFT, NO_KEY, pixels[0])
+        for pixel in pixels[1:]:
+            QTest.mouseMove(self.canvas, pixel)
+            QApplication.processEvents()
+        QTest.mouseRelease(self.canvas, LEFT, NO_KEY, pixels[-1])
+        QApplication.processEvents()
+
+    def _pixel(self, point: Sequence[float]) -> QPoint:
+        centre = self.viewer.camera.center[-2:]
+        y, x = (np.subtract(point, centre)) * self.viewer.camera.zoom
+        middle = self.canvas.rect().center()
+        return QPoint(round(middle.x() + x), round(middle.y() + y))
+
+    def wait(self, seconds: float) -> None:
+        """Look on for a while."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            QApplication.processEvents()
+            time.sleep(0.01)
+
+    def wait_until(
+        self, is_so: Callable[[], bool], what: str, *, at_most_s: float = 900
+    ) -> None:
+        """Look on until something is so."""
+        end = time.monotonic() + at_most_s
+        while not is_so():
+            if time.monotonic() > end:
+                raise TimeoutError(f"waited {at_most_s:.0f} s for: {what}")
+            self.wait(0.05)
+
+    def open_dock(self, title: str) -> QWidget:
+        """Bring a dock widget to the front and return the widget."""
+        dock, widget = self.viewer.window.add_plugin_dock_widget(PLUGIN, title)
+        dock.raise_()
+        self.wait(0.3)
+        return widget
+
+    def take(self, name: str) -> None:
+        """Save what is on screen as a PNG."""
+        for pixel in (QPoint(40, 40), QPoint(2, 2)):
+            QTest.mouseMove(self.canvas, pixel)
+            self.wait(0.3)
+        picture = self.viewer.screenshot(canvas_only=False, flash=False)
+        path = FOLDER / f"{name}.png"
+        whole = PILImage.fromarray(picture).convert("RGB")
+        whole.save(path, optimize=True)
+        if path.stat().st_size > MAX_BYTES:
+            whole.quantize(256).save(path, optimize=True)
+        print(
+            f"{path} {picture.shape[1]} x {picture.shape[0]}, "
+            f"{path.stat().st_size // 1024} KB"
+        )
+
+
+def inside(mask: np.ndarray, radius: float) -> list[tuple[float, float]]:
+    """Return a path to and fro over a mask that a brush of this radius fills."""
+    points: list[tuple[float, float]] = []
+    rows = np.flatnonzero(mask.any(axis=1))
+    step = max(1, int(radius))
+    for i, y in enumerate(range(rows[0] + step // 2, rows[-1] + 1, step)):
+        columns = np.flatnonzero(mask[y])
+        ends = [columns[0] + radius / 2, columns[-1] - radius / 2]
+        if ends[0] <= ends[1]:
+            points += [(y, x) for x in (ends if i % 2 == 0 else reversed(ends))]
+    return points or [tuple(np.argwhere(mask).mean(axis=0))]
+
+
+def paint(user: User) -> Labels:
+    """Paint the cells of an area and some background; draw the area as finished."""
+    truth = user.viewer.layers[f"{IMAGE} truth"].data
+    annotate = user.open_dock("Annotate")
+    user.choose(user.find(annotate, "Image"), IMAGE)
+    user.click(user.find(annotate, "New annotation"))
+    labels = annotate.annotation()
+    top, left, bottom, right = AREA
+    cells = np.unique(truth[top:bottom, left:right])[1:]
+    for n_painted, i in enumerate(cells):
+        mask = truth == i
+        radius = min(4.0, max(1.5, float(np.sqrt(mask.sum() / np.pi)) / 3))
+        labels.brush_size = round(2 * radius)
+        if n_painted:
+            user.key(Qt.Key.Key_N)
+        user.stroke(IMAGE, inside(mask, radius))
+    user.key(Qt.Key.Key_G)
+    labels.brush_size = 8
+    for y, x in places_without_cells(truth)[:6]:
+        user.stroke(IMAGE, [(y, x), (y, x + 8), (y + 1, x + 16)])
+    user.click(user.find(annotate, "Finished area"))
+    user.stroke(IMAGE, [(top, left), (bottom - 9, right - 9), (bottom, right)])
+    user.key(Qt.Key.Key_N)
+    expected = f"{len(cells)} cells, 1 finished area"
+    told = user.find(annotate, "What is annotated")
+    user.wait_until(lambda: told.text() == expected, expected)
+    return labels
+
+
+def places_without_cells(truth: np.ndarray) -> list[tuple[int, int]]:
+    """Return where a stroke of 16 pixels to the right hits no cell."""
+    is_free = truth == 0
+    return [
+        (y, x)
+        for y in range(12, AREA[0] - 12, 16)
+        for x in range(12, 220, 44)
+        if is_free[y - 7 : y + 8, x - 7 : x + 24].all()
+    ]
+
+
+def show_weights(user: User) -> None:
+    """Show the weight map, with the widest borders that the eye still tells apart."""
+    weights = user.open_dock("Weight map")
+    user.click(user.find(weights, "Show weight map"))
+    user.wait_until(
+        lambda: weights.shown_layer() is not None and not weights.is_busy, "weight map"
+    )
+    if weights.shown_layer().data.max() < 2:
+        raise RuntimeError("no border weight between cells that touch")
+
+
+def train(user: User, labels: Labels, n_steps: int) -> None:
+    """Train, paint meanwhile, and stop."""
+    dock = user.open_dock("Train")
+    user.choose_in_list(user.find(dock, "Image layers"), IMAGE)
+    user.choose(user.find(dock, "Annotation"), labels.name)
+    user.type_into(user.find(dock, "Steps"), str(2 * n_steps))
+    user.click(user.find(dock, "Training"))
+    user.type_into(user.find(dock, "Validate every (steps)"), "25")
+    user.click(user.find(dock, "Training"))
+    user.click(user.find(dock, "Train"))
+    state = lambda: dock.panel.state  # noqa: E731
+    user.wait_until(lambda: state().n_done >= n_steps // 2, "half of the training")
+    n_before = np.count_nonzero(labels.data)
+    user.viewer.layers.selection.active = labels
+    y, x = places_without_cells(user.viewer.layers[f"{IMAGE} truth"].data)[7]
+    user.key(Qt.Key.Key_G)
+    user.stroke(IMAGE, [(y, x), (y, x + 8), (y + 1, x + 16)])
+    if np.count_nonzero(labels.data) <= n_before or not state().is_running:
+        raise RuntimeError("painting does not work while training runs")
+    user.wait_until(lambda: state().n_done >= n_steps, "most of the training")
+    user.take("train")
+    user.click(user.find(dock, "Stop"))
+    user.wait_until(lambda: not state().is_running, "the end of training")
+    if dock.model is None:
+        raise RuntimeError("stopping has lost the model")
+
+
+def predict(user: User) -> None:
+    """Apply the model to an image that it has not seen."""
+    user.click(user.find(user.open_dock("Train"), "Use in Predict"))
+    dock = user.open_dock("Predict")
+    user.choose_in_list(user.find(dock, "Image layers"), OTHER)
+    user.click(user.find(dock, "Predict"))
+    user.wait_until(lambda: dock.panel.state.phase == "done", "prediction")
+
+
+def segment_folder(user: User) -> None:
+    """Segment a folder in which one file is none."""
+    source, output = HOME / "images", HOME / "cells"
+    source.mkdir()
+    for name, image, _ in sample_images():
+        write_image(source / f"{name}.tif", image.data, axes=image.axes)
+    (source / "nuclei_notes.tif").write_text("These are my notes, not an image.")
+    dock = user.open_dock("Batch predict")
+    user.type_into(user.find(dock, "Input folder"), str(source))
+    user.type_into(user.find(dock, "Output folder"), str(output))
+    user.click(user.find(dock, "Segment folder"))
+    user.wait_until(lambda: dock.panel.state.phase == "done", "the folder")
+    if len(list(output.glob("*_labels.tif"))) != len(sample_images()):
+        raise RuntimeError("one bad file has stopped the others")
+
+
+def main() -> None:
+    """Take all pictures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=300, help="steps to train")
+    n_steps = parser.parse_args().steps
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    viewer = napari.Viewer(title="napari", show=True)
+    viewer.window.resize(*WINDOW)
+    viewer.open_sample(PLUGIN, "nuclei")
+    user = User(viewer)
+    user.look_at(*viewer.layers[IMAGE].translate, 256)
+    labels = paint(user)
+    user.take("annotate")
+    show_weights(user)
+    user.take("weight_map")
+    user.click(user.find(user.open_dock("Weight map"), "Show weight map"))
+    train(user, labels, n_steps)
+    user.look_at(*viewer.layers[OTHER].translate, 256)
+    predict(user)
+    user.take("predict")
+    segment_folder(user)
+    user.take("batch")
+    user.open_dock("Train")
+    user.look_at(0, 0, 512)
+    user.take("overview")
+
+
+if __name__ == "__main__":
+    main()
+    # Windows and threads need no tidying up.
+    sys.stdout.flush()
+    os._exit(0)
