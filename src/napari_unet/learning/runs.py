@@ -16,14 +16,18 @@ if TYPE_CHECKING:
     from napari_unet.learning.checkpoint import Model
 
 
-def start(folder: Path, model: Model) -> None:
+def start(folder: Path | None, model: Model) -> None:
     """Make the folder, write ``config.json`` and begin ``metrics.jsonl``.
+
+    Here and below no folder (None) means that nothing is kept.
 
     Raises
     ------
     SaveError
         The folder can't be made or written.
     """
+    if folder is None:
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -44,9 +48,15 @@ def start(folder: Path, model: Model) -> None:
 
 
 def log(
-    folder: Path, step: int, loss: float, elapsed_s: float, scores: Mapping[str, float]
+    folder: Path | None,
+    step: int,
+    loss: float,
+    elapsed_s: float,
+    scores: Mapping[str, float],
 ) -> None:
     """Append one validation to ``metrics.jsonl``."""
+    if folder is None:
+        return
     row = {"step": step, "train_loss": loss, "elapsed_s": round(elapsed_s, 3)}
     line = json.dumps(row | {f"val_{name}": value for name, value in scores.items()})
     path = folder / "metrics.jsonl"
@@ -59,6 +69,7 @@ def log(
         ) from error
 
 
-def save_best(folder: Path, model: Model) -> None:
+def save_best(folder: Path | None, model: Model) -> None:
     """Replace ``best.unet``."""
-    save_model(folder / "best.unet", model)
+    if folder is not None:
+        save_model(folder / "best.unet", model)

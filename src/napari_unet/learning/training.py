@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from napari_unet.learning.checkpoint import Model
     from napari_unet.learning.networks import UNet
     from napari_unet.learning.preparation import AnnotationLike, ImageLike
+    from napari_unet.learning.validation import Validation
 
 _WARM_UP_SHARE = 0.05
 _MAX_GRADIENT_NORM = 5.0
@@ -124,8 +125,7 @@ def train(  # noqa: C901, PLR0913 - one loop that reads from top to bottom
     if not split.is_held_back:
         yield Note(split.how, is_warning=True)
     run_dir = None if run_dir is None else Path(run_dir)
-    if run_dir is not None:
-        runs.start(run_dir, model)
+    runs.start(run_dir, model)
     with own_memory_errors(device):
         net = model.build().train().to(device.torch)
         channels_last(net)
@@ -133,17 +133,10 @@ def train(  # noqa: C901, PLR0913 - one loop that reads from top to bottom
     optimizer = torch.optim.AdamW(
         net.parameters(), config.learning_rate, weight_decay=config.weight_decay
     )
-    best: Model | None = None
-    best_rank, n_worse, step = (-math.inf, -math.inf), 0, 0
+    best, clock, step = _Best(model), _Clock(), 0
     reason: Reason = "steps"
-    yield TrainingStarted(
-        config.max_steps,
-        len(split.train),
-        len(split.validation),
-        str(device),
-        split.how,
-    )
-    clock = _Clock()
+    n_planes = len(split.train), len(split.validation)
+    yield TrainingStarted(config.max_steps, *n_planes, str(device), split.how)
 
     for step in range(1, config.max_steps + 1):
         # The learning rate follows whichever ends first, the steps or the time.
@@ -179,48 +172,60 @@ def train(  # noqa: C901, PLR0913 - one loop that reads from top to bottom
         # Validation; the best model is copied, a NaN is never best.
         if reason != "diverged" and (step % config.validate_every == 0 or is_last):
             with own_memory_errors(device):
+                held = split.validation
                 result = validate(
-                    net,
-                    split.validation,
-                    model.instances,
-                    model.roles,
-                    device,
-                    precision,
+                    net, held, model.instances, model.roles, device, precision
                 )
-            yield Validated(step, result.loss, result.score, result.as_dict())
-            if run_dir is not None:
-                runs.log(run_dir, step, loss, clock.elapsed_s, result.as_dict())
-            n_worse += 1
-            # Early on no cell is found at all: then the loss says which is better.
-            rank = (result.score, -result.loss)
-            if math.isfinite(result.loss) and rank > best_rank:
-                best_rank, n_worse = rank, 0
-                best = replace(
-                    model, state=_copy(net), step=step, scores=result.as_dict()
-                )
-                if run_dir is not None:
-                    runs.save_best(run_dir, best)
-                yield Improved(step, result.score, best)
-            elif n_worse >= config.patience and not is_last:
+            scores = result.as_dict()
+            yield Validated(step, result.loss, result.score, scores)
+            runs.log(run_dir, step, loss, clock.elapsed_s, scores)
+            if best.is_beaten_by(result):
+                best.model = replace(model, state=_copy(net), step=step, scores=scores)
+                runs.save_best(run_dir, best.model)
+                yield Improved(step, result.score, best.model)
+            elif best.n_worse >= config.patience and not is_last:
                 reason, is_last = "patience", True
         if is_last:
             break
 
     # Thresholds and sizes are tuned on validation, for the best model.
-    if best is None:
+    if not best.is_found:
         raise _diverged(step)
     if reason == "diverged":
         yield Note(f"{_diverged(step).message}; the best model so far is kept", True)
     yield Note("Tuning thresholds and smoothing on the validation pixels")
-    net.load_state_dict(dict(best.state))
+    net.load_state_dict(dict(best.model.state))
     with own_memory_errors(device):
         instances, result = tune(
             net, split.validation, model.roles, device, cell_areas(split.train)
         )
-    best = replace(best, instances=instances, scores=result.as_dict())
-    if run_dir is not None:
-        runs.save_best(run_dir, best)
-    yield Finished(best, result.as_dict(), reason)
+    tuned = replace(best.model, instances=instances, scores=result.as_dict())
+    runs.save_best(run_dir, tuned)
+    yield Finished(tuned, result.as_dict(), reason)
+
+
+class _Best:
+    """The best model so far, and for how many validations it has been that."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.n_worse = 0
+        self._rank = (-math.inf, -math.inf)
+
+    @property
+    def is_found(self) -> bool:
+        """Whether any validation gave a number."""
+        return self._rank > (-math.inf, -math.inf)
+
+    def is_beaten_by(self, result: Validation) -> bool:
+        """Return whether a result is better, and count it; a NaN never is."""
+        # Early on no cell is found at all: then the loss says which is better.
+        rank = (result.score, -result.loss)
+        if math.isfinite(result.loss) and rank > self._rank:
+            self._rank, self.n_worse = rank, 0
+            return True
+        self.n_worse += 1
+        return False
 
 
 class _Clock:
