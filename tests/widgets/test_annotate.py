@@ -11,7 +11,7 @@ from napari.components import ViewerModel
 from napari.utils._proxies import PublicOnlyProxy
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QAbstractButton, QComboBox
+from qtpy.QtWidgets import QAbstractButton, QComboBox, QDockWidget, QMainWindow
 
 from napari_unet.files.annotations import load_annotation
 from napari_unet.imaging.arrays import Image
@@ -393,6 +393,24 @@ def test_ignored_offer_is_not_overwritten(qtbot, make, next_session, tmp_path) -
 
 
 # -- the real window -----------------------------------------------------------
+
+
+def test_closing_the_window_of_the_dock_writes_at_once(
+    qtbot, widget, viewer, tmp_path
+) -> None:
+    window, dock = QMainWindow(), QDockWidget()
+    qtbot.addWidget(window)
+    dock.setWidget(widget)
+    window.addDockWidget(Qt.DockWidgetArea.RightDockWidgetArea, dock)
+    dock.setFloating(True)
+    window.show()
+    click(widget.new_button)
+    widget.annotation().paint((5, 5), 1)
+    window.close()
+    key = image_key(viewer.layers["nuclei"])
+    assert len(list_autosaves(key, tmp_path / "autosave")) == 1
+    settle(qtbot, widget)
+    widget.setParent(None)
 
 
 def stroke(canvas, *points: tuple[int, int]) -> None:

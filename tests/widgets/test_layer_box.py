@@ -48,6 +48,7 @@ def test_choice_survives_new_renamed_and_moved_layers(box, viewer) -> None:
     box.layer_changed.connect(lambda: changes.append(box.layer()))
     viewer.add_image(np.zeros((4, 5)), name="c")
     a.name = "renamed"
+    assert entries(box) == ["c", "b", "renamed"]
     viewer.layers.move(0, 3)
     assert box.layer() is a
     assert entries(box) == ["c", "renamed", "b"]

@@ -229,6 +229,14 @@ def test_second_result_updates_the_first_even_after_renaming() -> None:
     assert len(viewer.layers) == 2
 
 
+def test_results_of_different_names_have_layers_of_their_own() -> None:
+    viewer = ViewerModel()
+    like = viewer.add_image(np.zeros((4, 5)))
+    first = show_image(viewer, "w", np.zeros((4, 5)), like=like)
+    assert show_image(viewer, "v", np.ones((4, 5)), like=like) is not first
+    assert not first.data.any()
+
+
 def test_layer_of_the_user_is_never_touched() -> None:
     viewer = ViewerModel()
     like = viewer.add_image(np.zeros((4, 5)))

@@ -35,9 +35,11 @@ if TYPE_CHECKING:
     from napari_unet.files.annotations import Region, Unpainted
     from napari_unet.widgets._painted import Painted
 
-# napari's own colours for cells, but grey comes back after many more ids than they do.
+# napari's own colours for cells, but for its greys; the grey of the background comes
+# back after many more ids than they do.
 _N_PLAIN_COLORS = 49
 _N_COLORS = 2**14 - 1
+_MIN_COLORFULNESS = 0.2
 _GREY = (0.65, 0.65, 0.65, 0.55)
 # Ids may be sparse and large: the table of names is not.
 _N_NAMED_IDS = 10_000
@@ -250,6 +252,7 @@ def _draw_classes(labels: Labels) -> None:
 def _colormap(grey_ids: tuple[int, ...]) -> CyclicLabelColormap:
     plain = label_colormap(_N_PLAIN_COLORS)
     nothing, cells = plain.colors[:1], plain.colors[1:]
+    cells = cells[np.ptp(cells[:, :3], axis=1) > _MIN_COLORFULNESS]
     n_repeats = -(-_N_COLORS // len(cells))
     colors = np.concatenate([nothing, *[cells] * n_repeats])[: _N_COLORS + 1]
     for i in grey_ids:
