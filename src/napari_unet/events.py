@@ -16,6 +16,14 @@ if TYPE_CHECKING:
 
 Reason = Literal["steps", "time", "patience", "stopped", "diverged"]
 
+WHY_ENDED: dict[Reason, str] = {
+    "steps": "all steps are done",
+    "time": "the time is up",
+    "patience": "no better score for a while",
+    "stopped": "stopped by you",
+    "diverged": "the loss is no number any more",
+}
+
 
 @dataclass(frozen=True)
 class Event:
@@ -63,6 +71,19 @@ class Validated(Event):
     loss: float
     score: float
     scores: Mapping[str, float] = field(default_factory=dict)
+
+
+def scores_in_words(scores: Mapping[str, float]) -> str:
+    """Return the scores of `Validated` and `Finished` as people read them.
+
+    Examples
+    --------
+    >>> scores_in_words({"f1": 0.9, "ap": 0.818, "iou": 0.9, "n_cells": 12})
+    'F1 0.90, AP 0.82, IoU 0.90 on 12 held-back cells'
+    """
+    names = {"f1": "F1", "ap": "AP", "iou": "IoU"}
+    parts = [f"{word} {scores[k]:.2f}" for k, word in names.items() if k in scores]
+    return f"{', '.join(parts)} on {scores.get('n_cells', 0):.0f} held-back cells"
 
 
 @dataclass(frozen=True)

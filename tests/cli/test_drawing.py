@@ -50,8 +50,8 @@ def test_training_is_told_in_quiet_lines(capsys: pytest.CaptureFixture[str]) -> 
         "warning: images are dark",
         "Device: CPU, 1 threads (no GPU found)",
         "Learning from 3 planes; validation: 1 of 4 images",
-        "step 2: validation f1 0.500, n_cells 8",
-        "Training ended: time is up; the best model is of step 2",
+        "step 2: loss 0.700, F1 0.50 on 8 held-back cells",
+        "Training ended: the time is up; the best model is of step 2",
     ]
 
 

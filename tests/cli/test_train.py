@@ -57,7 +57,7 @@ def test_train_writes_the_model_and_its_run_folder(
     assert "f1" in said
     assert "3 images with masks" in told
     assert "Device: CPU" in told
-    assert "step 4: validation loss" in told
+    assert "step 4: loss" in told
 
 
 def test_the_same_seed_gives_the_same_file(cells: Cells, tmp_path: Path) -> None:

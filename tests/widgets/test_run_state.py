@@ -89,7 +89,7 @@ def test_finished_training_tells_why_and_how_good():
     state = after(WorkStarted("Training"), done, WorkEnded())
     assert state.phase == "done"
     assert "no better score" in state.message
-    assert any("f1 0.87" in note for note in state.notes)
+    assert any("F1 0.87" in note for note in state.notes)
 
 
 @pytest.mark.parametrize("reason", ["steps", "time", "patience", "stopped", "diverged"])

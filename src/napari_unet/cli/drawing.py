@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from napari_unet.cli import console
 from napari_unet.events import (
+    WHY_ENDED,
     FileDone,
     FileProgress,
     FileStarted,
@@ -17,6 +18,7 @@ from napari_unet.events import (
     TileDone,
     TrainingStarted,
     Validated,
+    scores_in_words,
 )
 
 if TYPE_CHECKING:
@@ -26,14 +28,6 @@ if TYPE_CHECKING:
 
     from napari_unet.demo import DemoFinished
     from napari_unet.events import Event
-
-WHY_ENDED = {
-    "steps": "all steps done",
-    "time": "time is up",
-    "patience": "no better score for a while",
-    "stopped": "stopped",
-    "diverged": "the loss is no number any more",
-}
 
 
 def draw_training(events: Iterable[Event]) -> Finished:
@@ -66,11 +60,8 @@ def _draw_step(bar: Progress, task: TaskID, event: Event) -> None:
         case StepDone():
             bar.update(task, completed=event.step, note=f"loss {event.loss:.3f}")
         case Validated():
-            scores = ", ".join(
-                f"{name} {console.number(name, value)}"
-                for name, value in event.scores.items()
-            )
-            console.say_error(f"step {event.step}: validation {scores}")
+            scores = scores_in_words(event.scores)
+            console.say_error(f"step {event.step}: loss {event.loss:.3f}, {scores}")
         case Note():
             _say_note(event)
 

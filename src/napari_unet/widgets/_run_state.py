@@ -14,13 +14,6 @@ if TYPE_CHECKING:
 
 Phase = Literal["idle", "running", "paused", "stopping", "done", "stopped", "failed"]
 _N_NOTES = 6
-_REASONS = {
-    "steps": "all steps done",
-    "time": "time is up",
-    "patience": "no better score for long",
-    "stopped": "stopped by you",
-    "diverged": "the loss was no longer a number",
-}
 
 
 @dataclass(frozen=True)
@@ -107,10 +100,9 @@ def _note(state: RunState, event: ev.Note) -> RunState:
 
 
 def _training_started(state: RunState, event: ev.TrainingStarted) -> RunState:
-    message = (
-        f"{event.n_train_images} to learn from, {event.n_validation_images} to "
-        f"validate on ({event.validation})"
-    )
+    n = event.n_train_images
+    planes = f"{n} plane{'s' if n > 1 else ''}"
+    message = f"Learning from {planes}; validation: {event.validation}"
     started = replace(state, n_total=event.n_steps, message="First step …")
     return _note(started, ev.Note(message))
 
@@ -136,10 +128,12 @@ def _paused(state: RunState, event: ev.Paused) -> RunState:
 
 
 def _finished(state: RunState, event: ev.Finished) -> RunState:
-    scores = ", ".join(f"{k} {v:.3g}" for k, v in event.scores.items())
-    message = f"{state.what} ended: {_REASONS[event.reason]}"
+    message = f"{state.what} ended: {ev.WHY_ENDED[event.reason]}"
     ended = replace(state, phase="done", message=message)
-    return _note(ended, ev.Note(f"Best model: {scores}")) if scores else ended
+    if not event.scores:
+        return ended
+    best = f"Best model: {ev.scores_in_words(event.scores)}"
+    return _note(ended, ev.Note(best))
 
 
 def _tile_done(state: RunState, event: ev.TileDone) -> RunState:
