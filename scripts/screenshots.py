@@ -58,6 +58,7 @@ class User:
         self.viewer = viewer
         self.window = viewer.window._qt_window
         self.canvas = viewer.window._qt_viewer.canvas.native
+        self.camera = viewer.scene.camera
         open_docks(viewer)
         dock, _ = viewer.window.add_plugin_dock_widget(PLUGIN, "Annotate")
         # As wide as its tabs want, as by dragging its border.
@@ -65,9 +66,9 @@ class User:
 
     def look_at(self, top: float, left: float, size: float) -> None:
         """Zoom until a square of the world fills the canvas."""
-        self.viewer.camera.center = (top + size / 2, left + size / 2)
+        self.camera.center = (top + size / 2, left + size / 2)
         side = min(self.canvas.width(), self.canvas.height())
-        self.viewer.camera.zoom = 0.95 * side / size
+        self.camera.zoom = 0.95 * side / size
         self.wait(0.2)
 
     def find(self, dock: QWidget, name: str) -> QWidget:
@@ -138,8 +139,8 @@ class User:
         QApplication.processEvents()
 
     def _pixel(self, point: Sequence[float]) -> QPoint:
-        centre = self.viewer.camera.center[-2:]
-        y, x = (np.subtract(point, centre)) * self.viewer.camera.zoom
+        centre = self.camera.center[-2:]
+        y, x = (np.subtract(point, centre)) * self.camera.zoom
         middle = self.canvas.rect().center()
         return QPoint(round(middle.x() + x), round(middle.y() + y))
 
