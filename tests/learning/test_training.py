@@ -246,11 +246,19 @@ def _scripted(monkeypatch, results) -> None:
 
 
 def test_patience_ends_training_that_no_longer_improves(cells, monkeypatch):
-    _scripted(monkeypatch, [(1.0, 0.5), (0.5, 0.6), (0.5, 0.6), (0.9, 0.6), (0.5, 0.2)])
+    _scripted(monkeypatch, [(1.0, 0.5), (0.5, 0.6), (0.5, 0.5), (0.9, 0.4), (0.5, 0.2)])
     events = _train(cells, max_steps=1000, validate_every=1, patience=3)
     assert events[-1].reason == "patience"
     assert [e.step for e in _of(Improved, events)] == [1, 2]
     assert events[-1].model.step == 2
+
+
+def test_of_models_that_score_alike_the_longest_trained_is_the_best(cells, monkeypatch):
+    _scripted(monkeypatch, [(0.5, 0.6), (0.9, 0.6), (0.5, 0.5)])
+    events = _train(cells, max_steps=1000, validate_every=1, patience=2)
+    # 0.6 again is no record, so patience runs; 0.5 is worse by ten of 100 cells.
+    assert [e.step for e in _of(Improved, events)] == [1, 2]
+    assert events[-1].reason == "patience"
 
 
 def test_while_nothing_is_found_the_loss_says_what_is_better(cells, monkeypatch):

@@ -50,7 +50,7 @@ def test_cells_are_what_the_api_finds_and_lie_on_the_image(
 ):
     predict(qtbot, widget)
     assert failure_of(widget) == ""
-    cells = viewer.layers["nuclei cells"]
+    cells = viewer.layers["nuclei prediction"]
     expected = segment(tiny_model, Image(drawn[0][None]), config=ON_CPU)
     np.testing.assert_array_equal(cells.data, expected)
     np.testing.assert_array_equal(cells.scale, nuclei.scale)
@@ -62,7 +62,7 @@ def test_a_model_file_works_as_well(qtbot, widget, viewer, tiny_model, tmp_path)
     path = save_model(tmp_path / "mine.unet", tiny_model)
     widget.model.choose_file(path)
     predict(qtbot, widget)
-    assert "nuclei cells" in viewer.layers
+    assert "nuclei prediction" in viewer.layers
 
 
 def test_a_second_prediction_updates_the_same_layers(qtbot, widget, viewer):
@@ -79,7 +79,7 @@ def test_probabilities_are_kept_on_request(qtbot, widget, viewer):
     assert layer.visible
     assert layer.data.dtype == np.float32
     assert 0 <= layer.data.min() <= layer.data.max() <= 1
-    assert viewer.layers.index(layer) < viewer.layers.index("nuclei cells")
+    assert viewer.layers.index(layer) < viewer.layers.index("nuclei prediction")
 
 
 def test_an_image_of_other_channels_is_refused_in_a_sentence(qtbot, widget, viewer):
@@ -126,7 +126,7 @@ def test_a_stack_is_segmented_slice_by_slice(qtbot, widget, viewer, drawn):
     assert "NU-I09" in failure_of(widget)
     widget.images.axes.setCurrentIndex(widget.images.axes.findData("TYX"))
     predict(qtbot, widget)
-    assert viewer.layers["stack cells"].data.shape == (3, 48, 48)
+    assert viewer.layers["stack prediction"].data.shape == (3, 48, 48)
 
 
 def test_rgb_of_the_right_channels_works(qtbot, widget, viewer, tiny_model):
@@ -140,7 +140,7 @@ def test_rgb_of_the_right_channels_works(qtbot, widget, viewer, tiny_model):
     widget.images.choose(photo)
     predict(qtbot, widget)
     assert failure_of(widget) == ""
-    assert viewer.layers["photo cells"].data.shape == (32, 40)
+    assert viewer.layers["photo prediction"].data.shape == (32, 40)
     assert any("alpha" in note for note in widget.panel.state.notes)
 
 
@@ -179,10 +179,10 @@ def test_tiles_show_while_the_rest_is_computed(qtbot, widget, viewer, monkeypatc
     preview = viewer.layers["nuclei probability"]
     assert preview.visible
     np.testing.assert_array_equal(preview.data, slow.outputs[1])
-    assert "nuclei cells" not in viewer.layers
+    assert "nuclei prediction" not in viewer.layers
     with qtbot.waitSignal(widget.panel.ended, timeout=10_000):
         slow.go_on.set()
-    assert "nuclei cells" in viewer.layers
+    assert "nuclei prediction" in viewer.layers
     assert not preview.visible
 
 
@@ -211,7 +211,7 @@ def test_cancel_ends_the_work_without_a_result(qtbot, widget, viewer, monkeypatc
         qtbot.mouseClick(widget.panel.stop, Qt.MouseButton.LeftButton)
     assert slow.closed.is_set()
     assert widget.panel.state.phase == "stopped"
-    assert "nuclei cells" not in viewer.layers
+    assert "nuclei prediction" not in viewer.layers
     assert not viewer.layers["nuclei probability"].visible
 
 
@@ -232,7 +232,7 @@ def test_removing_another_layer_ends_nothing(qtbot, widget, viewer, monkeypatch)
     assert widget.panel.state.phase == "running"
     with qtbot.waitSignal(widget.panel.ended, timeout=10_000):
         slow.go_on.set()
-    assert "nuclei cells" in viewer.layers
+    assert "nuclei prediction" in viewer.layers
 
 
 def test_a_runtime_error_is_shown_and_the_next_prediction_works(
@@ -254,7 +254,7 @@ def test_a_fault_while_drawing_is_shown_and_not_raised(
     qtbot, widget, viewer, monkeypatch
 ):
     def fails(*_, **__):
-        raise KeyError("nuclei cells")
+        raise KeyError("nuclei prediction")
 
     monkeypatch.setattr(module, "show_labels", fails)
     predict(qtbot, widget)
@@ -274,4 +274,4 @@ def test_predicts_in_a_real_window(qtbot, window, drawn, tiny_model, monkeypatch
     qtbot.waitUntil(lambda: "…" not in widget.device.label.text(), timeout=20_000)
     assert widget.device.label.text().startswith("Device: ")
     predict(qtbot, widget)
-    assert "nuclei cells" in window.layers
+    assert "nuclei prediction" in window.layers

@@ -18,6 +18,7 @@ from napari_unet.imaging.targets import make_target
 from napari_unet.widgets import _painting as painting
 from napari_unet.widgets import weights as module
 from napari_unet.widgets._layers import note_about, placed_like
+from napari_unet.widgets.train import TrainWidget
 from napari_unet.widgets.weights import WeightMapWidget
 
 
@@ -285,3 +286,17 @@ def test_map_shows_on_the_canvas_while_cells_are_painted(qtbot, window) -> None:
     assert with_map[centre][:3].sum() > without[centre][:3].sum()
     assert widget.minimumSizeHint().width() <= 400
     settle(qtbot, widget)
+
+
+def test_settings_tried_here_are_those_that_train_uses(qtbot, viewer):
+    cells = viewer.layers["cells"]
+    shown, train = WeightMapWidget(viewer), TrainWidget(viewer)
+    qtbot.addWidget(shown)
+    qtbot.addWidget(train)
+    assert shown.labels_box.layer() is cells
+    shown.form.setValue(WeightConfig(w0=33.0, sigma=7.0))
+    train.show()
+    assert train.weights.value() == WeightConfig(w0=33.0, sigma=7.0)
+    train.weights.setValue(WeightConfig(w0=2.0))
+    shown.show()
+    assert shown.form.value() == WeightConfig(w0=2.0)

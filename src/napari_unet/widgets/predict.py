@@ -149,7 +149,9 @@ class PredictWidget(QWidget):
             for k in range(1, len(result.outputs)):
                 name = f"{target.name} {_probability(k)}"
                 show_image(self._viewer, name, result.outputs[k], like=target, **_STYLE)
-        show_labels(self._viewer, f"{target.name} cells", result.labels, like=target)
+        show_labels(
+            self._viewer, f"{target.name} prediction", result.labels, like=target
+        )
 
 
 def _probability(k: int) -> str:

@@ -26,7 +26,7 @@ from napari_unet.widgets._controls import (
 )
 from napari_unet.widgets._device_line import DeviceLine
 from napari_unet.widgets._form import ConfigForm
-from napari_unet.widgets._layers import unwrapped
+from napari_unet.widgets._layers import about, note_about, unwrapped
 from napari_unet.widgets._loss_plot import LossPlot
 from napari_unet.widgets._run import RunPanel
 from napari_unet.widgets._training_data import TrainingData
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from napari.components import ViewerModel
+    from qtpy.QtGui import QShowEvent
 
     from napari_unet.events import Event
     from napari_unet.learning.checkpoint import Model
@@ -65,6 +66,11 @@ class TrainWidget(QWidget):
     def show_failure(self, failure: Failure) -> None:
         """Show what went wrong in a slot."""
         self.panel.show_failure(failure)
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """Take over what was set in Weight map."""
+        super().showEvent(event)
+        self._take_weights()
 
     def save_to(self, path: Path | str) -> None:
         """Write the trained model.
@@ -133,6 +139,8 @@ class TrainWidget(QWidget):
         self.data.failed.connect(self.show_failure)
         self.start_from.changed.connect(self._on_start_from)
         self.settings.valueChanged.connect(self._on_settings)
+        self.labels.layer_changed.connect(self._take_weights)
+        self.weights.valueChanged.connect(self._on_weights)
         self.panel.start_asked.connect(self._start)
         self.panel.happened.connect(self._on_events)
         self.panel.ended.connect(self._render_model)
@@ -148,6 +156,19 @@ class TrainWidget(QWidget):
     @guarded
     def _on_settings(self, config: TrainConfig) -> None:
         self.device.want(config.device)
+
+    @guarded
+    def _take_weights(self) -> None:
+        labels = self.labels.layer()
+        stored = None if labels is None else about(labels).get("weights")
+        if stored is not None and stored != self.weights.value():
+            self.weights.setValue(stored)
+
+    @guarded
+    def _on_weights(self) -> None:
+        labels = self.labels.layer()
+        if labels is not None and about(labels).get("weights") != self.weights.value():
+            note_about(labels, weights=self.weights.value())
 
     @guarded
     def _start(self) -> None:

@@ -16,7 +16,7 @@ from napari_unet.imaging.targets import make_target
 from napari_unet.widgets._controls import describe, plain_label, scrollable
 from napari_unet.widgets._form import ConfigForm
 from napari_unet.widgets._layer_box import LayerBox
-from napari_unet.widgets._layers import show_image, unwrapped
+from napari_unet.widgets._layers import about, note_about, show_image, unwrapped
 from napari_unet.widgets._painted import painted_of, regions_layer_of
 from napari_unet.widgets._run import FailureBox
 from napari_unet.widgets._worker import Failure, Runner, guarded
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels
     from numpy.typing import NDArray
+    from qtpy.QtGui import QShowEvent
 
     from napari_unet.widgets._painted import Painted
 
@@ -75,6 +76,11 @@ class WeightMapWidget(QWidget):
         """Return the layer with the weight map, or None."""
         return None if self._shown is None else self._shown()
 
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """Take over what was set in Train."""
+        super().showEvent(event)
+        self._take_settings()
+
     def show_failure(self, failure: Failure) -> None:
         """Show an error."""
         self.failure.show_failure(failure)
@@ -119,7 +125,7 @@ class WeightMapWidget(QWidget):
 
     def _connect(self) -> None:
         self.labels_box.layer_changed.connect(self._on_labels)
-        self.form.valueChanged.connect(self._on_edit)
+        self.form.valueChanged.connect(self._on_settings)
         self.show_button.toggled.connect(self._on_toggled)
         self._timer.timeout.connect(self._update)
         self._runner.happened.connect(self._on_weighed)
@@ -141,6 +147,22 @@ class WeightMapWidget(QWidget):
             return
         for name in _EDITS:
             getattr(labels.events, name).connect(self._on_edit)
+        self._take_settings()
+        self._on_edit()
+
+    @guarded
+    def _take_settings(self) -> None:
+        """Show the settings of the annotation, whichever dock they were made in."""
+        labels = None if self._labels is None else self._labels()
+        stored = None if labels is None else about(labels).get("weights")
+        if stored is not None and stored != self.form.value():
+            self.form.setValue(stored)
+
+    @guarded
+    def _on_settings(self) -> None:
+        labels = None if self._labels is None else self._labels()
+        if labels is not None and about(labels).get("weights") != self.form.value():
+            note_about(labels, weights=self.form.value())
         self._on_edit()
 
     @guarded
