@@ -104,9 +104,8 @@ class LossPlot(QWidget):
         self.score.setLabel("bottom", "step")
         self.score.setYRange(0, 1)
         self.score.setXLink(self.loss)
-        self.legend = self.loss.addLegend(offset=(-5, 5), labelTextSize="8pt")
-        self.training_line = self.loss.plot(name="training")
-        self.validation_line = self.loss.plot(name="validation", symbol="o")
+        self.training_line = self.loss.plot()
+        self.validation_line = self.loss.plot(symbol="o")
         self.score_line = self.score.plot(symbol="o")
         for plot in (self.loss, self.score):
             plot.setMouseEnabled(x=False, y=False)
@@ -140,8 +139,12 @@ class LossPlot(QWidget):
             colour.as_hex() for colour in (theme.text, theme.icon, theme.warning)
         )
         self.graphs.setBackground(theme.background.as_hex())
-        for _, label in self.legend.items:
-            label.setText(label.text, color=text)
+        # Above the plot: a legend inside would lie on the curves.
+        self.loss.setTitle(
+            f'<span style="color:{line}">— training</span> &nbsp; '
+            f'<span style="color:{accent}">● validation</span>',
+            size="8pt",
+        )
         for plot in (self.loss, self.score):
             for side in ("left", "bottom"):
                 plot.getAxis(side).setPen(line)

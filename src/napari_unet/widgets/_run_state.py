@@ -158,7 +158,11 @@ def _file_started(state: RunState, event: ev.FileStarted) -> RunState:
 
 
 def _file_done(state: RunState, event: ev.FileDone) -> RunState:
-    return replace(state, n_done=event.index + 1)
+    done = replace(state, n_done=event.index + 1)
+    # In the table's narrow column nobody would read it.
+    if event.state == "failed":
+        return _note(done, ev.Note(event.message, is_warning=True))
+    return done
 
 
 def _folder_finished(state: RunState, event: ev.FolderFinished) -> RunState:
