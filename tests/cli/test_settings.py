@@ -8,6 +8,8 @@ import pytest
 from napari_unet.cli.settings import merge, read_settings
 from napari_unet.config import TrainConfig
 from napari_unet.errors import ConfigError, FolderError
+from napari_unet.learning import runs
+from napari_unet.learning.checkpoint import load_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,8 +58,22 @@ def test_a_file_that_is_no_settings_file_is_refused(
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FolderError, match=r"nowhere\.json"):
+    with pytest.raises(FolderError, match=r"there is no file .*nowhere\.json") as e:
         read_settings(tmp_path / "nowhere.json")
+    assert e.value.code == "NU-F01"
+
+
+def test_the_settings_of_a_run_are_read_again_without_what_the_data_decides(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    model = load_model(tiny_model)
+    runs.start(tmp_path, model)
+    parts = read_settings(tmp_path / "config.json")
+    assert set(parts) == {"train", "network", "weights"}
+    assert parts["train"] == model.training.model_dump()
+    in_file = model.network.model_dump()
+    del in_file["in_channels"], in_file["out_channels"]
+    assert parts["network"] == in_file
 
 
 def test_values_of_the_file_are_checked_and_named(tmp_path: Path) -> None:

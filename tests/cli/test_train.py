@@ -101,6 +101,16 @@ def test_settings_come_from_a_file_and_flags_win(cells: Cells, tmp_path: Path) -
     assert model.weights.sigma == 2.5
 
 
+def test_the_config_of_a_run_trains_the_same_model_again(
+    cells: Cells, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "a.unet", tmp_path / "b.unet"
+    assert run(arguments(cells, first, "--seed=5", "--precision=fp32")) == 0
+    argv = [a for a in arguments(cells, second) if a not in [*FAST, *SMALL]]
+    assert run([*argv, f"--config={tmp_path / 'a.unet.run' / 'config.json'}"]) == 0
+    assert first.read_bytes() == second.read_bytes()
+
+
 def test_from_goes_on_with_the_models_own_network_and_weights(
     cells: Cells, tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pydantic
 
-from napari_unet.errors import ConfigError
+from napari_unet.errors import ConfigError, FolderError
 from napari_unet.files.json_files import read_json
 
 if TYPE_CHECKING:
@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Config = TypeVar("Config", bound=pydantic.BaseModel)
+
+_SECTIONS = {"train", "network", "weights"}
+# A run's config.json also says what came from the data and the defaults.
+_SECTIONS_OF_A_RUN = _SECTIONS | {"normalization"}
+_FROM_THE_DATA = {"in_channels", "out_channels"}
 
 
 class UsageError(Exception):
@@ -65,20 +70,23 @@ def _sentence(name: str, value: object, wanted: list[str]) -> str:
 def read_settings(path: Path | None) -> dict[str, dict[str, Any]]:
     """Read a settings file: one JSON object a section, "train", "network" ...
 
+    The ``config.json`` of a run is one too; what the data decides is left out.
+
     Raises
     ------
     FolderError
-        NU-F04: the file can't be read.
+        NU-F01: there is no such file; NU-F04: it can't be read.
     ConfigError
         NU-C01: it is no JSON, or not made of sections.
     """
     if path is None:
         return {}
+    if not path.exists():
+        raise FolderError("NU-F01", f"there is no file {path}: check the path")
     content = read_json(path)
-    sections = {"train", "network", "weights"}
     if (
         not isinstance(content, dict)
-        or not set(content) <= sections
+        or not set(content) <= _SECTIONS_OF_A_RUN
         or not all(isinstance(part, dict) for part in content.values())
     ):
         raise ConfigError(
@@ -86,7 +94,10 @@ def read_settings(path: Path | None) -> dict[str, dict[str, Any]]:
             f"settings file {path} is not understood: it should be like "
             '{"train": {"max_steps": 500}, "network": {...}, "weights": {...}}',
         )
-    return content
+    sections = {name: dict(content[name]) for name in _SECTIONS if name in content}
+    for field in _FROM_THE_DATA:
+        sections.get("network", {}).pop(field, None)
+    return sections
 
 
 def merge(
