@@ -77,6 +77,16 @@ def test_val_pattern_keeps_those_images_out_of_training(
     assert load_model(out).n_train_images == 2
 
 
+def test_holding_all_images_back_is_refused(
+    cells: Cells, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ("--pattern=train_*", "--val-pattern=*")
+    assert run(arguments(cells, tmp_path / "a.unet", *more)) == 1
+    told = capsys.readouterr().err
+    assert f"all images in {cells.images} are held back for validation" in told
+    assert "[NU-F03]" in told
+
+
 def test_validation_may_come_from_other_folders(
     cells: Cells, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -27,6 +27,7 @@ from napari_unet.cli.flags import (
 from napari_unet.cli.folders import prepare_model_file, read_pairs
 from napari_unet.cli.settings import UsageError, merge, read_settings
 from napari_unet.config import NetworkConfig, TrainConfig, WeightConfig
+from napari_unet.errors import FolderError
 from napari_unet.events import Mailbox
 from napari_unet.files.images import find_images
 from napari_unet.files.pairs import find_pairs
@@ -163,6 +164,12 @@ def _find_pairs(
     if val_pattern is not None:
         held = find_images(images, val_pattern)
         paths = [path for path in paths if path not in held]
+        if not paths:
+            raise FolderError(
+                "NU-F03",
+                f"all images in {images} are held back for validation by the pattern "
+                f"{val_pattern!r}: give one that leaves some to learn from",
+            )
     elif val_images is not None:
         held = find_images(val_images)
     pairs = _paired(paths, masks)

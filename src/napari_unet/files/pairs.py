@@ -24,7 +24,7 @@ def find_pairs(
     Parameters
     ----------
     images : sequence of Path
-        Images of one folder, such as `find_images` returns them.
+        Images of one folder, at least one, such as `find_images` returns them.
     masks : Path
         Folder of the masks.
 
