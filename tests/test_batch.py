@@ -216,6 +216,8 @@ def test_the_ledger_has_a_row_for_each_file(model, folder, tmp_path):
         assert (row["state"], row["n_cells"]) == ("done", done.n_cells)
         assert row["message"] == ""
         assert row["elapsed_s"] >= 0
+        resolved = (row["device"], row["precision"], row["halo"])
+        assert resolved == ("cpu", "fp32", model.build().halo)
     list(segment_folder(model, folder, tmp_path / "out", config=CONFIG))
     assert len(_ledger(tmp_path / "out")) == 6
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,10 +34,11 @@ from napari_unet.files.inputs import as_image
 from napari_unet.imaging.instances import find_instances
 from napari_unet.imaging.intensity import intensity_range
 from napari_unet.learning.checkpoint import Model, load_model
-from napari_unet.learning.prediction import predict_tiles
+from napari_unet.learning.fit import is_constant, size_difference
+from napari_unet.learning.prediction import predict_tiles, resolved
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Generator, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -44,7 +46,6 @@ if TYPE_CHECKING:
     from napari_unet.imaging.arrays import Image
     from napari_unet.learning.preparation import ImageLike
 
-_PIXEL_SIZE_TOLERANCE = 0.2
 _EMPTY_SHARE = 0.2
 
 
@@ -118,15 +119,16 @@ def segment(
 def fit_warnings(model: Model, image: Image) -> list[str]:
     """Return what makes an image unlike those that the model was trained on."""
     warnings = []
-    if model.pixel_size_um and image.pixel_size_um:
-        theirs, own = model.pixel_size_um[-1], image.pixel_size_um[-1]
-        if abs(own / theirs - 1) > _PIXEL_SIZE_TOLERANCE:
-            warnings.append(
-                f"{image.source} has {own:.3g} µm per pixel but the model was trained "
-                f"at {theirs:.3g} µm: cells look larger or smaller to it than those "
-                "it knows; rescale the image, or train on such images"
-            )
-    if str(image.data.dtype) == model.image_dtype and model.typical_span:
+    if differs := size_difference(image.pixel_size_um, model.pixel_size_um):
+        own, theirs = differs
+        warnings.append(
+            f"{image.source} has {own:.3g} µm per pixel but the model was trained "
+            f"at {theirs:.3g} µm: cells look larger or smaller to it than those "
+            "it knows; rescale the image, or train on such images"
+        )
+    if is_constant(image):
+        warnings.append(f"{image.source} is empty: all its pixels are alike")
+    elif str(image.data.dtype) == model.image_dtype and model.typical_span:
         limits = intensity_range(image, model.normalization)
         span = np.subtract(limits.high, limits.low)
         if (span < _EMPTY_SHARE * np.asarray(model.typical_span)).all():
@@ -212,6 +214,8 @@ def segment_folder(  # noqa: PLR0913 - the settings of a run, all keyword-only
         channels,
         probabilities,
     )
+    name = "in memory" if isinstance(model, Model) else str(model)
+    used = {"model": name, **resolved(loaded, job.config)}
     yield FolderStarted(tuple(paths))
     n_failed = 0
     written: dict[str, Path] = {}
@@ -219,7 +223,7 @@ def segment_folder(  # noqa: PLR0913 - the settings of a run, all keyword-only
         yield FileStarted(index, path)
         done = yield from _one_file(job, index, path, written)
         n_failed += done.state == "failed"
-        _log(output, done)
+        _log(output, done, used)
         yield done
     yield FolderFinished(len(paths) - n_failed, n_failed)
 
@@ -303,7 +307,7 @@ def _write(job: _Job, path: Path, image: Image, result: Segmented) -> None:
     write_labels(target, result.labels, axes=image.axes[1:], **common)
 
 
-def _log(output: Path, done: FileDone) -> None:
+def _log(output: Path, done: FileDone, used: Mapping[str, str | int]) -> None:
     row = {
         "input": str(done.path),
         "state": done.state,
@@ -311,6 +315,8 @@ def _log(output: Path, done: FileDone) -> None:
         "n_cells": done.n_cells,
         "elapsed_s": round(done.elapsed_s, 3),
         "message": done.message,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        **used,
     }
     path = output / "ledger.jsonl"
     try:

@@ -92,7 +92,7 @@ class Improved(Event):
 
     step: int
     score: float
-    model: Any
+    model: Any = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Paused(Event):
 class Finished(Event):
     """The last event of training: the best model, tuned, and why it ended."""
 
-    model: Any
+    model: Any = field(repr=False)
     scores: Mapping[str, float]
     reason: Reason
 
@@ -122,7 +122,7 @@ class TileDone(Event):
     n_done: int
     n_tiles: int
     write: tuple[slice, ...]
-    outputs: NDArray[np.float32]
+    outputs: NDArray[np.float32] = field(repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,8 +132,8 @@ class Segmented(Event):
     `labels` is int32 ([T,] [Z,] Y, X); `outputs` float32 (K, [T,] [Z,] Y, X).
     """
 
-    labels: NDArray[np.int32]
-    outputs: NDArray[np.float32]
+    labels: NDArray[np.int32] = field(repr=False)
+    outputs: NDArray[np.float32] = field(repr=False)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from napari_unet.errors import ConfigError, ImageError, LabelError
 from napari_unet.files.images import write_image, write_labels
 from napari_unet.imaging.arrays import Annotation, Image
 from napari_unet.imaging.intensity import IntensityRange
-from napari_unet.learning.checkpoint import save_model
+from napari_unet.learning.checkpoint import Model, save_model
 from napari_unet.learning.patches import Plane
 from napari_unet.learning.preparation import (
     cell_areas,
@@ -25,6 +27,7 @@ from napari_unet.learning.preparation import (
     pair_up,
     pooled_range,
     prepare,
+    size_warnings,
 )
 
 TINY = NetworkConfig(base_width=2, depth=1)
@@ -41,7 +44,7 @@ def _labels(shape=(64, 64)) -> np.ndarray:
 def _prepare(images, annotations, **settings):
     common = {"network": TINY, "weights": None, "validation": None, "start_from": None}
     config = settings.pop("config", TrainConfig())
-    return prepare(images, annotations, config, **(common | settings))
+    return prepare(images, annotations, config, **(common | settings))[:2]
 
 
 def test_images_and_annotations_are_paired_from_arrays_and_files(tmp_path):
@@ -322,3 +325,38 @@ def test_an_image_with_other_channels_than_the_model_is_refused(
         check_channels(random_model(in_channels=n_model), image)
     assert caught.value.message.startswith(sentence)
     assert caught.value.code == "NU-I10"
+
+
+def test_an_image_whose_pixels_are_all_alike_is_refused():
+    image = Image(np.full((1, 64, 64), 7, np.uint8), source="dark.tif")
+    with pytest.raises(ImageError, match=r"dark\.tif has nothing to learn from") as e:
+        _prepare([image], [_labels()])
+    assert e.value.code == "NU-I12"
+
+
+@pytest.mark.parametrize("images", [np.ones((2, 8, 8)), "a.tif", Path("a.tif")])
+def test_one_image_where_several_are_wanted_is_refused(images):
+    with pytest.raises(ConfigError, match="give two lists"):
+        pair_up(images, images)
+
+
+def _sized(*size: float) -> Image:
+    data = np.random.default_rng(0).random((1, 64, 64))
+    return Image(data, pixel_size_um=size or None, source=f"{size}.tif")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "start", "expected"),
+    [
+        ([(0.5, 0.5), (0.5, 0.7)], None, r"0\.7 µm per pixel .*0\.5 µm"),
+        ([(0.5, 0.5), (0.55, 0.5)], None, None),
+        ([(0.5, 0.5), ()], (0.5, 0.5), None),
+        ([(0.5, 0.5)], (1.0, 1.0), r"0\.5 µm .* model to start from .*at 1 µm"),
+    ],
+)
+def test_pixel_sizes_that_differ_are_told_with_both_numbers(sizes, start, expected):
+    pairs = pair_up([_sized(*s) for s in sizes], [_labels()] * len(sizes))
+    model = Model(TINY, {}, pixel_size_um=start)
+    found = size_warnings(pairs, model)
+    assert len(found) == (expected is not None)
+    assert expected is None or re.search(expected, found[0])

@@ -557,3 +557,13 @@ def test_progress_follows_whichever_ends_first():
     assert training._progress(80, 60.0, config) == 0.8
     assert training._progress(1, 1e6, config) == 1
     assert training._progress(30, 1e6, _config(max_steps=100)) == 0.3
+
+
+def test_the_model_to_start_from_is_the_first_candidate(cells, monkeypatch):
+    start = _train(cells, max_steps=1)[-1].model
+    _scripted(monkeypatch, [(0.1, 0.9), (0.9, 0.2)])
+    events = _train(cells, max_steps=1, start_from=start)
+    assert [e.step for e in _of(Validated, events)] == [0, 1]
+    assert events[-1].model.step == 0
+    for name, tensor in start.state.items():
+        assert torch.equal(events[-1].model.state[name], tensor)

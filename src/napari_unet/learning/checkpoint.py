@@ -74,7 +74,7 @@ class Model:
     """
 
     network: NetworkConfig
-    state: Mapping[str, Tensor]
+    state: Mapping[str, Tensor] = field(repr=False)
     roles: tuple[str, ...] = ("softmax:background", "softmax:cell")
     class_names: tuple[str, ...] = ("background", "cell")
     training: TrainConfig = field(default_factory=TrainConfig)

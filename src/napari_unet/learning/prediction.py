@@ -136,6 +136,14 @@ def resolved_precision(config: PredictConfig, device: DeviceChoice) -> str:
     return "fast" if device.name == "cuda" else "fp32"
 
 
+def resolved(model: Model, config: PredictConfig) -> dict[str, str | int]:
+    """Return the device, precision and halo that a prediction really uses."""
+    device = choose_device(config.device)
+    halo = model.build().halo if config.halo == "exact" else config.halo
+    precision = resolved_precision(config, device)
+    return {"device": device.name, "precision": precision, "halo": halo}
+
+
 def _start(model: Model, config: PredictConfig, image: Image) -> _Engine:
     device = choose_device(config.device)
     with own_memory_errors(device):

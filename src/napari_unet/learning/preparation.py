@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +21,12 @@ from napari_unet.imaging.arrays import Annotation, Image, Target
 from napari_unet.imaging.intensity import intensity_range, normalize
 from napari_unet.imaging.targets import make_target
 from napari_unet.learning.checkpoint import Model, load_model
+from napari_unet.learning.fit import is_constant, size_difference
 from napari_unet.learning.networks import build_network
 from napari_unet.learning.patches import Plane
 from napari_unet.learning.splitting import Split, hold_back
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -54,6 +55,12 @@ def pair_up(
     ConfigError, ImageError, LabelError
         Numbers, shapes, channels or classes that don't fit each other.
     """
+    if not (_is_several(images) and _is_several(annotations)):
+        raise ConfigError(
+            "NU-C03",
+            "a single image or annotation came where several are wanted: give two "
+            "lists, such as [image] and [annotation]",
+        )
     if len(images) != len(annotations) or not images:
         raise ConfigError(
             "NU-C03",
@@ -68,6 +75,31 @@ def pair_up(
     for pair in pairs:
         _check_pair(pair, first)
     return pairs
+
+
+def _is_several(given: object) -> bool:
+    return isinstance(given, Sequence) and not isinstance(given, str)
+
+
+def size_warnings(pairs: Sequence[Pair], start: Model | None) -> list[str]:
+    """Return what differs in pixel size among the images, or from the model's."""
+    first = pairs[0].image
+    for pair in pairs:
+        if differs := size_difference(pair.image.pixel_size_um, first.pixel_size_um):
+            own, other = differs
+            return [
+                f"{pair.image.source} has {own:.3g} µm per pixel but {first.source} "
+                f"{other:.3g} µm: cells of both sizes are learned; rescale the images "
+                "to one size for a better model"
+            ]
+    size = None if start is None else start.pixel_size_um
+    if differs := size_difference(first.pixel_size_um, size):
+        own, other = differs
+        return [
+            f"{first.source} has {own:.3g} µm per pixel but the model to start from "
+            f"was trained at {other:.3g} µm: rescale the image for a better start"
+        ]
+    return []
 
 
 def _check_pair(pair: Pair, first: Pair) -> None:
@@ -97,6 +129,15 @@ def _check_pair(pair: Pair, first: Pair) -> None:
 
 def _times(shape: tuple[int, ...]) -> str:
     return " x ".join(str(n) for n in shape)
+
+
+def _check_not_constant(image: Image) -> None:
+    if is_constant(image):
+        raise ImageError(
+            "NU-I12",
+            f"{image.source} has nothing to learn from, all its pixels are alike: "
+            "leave it out, or check how it was saved",
+        )
 
 
 def check_annotated(annotations: Sequence[Annotation]) -> None:
@@ -176,8 +217,8 @@ def prepare(
     weights: WeightConfig | None,
     validation: tuple[Sequence[ImageLike], Sequence[AnnotationLike]] | None,
     start_from: Model | Path | str | None,
-) -> tuple[Model, Split]:
-    """Return the model to begin with, and what to learn from and to validate on.
+) -> tuple[Model, Split, list[str]]:
+    """Return the model to begin with, what to learn from and validate on, and warnings.
 
     The parameters are those of `train`.
 
@@ -194,11 +235,14 @@ def prepare(
         )
     pairs = pair_up(images, annotations)
     check_annotated([pair.annotation for pair in pairs])
+    for pair in pairs:
+        _check_not_constant(pair.image)
     start = start_from
     if start is not None and not isinstance(start, Model):
         start = load_model(start)
     if start is not None:
         _check_start(start, pairs[0], network)
+    warnings = size_warnings(pairs, start)
     policy = start.normalization if start else NormalizationConfig()
     weights = weights or (start.weights if start else WeightConfig())
     own = [intensity_range(pair.image, policy) for pair in pairs]
@@ -235,7 +279,7 @@ def prepare(
         cell_diameter_px=_diameter(cell_areas(split.train)),
         n_train_images=len(pairs),
     )
-    return model, split
+    return model, split, warnings
 
 
 def _zipped(span: IntensityRange) -> list[tuple[float, float]]:

@@ -50,7 +50,7 @@ def start(folder: Path | None, model: Model) -> None:
 def log(
     folder: Path | None,
     step: int,
-    loss: float,
+    loss: float | None,
     elapsed_s: float,
     scores: Mapping[str, float],
 ) -> None:

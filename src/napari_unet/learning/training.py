@@ -113,7 +113,7 @@ def train(  # noqa: C901, PLR0913 - one loop that reads from top to bottom
     precision = "fp32" if config.precision == "fp32" else "fast"
 
     # What there is to learn, what to validate on, and the model to begin with.
-    model, split = prepare(
+    model, split, warnings = prepare(
         images,
         annotations,
         config,
@@ -123,7 +123,9 @@ def train(  # noqa: C901, PLR0913 - one loop that reads from top to bottom
         start_from=start_from,
     )
     if not split.is_held_back:
-        yield Note(split.how, is_warning=True)
+        warnings.append(split.how)
+    for warning in warnings:
+        yield Note(warning, is_warning=True)
     run_dir = None if run_dir is None else Path(run_dir)
     runs.start(run_dir, model)
     with own_memory_errors(device):
@@ -137,6 +139,25 @@ def train(  # noqa: C901, PLR0913 - one loop that reads from top to bottom
     reason: Reason = "steps"
     n_planes = len(split.train), len(split.validation)
     yield TrainingStarted(config.max_steps, *n_planes, str(device), split.how)
+
+    def look(loss: float | None) -> Iterator[Event]:
+        """Validate; copy the model if it is the best so far (a NaN never is)."""
+        with own_memory_errors(device):
+            held = split.validation
+            result = validate(
+                net, held, model.instances, model.roles, device, precision
+            )
+        scores = result.as_dict()
+        yield Validated(step, result.loss, result.score, scores)
+        runs.log(run_dir, step, loss, clock.elapsed_s, scores)
+        if best.is_beaten_by(result):
+            best.model = replace(model, state=_copy(net), step=step, scores=scores)
+            runs.save_best(run_dir, best.model)
+            yield Improved(step, result.score, best.model)
+
+    if start_from is not None:
+        # A model that is gone on from is the first candidate: training may harm it.
+        yield from look(None)
 
     for step in range(1, config.max_steps + 1):
         # The learning rate follows whichever ends first, the steps or the time.
@@ -169,21 +190,9 @@ def train(  # noqa: C901, PLR0913 - one loop that reads from top to bottom
             reason = "time"
         is_last = reason != "steps" or step == config.max_steps
 
-        # Validation; the best model is copied, a NaN is never best.
         if reason != "diverged" and (step % config.validate_every == 0 or is_last):
-            with own_memory_errors(device):
-                held = split.validation
-                result = validate(
-                    net, held, model.instances, model.roles, device, precision
-                )
-            scores = result.as_dict()
-            yield Validated(step, result.loss, result.score, scores)
-            runs.log(run_dir, step, loss, clock.elapsed_s, scores)
-            if best.is_beaten_by(result):
-                best.model = replace(model, state=_copy(net), step=step, scores=scores)
-                runs.save_best(run_dir, best.model)
-                yield Improved(step, result.score, best.model)
-            elif best.n_worse >= config.patience and not is_last:
+            yield from look(loss)
+            if best.n_worse >= config.patience and not is_last:
                 reason, is_last = "patience", True
         if is_last:
             break
