@@ -567,3 +567,12 @@ def test_the_model_to_start_from_is_the_first_candidate(cells, monkeypatch):
     assert events[-1].model.step == 0
     for name, tensor in start.state.items():
         assert torch.equal(events[-1].model.state[name], tensor)
+
+
+def test_stopping_before_the_first_step_trains_no_model(cells):
+    mailbox = Mailbox()
+    mailbox.stop()
+    events = _train(cells, mailbox=mailbox)
+    assert not _of(StepDone, events)
+    assert events[-1].is_warning
+    assert "Stopped before the first step" in events[-1].message

@@ -30,8 +30,11 @@ if TYPE_CHECKING:
     from napari_unet.events import Event
 
 
-def draw_training(events: Iterable[Event]) -> Finished:
-    """Run a training to its end and show how it goes; return its last event."""
+def draw_training(events: Iterable[Event]) -> Finished | None:
+    """Run a training to its end and show how it goes.
+
+    Returns its last event; None where it was stopped before the first step.
+    """
     last: Finished | None = None
     with console.progress_bar() as bar:
         task = bar.add_task("Preparing", total=None, note="")
@@ -40,7 +43,7 @@ def draw_training(events: Iterable[Event]) -> Finished:
             if isinstance(event, Finished):
                 last = event
     if last is None:
-        raise TypeError("training ended without its last event")
+        return None
     console.say_error(
         f"Training ended: {WHY_ENDED[last.reason]}; the best model is of step "
         f"{last.model.step}"

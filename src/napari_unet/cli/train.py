@@ -119,6 +119,8 @@ def train(  # noqa: PLR0913 - one parameter a flag
     )
     with _stopping(mailbox) as received:
         finished = draw_training(events)
+    if finished is None:
+        return 128 + received[0]
     save_model(out, finished.model)
     console.show_table(
         "Scores on the held-back pixels",

@@ -164,9 +164,11 @@ def _tile_size_for(net: UNet, device: DeviceChoice) -> int:
     # At full resolution: the skip, its copy in the concatenation, the up-sampled
     # features, and what a convolution reads and writes.
     bytes_per_pixel = 4 * net.config.base_width * 8
+    # On a CPU a tile should take about a second: it is what a user waits for.
+    largest = _LARGEST_TILE_PX if device.name == "cuda" else _LARGEST_TILE_PX // 2
     side = int((budget / bytes_per_pixel) ** 0.5) - 2 * net.halo
     size = max(side, 2 * net.halo) // net.multiple * net.multiple
-    return min(max(size, net.multiple), _LARGEST_TILE_PX)
+    return min(max(size, net.multiple), largest)
 
 
 def _plan(

@@ -97,7 +97,8 @@ def train(  # noqa: C901, PLR0913 - one loop that reads from top to bottom
     ------
     Event
         `Note`, `TrainingStarted`, `StepDone`, `Validated`, `Improved` (a copy of the
-        best model), `Paused`; `Finished` is the last. Closing the generator aborts.
+        best model), `Paused`; `Finished` is the last, unless training was stopped
+        before its first step. Closing the generator aborts.
 
     Raises
     ------
@@ -155,6 +156,9 @@ def train(  # noqa: C901, PLR0913 - one loop that reads from top to bottom
             runs.save_best(run_dir, best.model)
             yield Improved(step, result.score, best.model)
 
+    if mailbox.wants_stop:
+        yield Note("Stopped before the first step: no model was trained", True)
+        return
     if start_from is not None:
         # A model that is gone on from is the first candidate: training may harm it.
         yield from look(None)
