@@ -18,6 +18,7 @@ from napari_unet.files.images import (
     find_images,
     pair_by_stem,
     read_image,
+    read_label_image,
     read_labels,
     stem_of,
     write_image,
@@ -217,6 +218,54 @@ class TestLabels:
         turned = read_labels(path, axes="YXZ")
         np.testing.assert_array_equal(turned, _LABELS.transpose(2, 0, 1))
 
+    @pytest.mark.parametrize("n_ones", [1, 2])
+    def test_axes_of_length_1_that_nothing_names_are_gone(
+        self, tmp_path: Path, n_ones: int
+    ) -> None:
+        plane = _LABELS[0].reshape((1,) * n_ones + _LABELS[0].shape)
+        np.testing.assert_array_equal(
+            read_labels(_write(tmp_path / "a.tif", plane)), _LABELS[0]
+        )
+
+    def test_labels_take_the_axes_of_their_image_where_they_need_them(
+        self, tmp_path: Path
+    ) -> None:
+        shape = (5, 16, 24)
+        turned = _write(tmp_path / "a.tif", _LABELS.transpose(1, 2, 0))
+        read = read_label_image(turned, axes="YXZ", shape=shape)
+        np.testing.assert_array_equal(read.labels, _LABELS)
+        assert read.axes == "ZYX"
+        write_labels(tmp_path / "b.tif", _LABELS, axes="ZYX")
+        read = read_label_image(tmp_path / "b.tif", axes="YXZ", shape=shape)
+        np.testing.assert_array_equal(read.labels, _LABELS)
+
+    @pytest.mark.parametrize("n_planes", [3, 4])
+    @pytest.mark.parametrize("axes", ["ZYX", None])
+    def test_a_stack_that_looks_like_a_colour_picture_is_labels(
+        self, tmp_path: Path, n_planes: int, axes: str | None
+    ) -> None:
+        stack = _LABELS[:n_planes].astype(np.uint8)
+        path = tmp_path / "a.tif"
+        tifffile.imwrite(path, stack, photometric="rgb", planarconfig="separate")
+        with tifffile.TiffFile(path) as tif:
+            assert tif.series[0].axes == "SYX"
+        read = read_label_image(path, axes=axes, shape=stack.shape)
+        np.testing.assert_array_equal(read.labels, stack)
+
+    def test_labels_that_fit_their_image_in_no_way_keep_their_shape(
+        self, tmp_path: Path
+    ) -> None:
+        path = _write(tmp_path / "a.tif", _LABELS)
+        read = read_label_image(path, axes="YXZ", shape=(7, 16, 24))
+        assert read.labels.shape == _LABELS.shape
+
+    def test_axes_and_pixel_size_come_along(self, tmp_path: Path) -> None:
+        size = (2.0, 0.5, 0.25)
+        write_labels(tmp_path / "a.tif", _LABELS, axes="ZYX", pixel_size_um=size)
+        read = read_label_image(tmp_path / "a.tif")
+        assert (read.axes, read.pixel_size_um) == ("ZYX", size)
+        assert read_label_image(_write(tmp_path / "b.tif", _LABELS)).axes == ""
+
     def test_interpolated_labels_are_refused(self, tmp_path: Path) -> None:
         rows, columns = np.ogrid[:200, :200]
         distance = np.hypot(rows - 99.3, columns - 98.7)
@@ -374,3 +423,14 @@ def test_the_pages_of_a_tiff_are_counted(
     with path.open("rb") as file:
         chain = walk_pages(file, path.stat().st_size)
     assert (chain.n_pages, chain.broken_at, chain.is_circular) == (n_pages, None, False)
+
+
+def test_a_stack_of_four_planes_keeps_all_of_them_where_its_axes_are_given(
+    tmp_path: Path,
+) -> None:
+    stack = _LABELS[:4].astype(np.uint8)
+    tifffile.imwrite(
+        tmp_path / "a.tif", stack, photometric="rgb", planarconfig="separate"
+    )
+    image = read_image(tmp_path / "a.tif", axes="ZYX")
+    np.testing.assert_array_equal(image.data[0], stack)

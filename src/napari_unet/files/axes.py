@@ -64,8 +64,8 @@ def arrange(
         )
     if wanted:
         array, axes = _rename(array, axes, wanted.upper(), name)
-    array, axes = _drop_singletons(array, axes)
-    if not _are_named(axes):
+    array, axes = drop_singletons(array, axes)
+    if not are_axes(axes):
         raise ImageError(
             "NU-I09",
             f"{name} has {array.ndim} axes of {_sizes(array)} and nothing in it says "
@@ -79,21 +79,22 @@ def _sizes(array: NDArray[Any]) -> str:
     return " x ".join(str(n) for n in array.shape)
 
 
-def _are_named(axes: str) -> bool:
+def are_axes(axes: str) -> bool:
+    """Return whether each letter names an axis, none of them twice, with Y and X."""
     return len(set(axes)) == len(axes) and set("YX") <= set(axes) <= set(_ORDER) | {"S"}
 
 
 def _rename(
     array: NDArray[Any], axes: str, wanted: str, name: str
 ) -> tuple[NDArray[Any], str]:
-    if not _are_named(wanted):
+    if not are_axes(wanted):
         raise ImageError(
             "NU-I09",
             f"the axes {wanted!r} given for {name} are not understood: use each of "
             "T, Z, C, Y, X at most once, with Y and X, such as ZYX or TZCYX",
         )
     if len(wanted) != array.ndim:
-        array, axes = _drop_singletons(array, axes)
+        array, axes = drop_singletons(array, axes)
     if len(wanted) != array.ndim:
         raise ImageError(
             "NU-I09",
@@ -103,7 +104,8 @@ def _rename(
     return array, wanted
 
 
-def _drop_singletons(array: NDArray[Any], axes: str) -> tuple[NDArray[Any], str]:
+def drop_singletons(array: NDArray[Any], axes: str) -> tuple[NDArray[Any], str]:
+    """Return the array without its axes of length 1, except C, Y and X."""
     dropped = tuple(
         i
         for i, (n, axis) in enumerate(zip(array.shape, axes, strict=True))

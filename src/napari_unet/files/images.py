@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from napari_unet.errors import FolderError, ImageError, LabelError
-from napari_unet.files.axes import arrange
+from napari_unet.files.axes import are_axes, arrange, drop_singletons
 from napari_unet.files.kinds import not_readable, read_stored
 from napari_unet.files.label_checks import check_not_interpolated
 from napari_unet.files.ome_tiff import size_metadata, write_ome_tiff
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
+
+    from napari_unet.files.stored import Stored
 
 _SUFFIXES = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".png")
 
@@ -57,7 +59,7 @@ def read_image(
         (NU-I09), no such channel (NU-I11).
     """
     path = Path(path)
-    stored = read_stored(path)
+    stored = read_stored(path, keep_planes=axes is not None)
     if notes is not None:
         notes.extend(stored.notes)
     data, order = arrange(stored.array, stored.axes, wanted=axes, name=path.name)
@@ -75,6 +77,24 @@ def read_image(
     )
 
 
+class LabelImage(NamedTuple):
+    """A label image as it was read.
+
+    Parameters
+    ----------
+    labels : ndarray of int32, shape ([T,] [Z,] Y, X)
+        Instance ids; 0 is background.
+    axes : str
+        Axes of `labels`, such as ``"ZYX"``; empty where nothing names them.
+    pixel_size_um : tuple of float, optional
+        Along ([Z,] Y, X), in micrometres.
+    """
+
+    labels: NDArray[np.int32]
+    axes: str
+    pixel_size_um: tuple[float, ...] | None
+
+
 def read_labels(
     path: str | Path, *, axes: str | None = None, notes: list[str] | None = None
 ) -> NDArray[np.int32]:
@@ -85,7 +105,8 @@ def read_labels(
     path : path
         TIFF or PNG; the numbers of a palette are the ids.
     axes : str, optional
-        What the axes are; where nothing says so they stay as stored.
+        What the axes are; where nothing says so they stay as stored, without those of
+        length 1.
     notes : list of str, optional
         What the user should know about the way the file was read is added here.
 
@@ -102,25 +123,79 @@ def read_labels(
         Fractions or ids beyond 2**31 - 1 (NU-L01), ids that look interpolated
         (NU-L03), a colour picture (NU-L07).
     """
+    return read_label_image(path, axes=axes, notes=notes).labels
+
+
+def read_label_image(
+    path: str | Path,
+    *,
+    axes: str | None = None,
+    shape: tuple[int, ...] | None = None,
+    notes: list[str] | None = None,
+) -> LabelImage:
+    """Read a label image with its axes and its pixel size.
+
+    Parameters
+    ----------
+    path, notes
+        As for `read_labels`.
+    axes : str, optional
+        What the axes are. Together with `shape` what they are where the labels don't
+        fit otherwise, without axes that the image does not have.
+    shape : tuple of int, optional
+        Shape ([T,] [Z,] Y, X) of the image that is labelled.
+
+    Raises
+    ------
+    FolderError, ImageError, LabelError
+        As `read_labels`.
+    """
     path = Path(path)
-    stored = read_stored(path, palette_as_ids=True)
+    stored = read_stored(path, palette_as_ids=True, keep_planes=True)
     notes = [] if notes is None else notes
     notes.extend(stored.notes)
-    array = stored.array
-    if axes is not None or set(stored.axes) <= set("TCZYXS"):
-        array, _ = arrange(array, stored.axes, wanted=axes, name=path.name)
-        if any((channel != array[0]).any() for channel in array[1:]):
-            raise LabelError(
-                "NU-L07",
-                f"{path.name} has {len(array)} channels that differ, like a colour "
-                "picture: a label image has one whole number for each cell",
-            )
-        array = array[0]
+    if shape is not None:
+        array, order = _arrange_like(stored, axes, shape, path.name)
+    else:
+        array, order = _arrange_as_named(stored, axes, path.name)
+    if any((channel != array[0]).any() for channel in array[1:]):
+        raise LabelError(
+            "NU-L07",
+            f"{path.name} has {len(array)} channels that differ, like a colour "
+            "picture: a label image has one whole number for each cell",
+        )
+    array, order = array[0], order[1:]
     if array.dtype.kind == "i" and array.size and array.min() < 0:
         notes.append(f"{path.name} has negative ids, which were read as background")
     labels = as_label_ids(array, source=path.name)
     check_not_interpolated(labels, path.name)
-    return labels
+    return LabelImage(labels, order, _pixel_size(stored.pixel_size_um, order or "ZYX"))
+
+
+def _arrange_as_named(
+    stored: Stored, wanted: str | None, name: str
+) -> tuple[NDArray[Any], str]:
+    """Return labels as (C, ...) and their axes; as stored where nothing names them."""
+    array, axes = drop_singletons(stored.array, stored.axes)
+    if wanted is None and not are_axes(axes):
+        return array[np.newaxis], ""
+    return arrange(stored.array, stored.axes, wanted=wanted, name=name)
+
+
+def _arrange_like(
+    stored: Stored, wanted: str | None, shape: tuple[int, ...], name: str
+) -> tuple[NDArray[Any], str]:
+    """Return labels as (C, ...) in the way that gives them the shape of their image."""
+    as_named = _arrange_as_named(stored, None, name)
+    if as_named[0].shape[1:] == shape:
+        return as_named
+    array, axes = drop_singletons(stored.array, stored.axes)
+    if wanted is not None and len(wanted) == array.ndim:
+        turned = arrange(array, axes, wanted=wanted, name=name)
+        if turned[0].shape[1:] == shape:
+            return turned
+    # tifffile calls any stack of three or four planes a colour picture.
+    return (array[np.newaxis], "") if array.shape == shape else as_named
 
 
 def write_labels(

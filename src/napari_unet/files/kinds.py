@@ -27,7 +27,9 @@ _OTHER_STARTS = {
 }
 
 
-def read_stored(path: Path, *, palette_as_ids: bool = False) -> Stored:
+def read_stored(
+    path: Path, *, palette_as_ids: bool = False, keep_planes: bool = False
+) -> Stored:
     """Read a TIFF or PNG, known by its content, whatever its name ends with.
 
     Parameters
@@ -36,6 +38,8 @@ def read_stored(path: Path, *, palette_as_ids: bool = False) -> Stored:
         File to read.
     palette_as_ids : bool
         Return the numbers of a PNG's palette, not its colours.
+    keep_planes : bool
+        As for `read_tiff`.
 
     Raises
     ------
@@ -56,9 +60,10 @@ def read_stored(path: Path, *, palette_as_ids: bool = False) -> Stored:
             "NU-I01",
             f"{path.name} is not a TIFF or PNG, it {_looks_like(start)}",
         )
-    stored = (
-        read_png(path, palette_as_ids=palette_as_ids) if is_png else read_tiff(path)
-    )
+    if is_png:
+        stored = read_png(path, palette_as_ids=palette_as_ids)
+    else:
+        stored = read_tiff(path, keep_planes=keep_planes)
     if is_png != (path.suffix.lower() == ".png"):
         note = f"{path.name} is a {'PNG' if is_png else 'TIFF'} by its content"
         stored = replace(stored, notes=(note, *stored.notes))

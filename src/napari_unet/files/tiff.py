@@ -109,13 +109,16 @@ def _damaged(name: str, why: str) -> ImageError:
     )
 
 
-def read_tiff(path: Path) -> Stored:
+def read_tiff(path: Path, *, keep_planes: bool = False) -> Stored:
     """Read the first image of a TIFF at full resolution.
 
     Parameters
     ----------
     path : Path
         A file that starts with a TIFF's magic number.
+    keep_planes : bool
+        Keep a fourth plane that is said to be alpha: tifffile says so of any stack
+        of four planes.
 
     Raises
     ------
@@ -132,7 +135,7 @@ def read_tiff(path: Path) -> Stored:
         raise _without_pages(name, size, chain)
     with _reading(name) as findings:
         with tifffile.TiffFile(path, _multifile=False) as tif:
-            stored = _read_open(tif, chain, name)
+            stored = _read_open(tif, chain, name, keep_planes)
         if harm := "" if chain.is_circular else findings.harmful():
             raise _damaged(name, harm)
     return stored
@@ -151,7 +154,9 @@ def _without_pages(name: str, size: int, chain: PageChain) -> ImageError:
     )
 
 
-def _read_open(tif: tifffile.TiffFile, chain: PageChain, name: str) -> Stored:
+def _read_open(
+    tif: tifffile.TiffFile, chain: PageChain, name: str, keep_planes: bool
+) -> Stored:
     notes: list[str] = []
     page = tif.pages.first
     size = tif.filehandle.size
@@ -174,7 +179,9 @@ def _read_open(tif: tifffile.TiffFile, chain: PageChain, name: str) -> Stored:
         array, axes = series.asarray(), series.axes
     if array.size == 0:
         raise ImageError("NU-I06", f"{name} is an empty image {array.shape}")
-    array, axes, names = _without_alpha(array, axes, page, name, notes)
+    names: tuple[str, ...] = ()
+    if not (keep_planes and axes == "SYX"):
+        array, axes, names = _without_alpha(array, axes, page, name, notes)
     if page.photometric == _WHITE_IS_ZERO:
         notes.append(f"{name} says that 0 is white; the values were read as they are")
     return Stored(
