@@ -8,6 +8,9 @@ import tifffile
 
 from napari_unet.cli.folders import prepare_folder, prepare_model_file, read_pairs
 from napari_unet.errors import FolderError, SaveError
+from napari_unet.files.annotations import save_annotation
+from napari_unet.files.images import write_labels
+from napari_unet.imaging.arrays import Annotation
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,4 +50,18 @@ def test_pairs_are_read_and_what_happened_is_told(
     (read,), (annotation,) = read_pairs([(image, mask)])
     assert annotation.is_known.all()
     assert read.n_channels == 3
-    assert "note: i.tif" in capsys.readouterr().err
+    assert "warning: i.tif" in capsys.readouterr().err
+
+
+def test_what_is_doubtful_about_an_annotation_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image, mask = tmp_path / "i.tif", tmp_path / "m.tif"
+    labels = np.ones((20, 30), np.int32)
+    tifffile.imwrite(image, labels.astype(np.uint8))
+    save_annotation(mask, Annotation(labels))
+    write_labels(mask, labels * 2)
+    read_pairs([(image, mask)])
+    told = capsys.readouterr().err
+    assert "warning: " in told
+    assert "was written for another version of m.tif: check the classes" in told

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from napari_unet.errors import FolderError, ImageError, LabelError
+from napari_unet.files.annotations import save_annotation
 from napari_unet.files.images import write_image, write_labels
 from napari_unet.files.inputs import as_annotation, as_image
 from napari_unet.imaging.arrays import Annotation, Image
@@ -68,6 +69,14 @@ def test_a_label_file_is_completely_painted(tmp_path, kind):
     np.testing.assert_array_equal(annotation.labels, labels)
     assert annotation.is_known.all()
     assert annotation.source.endswith("mask.tif")
+
+
+def test_a_file_with_json_beside_it_is_known_where_that_says_so(tmp_path):
+    labels = np.zeros((6, 7), np.int32)
+    labels[2:4, 2:4] = 1
+    save_annotation(tmp_path / "a.ome.tif", Annotation(labels))
+    annotation = as_annotation(tmp_path / "a.ome.tif")
+    np.testing.assert_array_equal(annotation.is_known, labels > 0)
 
 
 def test_labels_that_are_none_are_refused():

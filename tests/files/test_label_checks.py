@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from napari_unet.errors import LabelError
-from napari_unet.files.label_checks import check_not_interpolated
+from napari_unet.files.label_checks import check_not_interpolated, n_pieces_of_one_id
 from napari_unet.files.samples import sample_images
 
 
@@ -63,3 +63,16 @@ def test_a_blank_first_plane_is_no_fault() -> None:
     stack = np.zeros((2, 64, 64), np.int32)
     stack[1, :30, :30] = 9
     check_not_interpolated(stack, "stack")
+
+
+def test_the_pieces_of_one_id_are_counted_on_the_plane_with_the_most() -> None:
+    mask = np.zeros((3, 9, 9), np.int32)
+    mask[1, ::2, ::2] = 255  # 5 x 5 pixels that touch nowhere
+    mask[2, :, 4] = 255
+    assert n_pieces_of_one_id(mask) == 25
+    assert n_pieces_of_one_id(np.eye(5, dtype=np.int32)) == 1  # corners touch
+
+
+def test_no_id_and_several_ids_have_no_pieces_of_one() -> None:
+    assert n_pieces_of_one_id(np.zeros((4, 4), np.int32)) == 0
+    assert n_pieces_of_one_id(np.array([[1, 0, 1, 0, 2]], np.int32)) == 0

@@ -57,6 +57,32 @@ def test_a_mask_alone_is_complete_and_one_with_json_as_painted(
     np.testing.assert_array_equal(partial.is_known, LABELS > 0)
 
 
+def test_an_ome_tiff_with_json_is_as_painted_too(pair: tuple[Path, Path]) -> None:
+    mask = pair[1].with_name("a.ome.tif")
+    save_annotation(mask, Annotation(LABELS))
+    _, partial = read_pair(pair[0], mask)
+    np.testing.assert_array_equal(partial.is_known, LABELS > 0)
+
+
+def test_a_mask_of_one_plane_in_a_stack_fits_its_image(
+    pair: tuple[Path, Path],
+) -> None:
+    tifffile.imwrite(pair[1], LABELS.astype(np.uint8)[None], photometric="minisblack")
+    _, annotation = read_pair(*pair)
+    np.testing.assert_array_equal(annotation.labels, LABELS)
+
+
+def test_a_stack_of_three_planes_and_its_mask_are_no_colour_pictures(
+    pair: tuple[Path, Path],
+) -> None:
+    stack = np.stack([LABELS, LABELS * 2, LABELS * 3]).astype(np.uint8)
+    for path in pair:
+        tifffile.imwrite(path, stack, photometric="rgb", planarconfig="separate")
+    image, annotation = read_pair(*pair, axes="ZYX")
+    np.testing.assert_array_equal(image.data[0], stack)
+    np.testing.assert_array_equal(annotation.labels, stack)
+
+
 def test_a_mask_of_another_size_is_named_with_both_sizes(
     pair: tuple[Path, Path],
 ) -> None:

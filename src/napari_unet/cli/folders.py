@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from typing import TYPE_CHECKING
 
-from napari_unet.cli.console import say_error, track
+from napari_unet.cli.console import track, warn
 from napari_unet.errors import FolderError, SaveError
 from napari_unet.files.pairs import read_pair
 
@@ -73,7 +73,7 @@ def read_pairs(
         read_pair(*pair, axes=axes, channels=channels, notes=notes)
         for pair in track(pairs, "Reading images")
     ]
-    for note in notes:
-        say_error(f"note: {note}")
+    for note in dict.fromkeys(notes):
+        warn(note)
     images, annotations = zip(*found, strict=True)
     return list(images), list(annotations)

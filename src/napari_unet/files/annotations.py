@@ -14,7 +14,7 @@ from skimage.draw import polygon
 
 from napari_unet.errors import ConfigError, LabelError, SaveError, UNetError
 from napari_unet.files.atomic import write_text
-from napari_unet.files.images import read_labels, stem_of, write_labels
+from napari_unet.files.images import read_label_image, stem_of, write_labels
 from napari_unet.files.json_files import read_json
 from napari_unet.imaging.arrays import Annotation
 
@@ -90,12 +90,18 @@ class StoredAnnotation:
         TIFF was found: they count as unknown until the user says what they are.
     notes : tuple of str
         What the user should know about the way it was loaded.
+    axes : str
+        Axes of the labels, such as ``"ZYX"``; empty where nothing names them.
+    pixel_size_um : tuple of float, optional
+        Along ([Z,] Y, X), in micrometres.
     """
 
     annotation: Annotation
     regions: Sequence[Region] = ()
     unpainted: Unpainted | None = None
     notes: tuple[str, ...] = ()
+    axes: str = ""
+    pixel_size_um: tuple[float, ...] | None = None
 
 
 def known_pixels(
@@ -228,16 +234,19 @@ def load_annotation(path: str | Path) -> StoredAnnotation:
     """
     tif, beside = _pair(Path(path))
     notes: list[str] = []
-    labels = read_labels(tif, notes=notes)
+    labels, axes, pixel_size_um = read_label_image(tif, notes=notes)
     if not beside.exists():
         notes.append(f"{tif.name} came alone: say what unpainted pixels are")
         return StoredAnnotation(
-            Annotation(labels=labels, source=str(tif)), notes=tuple(notes)
+            Annotation(labels=labels, source=str(tif)),
+            notes=tuple(notes),
+            axes=axes,
+            pixel_size_um=pixel_size_um,
         )
     about = _read_about(beside)
     if about.labels_sha256 != _sha256(tif):
         notes.append(
-            f"{beside.name} was written for another version of {tif.name}: check the "
+            f"{beside} was written for another version of {tif.name}: check the "
             "classes and the finished regions"
         )
     regions = tuple(Region(region.plane, region.vertices) for region in about.regions)
@@ -248,7 +257,9 @@ def load_annotation(path: str | Path) -> StoredAnnotation:
         class_names=about.class_names,
         source=str(tif),
     )
-    return StoredAnnotation(annotation, regions, about.unpainted, tuple(notes))
+    return StoredAnnotation(
+        annotation, regions, about.unpainted, tuple(notes), axes, pixel_size_um
+    )
 
 
 def _to_file(region: Region) -> _RegionInFile:
@@ -266,10 +277,15 @@ def _to_file(region: Region) -> _RegionInFile:
         ) from error
 
 
+def path_of_json(path: Path) -> Path:
+    """Return the JSON file of a label image: ``a.ome.tif`` -> ``a.json``."""
+    return path.with_name(f"{stem_of(path)}.json")
+
+
 def _pair(path: Path) -> tuple[Path, Path]:
     if path.suffix.lower() == ".json":
         return path.with_suffix(".tif"), path
-    return path, path.with_name(f"{stem_of(path)}.json")
+    return path, path_of_json(path)
 
 
 def _sha256(path: Path) -> str:
@@ -295,7 +311,7 @@ def _read_about(beside: Path) -> _AnnotationFile:
     if isinstance(version, int) and version > _VERSION:
         raise ConfigError(
             "NU-C02",
-            f"{beside.name} was written by a newer version of napari-unet: update it",
+            f"{beside} was written by a newer version of napari-unet: update it",
         )
     try:
         return _AnnotationFile.model_validate(content)
@@ -304,6 +320,6 @@ def _read_about(beside: Path) -> _AnnotationFile:
         where = ".".join(str(part) for part in first["loc"])
         raise ConfigError(
             "NU-C01",
-            f"{beside.name} does not describe an annotation ({where or 'content'}: "
+            f"{beside} does not describe an annotation ({where or 'content'}: "
             f"{first['msg']}): restore it, or move it away and set classes again",
         ) from error

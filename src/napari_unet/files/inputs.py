@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.errors import ImageError
-from napari_unet.files.images import read_image, read_labels
+from napari_unet.files.images import read_image
+from napari_unet.files.masks import read_mask
 from napari_unet.imaging.arrays import Annotation, Image
 
 if TYPE_CHECKING:
@@ -39,9 +40,12 @@ def as_image(source: Image | NDArray[Any] | Path | str) -> Image:
 
 
 def as_annotation(source: Annotation | NDArray[Any] | Path | str) -> Annotation:
-    """Return an annotation; labels alone count as completely painted."""
+    """Return an annotation; labels alone count as completely painted.
+
+    A file is read as `read_mask` reads it: a JSON file beside it says what is known.
+    """
     if isinstance(source, Annotation):
         return source
     if isinstance(source, (str, Path)):
-        return Annotation.complete(read_labels(Path(source)), source=str(source))
+        return read_mask(source).annotation
     return Annotation.complete(source, source="array")

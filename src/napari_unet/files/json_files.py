@@ -35,7 +35,7 @@ def read_json(path: Path) -> Any:
         if path.stat().st_size > _MAX_BYTES:
             raise ConfigError(
                 "NU-C01",
-                f"{path.name} has {path.stat().st_size:,} bytes, but at most "
+                f"{path} has {path.stat().st_size:,} bytes, but at most "
                 f"{_MAX_BYTES:,} are read: check that it is the right file",
             )
         content = path.read_bytes()
@@ -49,7 +49,7 @@ def read_json(path: Path) -> Any:
     except (ValueError, RecursionError) as error:
         raise ConfigError(
             "NU-C01",
-            f"{path.name} is not the JSON file that was expected ({error}): restore "
+            f"{path} is not the JSON file that was expected ({error}): restore "
             "it, or delete it and set its content again",
         ) from error
     return value

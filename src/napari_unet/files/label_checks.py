@@ -43,16 +43,42 @@ def check_not_interpolated(labels: NDArray[np.int32], name: str) -> None:
     --------
     >>> check_not_interpolated(np.eye(100, dtype=np.int32), "dots")
     """
-    # The first planes tell; all of a long stack would cost time and memory.
-    n_planes = max(_MAX_PX_LOOKED_AT // math.prod(labels.shape[-2:]), 1)
-    planes = labels.reshape(-1, *labels.shape[-2:])[:n_planes]
-    if any(_looks_interpolated(plane) for plane in planes):
+    if any(_looks_interpolated(plane) for plane in _first_planes(labels)):
         raise LabelError(
             "NU-L03",
             f"{name} looks interpolated: {len(np.unique(labels)) - 1:,} ids, most on "
             "specks between cells: resize label images with nearest neighbour, and "
             "save them without JPEG",
         )
+
+
+def n_pieces_of_one_id(labels: NDArray[np.int32]) -> int:
+    """Return how many separate pieces the only id has, on the plane with the most.
+
+    Parameters
+    ----------
+    labels : ndarray of int32, shape ([T,] [Z,] Y, X)
+        Instance ids. Of a long stack only the first planes are looked at.
+
+    Returns
+    -------
+    int
+        0 where there is no id, or more than one.
+
+    Examples
+    --------
+    >>> n_pieces_of_one_id(np.array([[255, 0, 255, 255, 0, 255]], np.int32))
+    3
+    """
+    if not ((labels == 0) | (labels == labels.max())).all():
+        return 0
+    return max(int(label(plane > 0).max()) for plane in _first_planes(labels))
+
+
+def _first_planes(labels: NDArray[np.int32]) -> NDArray[np.int32]:
+    # They tell; all of a long stack would cost time and memory.
+    n_planes = max(_MAX_PX_LOOKED_AT // math.prod(labels.shape[-2:]), 1)
+    return labels.reshape(-1, *labels.shape[-2:])[:n_planes]
 
 
 def _looks_interpolated(plane: NDArray[np.int32]) -> bool:

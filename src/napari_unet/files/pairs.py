@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_unet.errors import FolderError, LabelError
-from napari_unet.files.annotations import load_annotation
-from napari_unet.files.images import pair_by_stem, read_image, read_labels
-from napari_unet.imaging.arrays import Annotation
+from napari_unet.files.images import pair_by_stem, read_image
+from napari_unet.files.masks import read_mask
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from napari_unet.imaging.arrays import Image
+    from napari_unet.imaging.arrays import Annotation, Image
 
 
 def find_pairs(
@@ -61,7 +60,7 @@ def read_pair(
     """Read an image and its mask, and compare their shapes.
 
     A mask is a label image, in which all that is not painted is background, or an
-    annotation with a JSON file beside it that says what is known.
+    annotation with a JSON file beside it that says what is known (see `read_mask`).
 
     Parameters
     ----------
@@ -76,14 +75,12 @@ def read_pair(
         The mask does not fit the image (NU-L02), or is none.
     ImageError
         A file that can't be read.
+    ConfigError
+        A JSON file beside the mask that is not an annotation's (NU-C01).
     """
-    notes = [] if notes is None else notes
     picture = read_image(image, axes=axes, channels=channels, notes=notes)
-    if mask.with_suffix(".json").is_file():
-        annotation = load_annotation(mask).annotation
-    else:
-        labels = read_labels(mask, notes=notes)
-        annotation = Annotation.complete(labels, source=str(mask))
+    stored = read_mask(mask, image=picture, axes=axes, notes=notes)
+    annotation = stored.annotation
     if annotation.labels.shape != picture.shape:
         raise LabelError(
             "NU-L02",
