@@ -19,11 +19,15 @@ if TYPE_CHECKING:
         WeightConfig,
     )
     from napari_unet.errors import UNetError
+    from napari_unet.files.as_arrays import (
+        border_weights,
+        make_target,
+        score,
+        weight_map,
+    )
     from napari_unet.files.images import read_image, read_labels, write_labels
     from napari_unet.imaging.arrays import Annotation, Image, Target
-    from napari_unet.imaging.scores import Scores, score
-    from napari_unet.imaging.targets import make_target
-    from napari_unet.imaging.weight_maps import border_weights, weight_map
+    from napari_unet.imaging.scores import Scores
     from napari_unet.learning.checkpoint import Model, load_model, save_model
     from napari_unet.learning.networks import build_network
     from napari_unet.learning.prediction import predict, predict_tiles
@@ -41,20 +45,20 @@ _HOME = {
     "TrainConfig": "config",
     "UNetError": "errors",
     "WeightConfig": "config",
-    "border_weights": "imaging.weight_maps",
+    "border_weights": "files.as_arrays",
     "build_network": "learning.networks",
     "load_model": "learning.checkpoint",
-    "make_target": "imaging.targets",
+    "make_target": "files.as_arrays",
     "predict": "learning.prediction",
     "predict_tiles": "learning.prediction",
     "read_image": "files.images",
     "read_labels": "files.images",
     "save_model": "learning.checkpoint",
-    "score": "imaging.scores",
+    "score": "files.as_arrays",
     "segment": "batch",
     "segment_folder": "batch",
     "train": "learning.training",
-    "weight_map": "imaging.weight_maps",
+    "weight_map": "files.as_arrays",
     "write_labels": "files.images",
 }
 

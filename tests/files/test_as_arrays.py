@@ -1,0 +1,50 @@
+"""The public functions take arrays, annotations and files alike."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import napari_unet as nu
+from napari_unet.files.annotations import Region, save_annotation
+from napari_unet.imaging import scores, targets, weight_maps
+
+
+@pytest.fixture
+def labels() -> np.ndarray:
+    labels = np.zeros((24, 32), np.int32)
+    labels[4:20, 3:14] = 1
+    labels[4:20, 17:29] = 2
+    return labels
+
+
+@pytest.fixture
+def path(labels, tmp_path):
+    nu.write_labels(tmp_path / "a.tif", labels)
+    return tmp_path / "a.tif"
+
+
+def test_files_give_what_their_arrays_give(labels, path):
+    np.testing.assert_array_equal(
+        nu.border_weights(path, w0=7.0), weight_maps.border_weights(labels, w0=7.0)
+    )
+    np.testing.assert_array_equal(
+        nu.weight_map(str(path)), weight_maps.weight_map(labels)
+    )
+    expected = targets.make_target(nu.Annotation.complete(labels))
+    for source in (path, str(path), labels, nu.Annotation.complete(labels)):
+        target = nu.make_target(source, nu.WeightConfig())
+        np.testing.assert_array_equal(target.classes, expected.classes)
+        np.testing.assert_array_equal(target.weights, expected.weights)
+    moved = np.roll(labels, 2, axis=0)
+    assert nu.score(path, moved) == scores.score(labels, moved)
+
+
+def test_a_file_with_finished_areas_weighs_nothing_where_nothing_is_known(
+    labels, tmp_path
+):
+    region = Region((), ((0, 0), (0, 15), (23, 15), (23, 0)))
+    save_annotation(tmp_path / "b.tif", nu.Annotation(labels), [region])
+    weights = nu.weight_map(tmp_path / "b.tif")
+    assert weights[2, 2] >= 1
+    assert weights[2, 30] == 0
