@@ -13,6 +13,7 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QAbstractButton, QComboBox, QDockWidget, QMainWindow
 
+from napari_unet.errors import SaveError
 from napari_unet.files.annotations import load_annotation
 from napari_unet.imaging.arrays import Image
 from napari_unet.widgets._autosave_files import list_autosaves
@@ -288,6 +289,85 @@ def test_dialogues_lead_to_the_same(qtbot, widget, viewer, tmp_path, monkeypatch
     click(widget.files.load_button)
     assert widget.files.message.text().startswith("Loaded")
     assert [layer.name for layer in viewer.layers][-1] == "mine"
+
+
+def choose_to_save_as(monkeypatch, path, *, replace: bool) -> list[str]:
+    """Answer both dialogues; return what is asked."""
+    from napari_unet.widgets import _annotation_files as module
+
+    asked = []
+
+    def question(parent, title, text):
+        asked.append(text)
+        button = module.QMessageBox.StandardButton
+        return button.Yes if replace else button.No
+
+    chosen = (str(path), "")
+    monkeypatch.setattr(module.QFileDialog, "getSaveFileName", lambda *a: chosen)
+    monkeypatch.setattr(module.QMessageBox, "question", question)
+    return asked
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_file_that_the_dialogue_did_not_see_is_asked_about(
+    qtbot, widget, tmp_path, monkeypatch, replace
+) -> None:
+    raw = tmp_path / "raw.tif"
+    raw.write_bytes(b"pixels")
+    asked = choose_to_save_as(monkeypatch, tmp_path / "raw", replace=replace)
+    click(widget.new_button)
+    click(widget.files.save_button)
+    settle(qtbot, widget)
+    assert asked == [f"{raw} is there already. Replace it?"]
+    assert (raw.read_bytes() != b"pixels") == replace
+
+
+def test_file_that_the_dialogue_asked_about_is_replaced(
+    qtbot, widget, tmp_path, monkeypatch
+) -> None:
+    raw = tmp_path / "raw.tif"
+    raw.write_bytes(b"pixels")
+    asked = choose_to_save_as(monkeypatch, raw, replace=False)
+    click(widget.new_button)
+    click(widget.files.save_button)
+    settle(qtbot, widget)
+    assert asked == []
+    assert raw.read_bytes() != b"pixels"
+
+
+@pytest.mark.parametrize("name", ["raw", "raw.tif", "../raw.tif"])
+def test_file_of_an_open_image_is_never_replaced(
+    qtbot, make, tmp_path, monkeypatch, name
+) -> None:
+    from napari.layers._source import layer_source
+
+    raw = tmp_path / "raw.tif"
+    raw.write_bytes(b"pixels")
+    viewer = ViewerModel()
+    with layer_source(path=str(raw)):
+        viewer.add_image(np.zeros((4, 5)), name="nuclei")
+    (tmp_path / "folder").mkdir()
+    start = tmp_path / "folder" if name.startswith("..") else tmp_path
+    choose_to_save_as(monkeypatch, start / name, replace=True)
+    widget = make(viewer)
+    click(widget.new_button)
+    click(widget.files.save_button)
+    settle(qtbot, widget)
+    assert 'the file of the open layer "nuclei"' in failure(widget)
+    assert "NU-S03" in failure(widget)
+    assert raw.read_bytes() == b"pixels"
+
+
+def test_only_annotations_are_replaced_unasked(qtbot, widget, tmp_path) -> None:
+    raw = tmp_path / "raw.tif"
+    raw.write_bytes(b"pixels")
+    click(widget.new_button)
+    with pytest.raises(SaveError, match=r"no annotation of ours.*NU-S03"):
+        widget.files.save_to(raw)
+    for _ in range(2):
+        widget.files.save_to(tmp_path / "mine")
+        settle(qtbot, widget)
+        assert failure(widget) == ""
 
 
 def test_file_of_another_image_is_refused(qtbot, widget, viewer, tmp_path, monkeypatch):

@@ -12,14 +12,16 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QHBoxLayout,
     QLabel,
+    QMessageBox,
     QPushButton,
     QVBoxLayout,
     QWidget,
 )
 
-from napari_unet.errors import LabelError
+from napari_unet.errors import LabelError, SaveError
 from napari_unet.events import Event
 from napari_unet.files.annotations import load_annotation, save_annotation
+from napari_unet.files.images import stem_of
 from napari_unet.widgets._autosave import is_open
 from napari_unet.widgets._autosave_files import (
     Autosave,
@@ -102,18 +104,29 @@ class AnnotationFiles(QWidget):
         key = image_key(self._image_box.layer())
         self._autosaver.watch(labels, image=key, path=path, saved_digest=saved_digest)
 
-    def save_to(self, path: Path) -> None:
+    def save_to(self, path: Path, *, may_replace: bool = False) -> None:
         """Save the annotation as the pair x.tif and x.json, in the background.
+
+        Parameters
+        ----------
+        path : Path
+            Gets the suffix .tif where it has none.
+        may_replace : bool
+            The user wants a TIFF that is there to be replaced. One that is no
+            annotation of ours, without a JSON file, is kept otherwise; the file of
+            an open layer is kept in any case.
 
         Raises
         ------
         LabelError
             There is none (NU-L04).
+        SaveError
+            The file is something else (NU-S03).
         """
         labels = self._chosen()
         self.failure.show_failure(None)
-        if path.suffix.lower() not in (".tif", ".tiff"):
-            path = path.with_name(f"{path.name}.tif")
+        path = _as_tiff(path)
+        self._check_free(path, labels, may_replace=may_replace)
         events = _saving(path, painted_of(labels), _pixel_size_um(labels))
         if self._saver.run(lambda: events):
             self._saving = weakref.ref(labels)
@@ -219,9 +232,36 @@ class AnnotationFiles(QWidget):
     @guarded
     def _choose_and_save(self) -> None:
         start = f"{self._chosen().name}.tif"
-        path, _ = QFileDialog.getSaveFileName(self, "Save annotation", start, _FILES)
-        if path:
-            self.save_to(Path(path))
+        chosen, _ = QFileDialog.getSaveFileName(self, "Save annotation", start, _FILES)
+        path = _as_tiff(Path(chosen))
+        if chosen and (path == Path(chosen) or self._may_replace(path)):
+            self.save_to(path, may_replace=True)
+
+    def _may_replace(self, path: Path) -> bool:
+        """Ask about a file that the dialogue did not see: we added its suffix."""
+        if not path.exists():
+            return True
+        answer = QMessageBox.question(
+            self, "Save annotation", f"{path} is there already. Replace it?"
+        )
+        return bool(answer == QMessageBox.StandardButton.Yes)
+
+    def _check_free(self, path: Path, labels: Labels, *, may_replace: bool) -> None:
+        for layer in self._viewer.layers:
+            source = layer.source.path
+            if source and layer is not labels and _is_same(Path(source), path):
+                raise SaveError(
+                    "NU-S03",
+                    f'{path} is the file of the open layer "{layer.name}": save the '
+                    "annotation under another name",
+                )
+        is_ours = path.with_name(f"{stem_of(path)}.json").exists()
+        if path.exists() and not is_ours and not may_replace:
+            raise SaveError(
+                "NU-S03",
+                f"{path} is there already and is no annotation of ours: save under "
+                "another name",
+            )
 
     @guarded
     def _choose_and_load(self) -> None:
@@ -272,6 +312,19 @@ class AnnotationFiles(QWidget):
         if labels is not None:
             set_unpainted(labels, unpainted)
         self.refresh()
+
+
+def _as_tiff(path: Path) -> Path:
+    is_tiff = not path.name or path.suffix.lower() in (".tif", ".tiff")
+    return path if is_tiff else path.with_name(f"{path.name}.tif")
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    """Return whether two paths lead to one file, by links or in other letters."""
+    try:
+        return one.samefile(other)
+    except OSError:  # one of them is not there
+        return False
 
 
 def _pixel_size_um(labels: Labels) -> tuple[float, ...] | None:
