@@ -8,6 +8,7 @@ import pytest
 import tifffile
 
 from napari_unet.cli import run
+from napari_unet.files.images import write_labels
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,4 +95,85 @@ def test_nothing_in_common_is_refused(
     folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert evaluate(folders, "--pattern=b*") == 1
-    assert "none of the 1 files in" in capsys.readouterr().err
+    assert "none of the 1 file in" in capsys.readouterr().err
+
+
+@pytest.fixture
+def movies(tmp_path: Path) -> tuple[Path, Path]:
+    """One cell that moves, with number 1 in each frame; found in the first only."""
+    truth, pred = tmp_path / "truth", tmp_path / "pred"
+    movie = np.zeros((3, 30, 40), np.int32)
+    for t in range(3):
+        movie[t, 5:15, 10 * t : 10 * t + 8] = 1
+    found = movie.copy()
+    found[1:] = 0
+    for folder, labels in ((truth, movie), (pred, found)):
+        folder.mkdir()
+        write_labels(folder / "a.tif", labels, axes="TYX")
+        tifffile.imwrite(
+            folder / "unnamed.tif", labels.astype(np.uint16), photometric="minisblack"
+        )
+    return truth, pred
+
+
+@pytest.mark.parametrize("more", [["--pattern=a*"], ["--pattern=u*", "--axes=tyx"]])
+def test_a_movie_is_scored_frame_by_frame(
+    movies: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    more: list[str],
+) -> None:
+    out = tmp_path / "scores.json"
+    assert evaluate(movies, *more, f"--json={out}") == 0
+    scores = json.loads(out.read_text())
+    assert (scores["n_truth"], scores["n_pred"]) == (3, 1)
+    assert scores["ap"]["0.5"] == pytest.approx(1 / 3)
+    assert capsys.readouterr().err == ""
+
+
+def test_planes_that_nothing_names_are_one_volume_and_that_is_said(
+    movies: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "scores.json"
+    assert evaluate(movies, "--pattern=u*", f"--json={out}") == 0
+    assert json.loads(out.read_text())["n_truth"] == 1
+    told = capsys.readouterr().err
+    assert "does not say what its axes are: its planes were compared as one" in told
+    assert "--axes TYX" in told
+
+
+def test_predictions_without_truth_are_named(
+    folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    tifffile.imwrite(folders[1] / "z_labels.tif", SQUARES)
+    assert evaluate(folders, "--pattern=a*") == 0
+    assert "no true file for z_labels.tif: left out" in capsys.readouterr().err
+
+
+def test_an_empty_folder_of_predictions_misses_every_cell(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folders[1] / "a_labels.tif").unlink()
+    out = tmp_path / "scores.json"
+    assert evaluate(folders, f"--json={out}") == 0
+    scores = json.loads(out.read_text())
+    assert (scores["n_truth"], scores["n_pred"], scores["map"]) == (6, 0, 0.0)
+    assert "no prediction for a.tif, b.tif: counted" in capsys.readouterr().err
+    assert evaluate(folders, "--paired-only") == 1
+
+
+def test_a_missing_folder_of_predictions_is_refused(
+    folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate((folders[0], folders[1] / "none")) == 1
+    assert "there is no folder" in capsys.readouterr().err
+
+
+def test_the_folder_of_the_scores_is_made_or_refused_first(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "new" / "s.json"
+    assert evaluate(folders, f"--json={out}") == 0
+    assert json.loads(out.read_text())["n_truth"] == 6
+    assert evaluate((tmp_path / "none", folders[1]), f"--json={tmp_path}") == 1
+    assert f"{tmp_path} is a folder: give the name of a file" in capsys.readouterr().err

@@ -103,6 +103,11 @@ def show_table(
     _to(stderr=False).print(table)
 
 
+def counted(n: int, noun: str) -> str:
+    """Return how many of something there are: ``"1 image"``, ``"2 images"``."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
 def number(name: str, value: float) -> str:
     """Return a score as text: counts (``n_...``) whole, others with three digits."""
     return f"{value:.0f}" if name.startswith("n_") else f"{value:.3f}"

@@ -8,11 +8,19 @@ import numpy as np
 from cyclopts import Parameter
 
 from napari_unet.cli import console
-from napari_unet.cli.flags import FILES, InputFolder, Pattern, Switch
+from napari_unet.cli.flags import FILES, Axes, InputFolder, Pattern, Switch
+from napari_unet.cli.folders import prepare_file
 from napari_unet.errors import FolderError, LabelError
 from napari_unet.files.atomic import write_text
-from napari_unet.files.images import find_images, pair_by_stem, read_labels
+from napari_unet.files.images import (
+    find_images,
+    pair_by_stem,
+    read_label_image,
+    stem_of,
+)
 from napari_unet.imaging.scores import Tally, pool, tally
+
+_ENDINGS = ("", "_labels")
 
 
 def evaluate(
@@ -21,12 +29,14 @@ def evaluate(
     pred: InputFolder,
     pattern: Pattern = None,
     paired_only: Switch = False,
+    axes: Axes = None,
     json_file: Annotated[Path | None, Parameter(name="--json", group=FILES)] = None,
 ) -> None:
     """Score predicted labels against the truth, over all files together.
 
     A predicted cell counts as right if it overlaps a true one enough; each cell has
     one partner at most. The files are paired by name: NAME with NAME or NAME_labels.
+    The frames of a movie are compared one by one.
 
     ```
     napari-unet evaluate --truth masks --pred labels --json scores.json
@@ -46,39 +56,84 @@ def evaluate(
     json_file
         Also write the scores to this file, as JSON.
     """
+    if json_file is not None:
+        prepare_file(json_file)
     paths = find_images(truth, pattern)
-    pairs, missing = pair_by_stem(paths, pred, endings=("", "_labels"))
-    if not pairs:
+    predictions = _predictions(pred)
+    pairs, missing = (
+        ([], paths) if not predictions else pair_by_stem(paths, pred, endings=_ENDINGS)
+    )
+    if not pairs and (predictions or paired_only):
         raise FolderError(
             "NU-F08",
-            f"none of the {len(paths)} files in {truth} has a prediction in {pred}: "
-            "name it as the true file, with or without '_labels'",
+            f"none of the {console.counted(len(paths), 'file')} in {truth} has a "
+            f"prediction in {pred}: name it as the true file, with or without "
+            "'_labels'",
         )
     if missing:
         what = "left out" if paired_only else "counted as missed cells"
-        names = ", ".join(path.name for path in missing[:5])
-        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-        console.warn(f"no prediction for {names}{more}: {what}")
+        console.warn(f"no prediction for {_names(missing)}: {what}")
+    # A pattern leaves out true files; their predictions are no surprise.
+    stems = {stem_of(path) + end for path in find_images(truth) for end in _ENDINGS}
+    extra = [path for path in predictions if stem_of(path) not in stems]
+    if extra:
+        console.warn(f"no true file for {_names(extra)}: left out")
     unpaired = [] if paired_only else [(path, None) for path in missing]
     jobs: list[tuple[Path, Path | None]] = [*pairs, *unpaired]
-    scores = pool([_count(*job) for job in console.track(jobs, "Comparing")])
+    notes: list[str] = []
+    tallies = [_count(*job, axes, notes) for job in console.track(jobs, "Comparing")]
+    for note in dict.fromkeys(notes):
+        console.warn(note)
+    scores = pool(tallies)
     if json_file is not None:
         write_text(json_file, json.dumps(scores.as_dict(), indent=2) + "\n")
-    console.show_scores(scores, f"{len(jobs)} files")
+    console.show_scores(scores, console.counted(len(jobs), "file"))
 
 
-def _count(truth: Path, prediction: Path | None) -> Tally:
-    true_labels = read_labels(truth)
+def _predictions(folder: Path) -> list[Path]:
+    """Return the images of a folder, which may be empty: no cell was found."""
+    try:
+        return find_images(folder)
+    except FolderError as error:
+        if error.code == "NU-F03":
+            return []
+        raise
+
+
+def _names(paths: list[Path]) -> str:
+    names = ", ".join(path.name for path in paths[:5])
+    return f"{names} and {len(paths) - 5} more" if len(paths) > 5 else names
+
+
+def _count(
+    truth: Path, prediction: Path | None, axes: str | None, notes: list[str]
+) -> Tally:
+    true_labels, order, _ = read_label_image(truth, axes=axes, notes=notes)
     if prediction is None:
-        return tally(true_labels, np.zeros_like(true_labels))
-    labels = read_labels(prediction)
+        labels = np.zeros_like(true_labels)
+    else:
+        spatial = "".join(a for a in (axes or "").upper() if a in order)
+        labels = read_label_image(
+            prediction, axes=spatial or None, shape=true_labels.shape, notes=notes
+        ).labels
     if labels.shape != true_labels.shape:
         raise LabelError(
             "NU-L02",
             f"{truth} is {_times(true_labels.shape)} but {prediction} is "
             f"{_times(labels.shape)}: compare label images of the same size",
         )
-    return tally(true_labels, labels)
+    if true_labels.ndim > 2 and not order:
+        notes.append(
+            f"{truth} does not say what its axes are: its planes were compared as one "
+            "volume; for a movie, whose cells are numbered frame by frame, give "
+            "--axes TYX"
+        )
+    if "T" not in order:
+        return tally(true_labels, labels)
+    # Time comes first, and the same number may be another cell in the next frame.
+    return sum(
+        (tally(*frame) for frame in zip(true_labels, labels, strict=True)), Tally()
+    )
 
 
 def _times(shape: tuple[int, ...]) -> str:

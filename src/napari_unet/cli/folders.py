@@ -37,6 +37,19 @@ def prepare_folder(folder: Path) -> None:
         ) from error
 
 
+def prepare_file(path: Path) -> None:
+    """Make the folder of a file for results, and try to write there.
+
+    Raises
+    ------
+    SaveError
+        NU-S02: it is a folder, or nothing can be written to its folder.
+    """
+    if path.is_dir():
+        raise SaveError("NU-S02", f"{path} is a folder: give the name of a file")
+    prepare_folder(path.parent)
+
+
 def prepare_model_file(path: Path) -> None:
     """Refuse a name that is no model's, or a folder that can't be written to.
 
