@@ -5,7 +5,13 @@ import threading
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QAbstractButton, QComboBox, QFileDialog, QLineEdit
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QComboBox,
+    QFileDialog,
+    QLineEdit,
+    QMessageBox,
+)
 
 from napari_unet import events as ev
 from napari_unet.config import NetworkConfig, TrainConfig
@@ -318,6 +324,34 @@ def test_the_save_button_asks_where(qtbot, widget, tmp_path, monkeypatch, tiny_m
     monkeypatch.setattr(QFileDialog, "getSaveFileName", asked)
     qtbot.mouseClick(widget.save, Qt.MouseButton.LeftButton)
     assert (tmp_path / "a.unet").is_file()
+
+
+@pytest.mark.parametrize("name", ["model_0.5", "cells.v2", "a.tif"])
+def test_the_name_of_a_model_is_kept_whole(widget, tmp_path, tiny_model, name):
+    widget.model = tiny_model
+    widget.save_to(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == [f"{name}.unet"]
+
+
+@pytest.mark.parametrize("answer", ["Yes", "No"])
+def test_a_model_that_the_dialogue_did_not_ask_about_is_asked_about(
+    qtbot, widget, tmp_path, monkeypatch, tiny_model, answer
+):
+    widget.model = tiny_model
+    widget.save.setEnabled(True)
+    (tmp_path / "a.unet").write_text("before")
+    chosen = lambda *_: (str(tmp_path / "a"), "")  # noqa: E731
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", chosen)
+    asked = []
+
+    def question(parent, title, text):
+        asked.append(text)
+        return QMessageBox.StandardButton[answer]
+
+    monkeypatch.setattr(QMessageBox, "question", question)
+    qtbot.mouseClick(widget.save, Qt.MouseButton.LeftButton)
+    assert "a.unet is there already" in asked[0]
+    assert ((tmp_path / "a.unet").read_bytes() == b"before") == (answer == "No")
 
 
 def test_a_place_that_cannot_be_written_is_told(

@@ -10,6 +10,7 @@ from platformdirs import user_data_path
 from qtpy.QtWidgets import (
     QFileDialog,
     QHBoxLayout,
+    QMessageBox,
     QPushButton,
     QVBoxLayout,
     QWidget,
@@ -73,7 +74,7 @@ class TrainWidget(QWidget):
         self._take_weights()
 
     def save_to(self, path: Path | str) -> None:
-        """Write the trained model.
+        """Write the trained model; a name without ".unet" gets it appended.
 
         Raises
         ------
@@ -83,7 +84,7 @@ class TrainWidget(QWidget):
         from napari_unet.learning.checkpoint import save_model
 
         if self.model is not None:
-            saved = save_model(Path(path).with_suffix(".unet"), self.model)
+            saved = save_model(_with_suffix(Path(path)), self.model)
             self.panel.tell(f"Model saved: {saved}")
 
     # -- building ----------------------------------------------------------------
@@ -222,8 +223,18 @@ class TrainWidget(QWidget):
         chosen, _ = QFileDialog.getSaveFileName(
             self, "Save model", "cells.unet", "U-Net models (*.unet)"
         )
-        if chosen:
+        if chosen and self._may_write(Path(chosen)):
             self.save_to(chosen)
+
+    def _may_write(self, chosen: Path) -> bool:
+        place = _with_suffix(chosen)
+        if place == chosen or not place.exists():
+            return True
+        # The dialogue asked about the name as it was typed only.
+        answer = QMessageBox.question(
+            self, "Save model", f"{place} is there already. Replace it?"
+        )
+        return answer == QMessageBox.StandardButton.Yes
 
     @guarded
     def _use_in_predict(self) -> None:
@@ -237,6 +248,13 @@ class TrainWidget(QWidget):
             dock.raise_()
         # After the dock is there: it is told as well.
         TRAINED.offered.emit(names[0])
+
+
+def _with_suffix(path: Path) -> Path:
+    """Return the path with ".unet" appended, unless it ends so."""
+    # Not `with_suffix`: in "model_0.5" it would replace the ".5".
+    is_done = path.suffix.lower() == ".unet"
+    return path if is_done else path.with_name(f"{path.name}.unet")
 
 
 def _name_of_now() -> str:
