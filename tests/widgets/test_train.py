@@ -240,6 +240,42 @@ def test_a_runtime_error_of_torch_is_shown_and_the_next_training_works(
     assert widget.model is not None
 
 
+def test_a_refused_or_failed_start_keeps_model_and_curve(
+    qtbot, widget, painted, monkeypatch
+):
+    train(qtbot, widget)
+    model = widget.model
+    painted.layers["cells"].data = np.zeros((48, 48), np.int32)
+    train(qtbot, widget)
+    assert "has no annotated cells" in failure_of(widget)
+    assert widget.model is model
+    assert widget.save.isEnabled()
+    assert widget.plot.curves.steps == [1, 2, 3, 4]
+
+
+def test_the_curve_begins_anew_when_training_begins(qtbot, widget):
+    train(qtbot, widget)
+    train(qtbot, widget)
+    assert widget.plot.curves.steps == [1, 2, 3, 4]
+
+
+def test_the_best_model_so_far_can_be_saved_while_training_goes_on(
+    qtbot, widget, monkeypatch
+):
+    go_on = threading.Event()
+
+    def events(mailbox):
+        yield ev.Improved(1, 0.5, "the best so far")
+        go_on.wait(10)
+
+    fake_training(monkeypatch, events)
+    with qtbot.waitSignal(widget.panel.ended, timeout=10_000):
+        qtbot.mouseClick(widget.panel.start, Qt.MouseButton.LeftButton)
+        qtbot.waitUntil(widget.save.isEnabled, timeout=10_000)
+        assert widget.panel.state.is_running
+        go_on.set()
+
+
 def test_aborted_training_leaves_the_best_model_so_far(qtbot, widget, monkeypatch):
     def events(mailbox):
         yield ev.Improved(1, 0.5, "the best so far")

@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_unet.config import NetworkConfig, TrainConfig, WeightConfig
-from napari_unet.events import Finished, Improved, Mailbox
+from napari_unet.events import Finished, Improved, Mailbox, TrainingStarted
 from napari_unet.widgets._autosave import autosave_all
 from napari_unet.widgets._choices import TRAINED, ModelChoice
 from napari_unet.widgets._controls import (
@@ -181,8 +181,6 @@ class TrainWidget(QWidget):
         network = self.network.value() if is_new else None
         mailbox = Mailbox()
         autosave_all(self._viewer)
-        self.plot.clear()
-        self.model = None
 
         def work() -> Generator[Event, None, None]:
             # Here and not above: importing torch takes seconds.
@@ -206,12 +204,16 @@ class TrainWidget(QWidget):
 
     @guarded
     def _on_events(self, events: list[Event]) -> None:
-        self.plot.add(events)
         for event in events:
+            # Not before: a start that is refused leaves curves and model alone.
+            if isinstance(event, TrainingStarted):
+                self.plot.clear()
             if isinstance(event, (Improved, Finished)):
                 self.model = event.model
+                self._render_model()
             if isinstance(event, Finished):
                 TRAINED.add(_name_of_now(), event.model)
+        self.plot.add(events)
 
     @guarded
     def _render_model(self) -> None:
