@@ -19,7 +19,7 @@ from napari_unet.imaging.arrays import Image
 from napari_unet.widgets._autosave_files import list_autosaves
 from napari_unet.widgets._layers import about
 from napari_unet.widgets._painted import read_annotation_of, regions_layer_of
-from napari_unet.widgets._painting import image_key
+from napari_unet.widgets._painting import image_key, new_annotation
 from napari_unet.widgets.annotate import AnnotateWidget
 
 LONG_S = 1000.0
@@ -470,6 +470,40 @@ def test_ignored_offer_is_not_overwritten(qtbot, make, next_session, tmp_path) -
     widget._autosaver.flush()
     assert len(list_autosaves(key, tmp_path / "autosave")) == 2
     assert not widget.files.offer_box.isHidden()
+
+
+def test_painting_is_safe_after_the_dock_is_closed(
+    qtbot, viewer, make, tmp_path
+) -> None:
+    widget = AnnotateWidget(viewer, folder=tmp_path / "autosave", delay_s=0.2)
+    click(widget.new_button)
+    labels = widget.annotation()
+    settle(qtbot, widget)
+    widget.deleteLater()
+    qtbot.wait(10)
+    del widget
+    gc.collect()
+    labels.paint((5, 5), 1)
+    key = image_key(viewer.layers["nuclei"])
+    qtbot.waitUntil(lambda: len(list_autosaves(key, tmp_path / "autosave")) == 1)
+    again = make()
+    assert again.annotation() is labels
+    assert again.files.offer_box.isHidden()
+    labels.paint((25, 25), 2)
+    again._autosaver.flush()
+    (found,) = list_autosaves(key, tmp_path / "autosave")
+    assert load_annotation(found.path).annotation.labels[25, 25] == 2
+
+
+def test_annotation_of_another_widget_is_safe_when_this_one_opens(
+    viewer, make, tmp_path
+) -> None:
+    labels = new_annotation(viewer, viewer.layers["nuclei"])
+    widget = make()
+    labels.paint((5, 5), 1)
+    widget._autosaver.flush()
+    key = image_key(viewer.layers["nuclei"])
+    assert len(list_autosaves(key, tmp_path / "autosave")) == 1
 
 
 # -- the real window -----------------------------------------------------------

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from napari.utils._proxies import PublicOnlyProxy
+from qtpy.QtCore import QCoreApplication
 from qtpy.QtWidgets import QWidget
 
 from napari_unet.errors import SaveError
 from napari_unet.files.annotations import load_annotation
 from napari_unet.widgets import _autosave as autosave
 from napari_unet.widgets import _painting as painting
-from napari_unet.widgets._autosave import Autosaver, autosave_all, is_open
+from napari_unet.widgets._autosave import (
+    Autosaver,
+    autosave_all,
+    autosaver_of,
+    is_open,
+)
 from napari_unet.widgets._autosave_files import fingerprint, list_autosaves
 from napari_unet.widgets._painted import painted_of
 
@@ -70,9 +79,10 @@ def test_later_strokes_do_not_put_the_writing_off(qtbot, make_saver, labels):
     saver = make_saver(LONG_S)
     saver.watch(labels, image="key")
     labels.paint((2, 2), 1)
+    before = saver.remaining_s
     qtbot.wait(50)
     labels.paint((6, 6), 1)
-    assert 0 < saver.remaining_s < LONG_S - 0.03
+    assert 0 < saver.remaining_s < before - 0.03
 
 
 def test_writing_is_done_in_another_thread(qtbot, make_saver, labels, monkeypatch):
@@ -310,6 +320,41 @@ def test_fault_on_closing_does_not_raise(qtbot, make_saver, labels, monkeypatch)
     saver.guard(window)
     with qtbot.waitSignal(saver.failed):
         window.close()
+
+
+def test_viewer_has_one_autosaver_that_goes_with_it(qtbot, tmp_path) -> None:
+    viewer = ViewerModel()
+    saver = autosaver_of(viewer, folder=tmp_path)
+    assert autosaver_of(PublicOnlyProxy(viewer)) is saver
+    assert autosaver_of(ViewerModel(), folder=tmp_path) is not saver
+    gone = weakref.ref(saver)
+    del saver, viewer
+    gc.collect()  # the viewer
+    gc.collect()  # what was kept for it
+    assert gone() is None
+
+
+def test_what_a_closed_viewer_left_is_written(qtbot, tmp_path) -> None:
+    viewer = ViewerModel()
+    saver = autosaver_of(viewer, folder=tmp_path)
+    for name in ("a", "b"):
+        image = viewer.add_image(np.zeros((8, 9)), name=name)
+        labels = painting.new_annotation(viewer, image)
+        saver.watch(labels, image="key")
+        labels.paint((2, 2), 1)
+    viewer.layers.clear()
+    del saver, viewer, image, labels
+    gc.collect()
+    qtbot.waitUntil(lambda: len(saved(tmp_path)) == 2)
+    qtbot.waitUntil(lambda: not autosave._writing)
+
+
+def test_quitting_writes(qtbot, make_saver, labels, tmp_path) -> None:
+    saver = make_saver()
+    saver.watch(labels, image="key")
+    labels.paint((2, 2), 1)
+    QCoreApplication.instance().aboutToQuit.emit()
+    assert len(saved(tmp_path)) == 1
 
 
 def test_region_across_slices_does_not_stop_the_writing(viewer, tmp_path):

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary, WeakSet, ref
 
-from qtpy.QtCore import QEvent, QObject, QTimer, Signal
+from qtpy.QtCore import QCoreApplication, QEvent, QObject, QTimer, Signal
 
 from napari_unet.errors import UNetError
 from napari_unet.events import Event
@@ -122,6 +122,25 @@ class _Watched:
 
 
 _autosavers: WeakSet[Autosaver] = WeakSet()
+_of_viewers: WeakKeyDictionary[ViewerModel, Autosaver] = WeakKeyDictionary()
+# A viewer that is closed takes its autosaver with it, but not before all is written.
+_writing: set[Autosaver] = set()
+
+
+def autosaver_of(
+    viewer: ViewerModel, *, folder: Path | None = None, delay_s: float = 10.0
+) -> Autosaver:
+    """Return the autosaver of a viewer; makes it at first, as `Autosaver` says.
+
+    It belongs to no widget: napari drops a dock widget that the user closes, and the
+    painting goes on.
+    """
+    viewer = unwrapped(viewer)
+    autosaver = _of_viewers.get(viewer)
+    if autosaver is None:
+        autosaver = Autosaver(viewer, folder=folder, delay_s=delay_s)
+        _of_viewers[viewer] = autosaver
+    return autosaver
 
 
 def autosave_all(viewer: ViewerModel) -> None:
@@ -168,7 +187,7 @@ class Autosaver(QObject):
         parent: QObject | None = None,
     ) -> None:
         super().__init__(parent)
-        self.viewer = unwrapped(viewer)
+        self._viewer = ref(unwrapped(viewer))
         self.folder = autosave_folder() if folder is None else folder
         self._watched: WeakKeyDictionary[Labels, _Watched] = WeakKeyDictionary()
         self._writer = _Writer()
@@ -187,9 +206,18 @@ class Autosaver(QObject):
         self._moment.setSingleShot(True)
         self._moment.setInterval(0)
         self._moment.timeout.connect(self._on_moment_over)
-        self.viewer.layers.events.removing.connect(self._on_removing)
-        self.viewer.layers.events.removed.connect(self._on_removed)
+        events = unwrapped(viewer).layers.events
+        events.removing.connect(self._on_removing)
+        events.removed.connect(self._on_removed)
+        application = QCoreApplication.instance()
+        if application is not None:
+            application.aboutToQuit.connect(self._on_closing)
         _autosavers.add(self)
+
+    @property
+    def viewer(self) -> ViewerModel | None:
+        """The viewer, or None once it is gone."""
+        return self._viewer()
 
     @property
     def is_writing(self) -> bool:
@@ -230,6 +258,10 @@ class Autosaver(QObject):
         for name in _EDITS:
             getattr(labels.events, name).connect(self._on_edit)
         self._start()
+
+    def is_watched(self, labels: Labels) -> bool:
+        """Return whether a layer is autosaved."""
+        return labels in self._watched
 
     def watches(self, path: Path) -> bool:
         """Return whether an autosave belongs to a layer that is open now."""
@@ -295,8 +327,12 @@ class Autosaver(QObject):
         self._add(job)
 
     def _start(self) -> None:
-        if self._runner.is_running or not self._waiting:
+        if self._runner.is_running:
             return
+        if not self._waiting:
+            _writing.discard(self)
+            return
+        _writing.add(self)
         self._in_work, self._waiting = self._waiting, []
         jobs = list(self._in_work)
         self._runner.run(lambda: _events(self._writer, jobs))
@@ -319,7 +355,7 @@ class Autosaver(QObject):
 
     @guarded
     def _on_removing(self, event: Any) -> None:
-        layer = self.viewer.layers[event.index]
+        layer = event.source[event.index]
         for labels, watched in list(self._watched.items()):
             if layer is regions_layer_of(labels):
                 watched.before = painted_of(labels)

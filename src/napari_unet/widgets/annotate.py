@@ -22,10 +22,10 @@ from napari_unet.errors import LabelError
 from napari_unet.events import Event
 from napari_unet.widgets import _painting as painting
 from napari_unet.widgets._annotation_files import AnnotationFiles
-from napari_unet.widgets._autosave import Autosaver
+from napari_unet.widgets._autosave import autosaver_of
 from napari_unet.widgets._controls import describe, plain_label, scrollable
 from napari_unet.widgets._layer_box import LayerBox
-from napari_unet.widgets._layers import about, axes_choices, unwrapped
+from napari_unet.widgets._layers import about, axes_choices, layer_choices, unwrapped
 from napari_unet.widgets._painted import painted_of, regions_layer_of
 from napari_unet.widgets._worker import Failure, Runner, guarded
 
@@ -59,7 +59,8 @@ class AnnotateWidget(QWidget):
     napari_viewer : napari viewer
         Given by napari.
     folder : Path, optional
-        Folder of the autosaves; the user's data folder by default.
+        Folder of the autosaves; the user's data folder by default. It counts, as
+        `delay_s` does, for the first one in a viewer.
     delay_s : float
         Time from a stroke to its autosave, in seconds.
     """
@@ -73,9 +74,7 @@ class AnnotateWidget(QWidget):
     ) -> None:
         super().__init__()
         self._viewer = unwrapped(napari_viewer)
-        self._autosaver = Autosaver(
-            self._viewer, folder=folder, delay_s=delay_s, parent=self
-        )
+        self._autosaver = autosaver_of(self._viewer, folder=folder, delay_s=delay_s)
         self._counter = Runner(self)
         self._count_timer = QTimer(self)
         self._count_timer.setSingleShot(True)
@@ -83,6 +82,7 @@ class AnnotateWidget(QWidget):
         self._build()
         self._lay_out()
         self._connect()
+        self._watch_annotations()
         self._on_image()
         self._on_annotation()
 
@@ -244,6 +244,13 @@ class AnnotateWidget(QWidget):
         self.count_label.setText(", ".join(parts))
 
     # -- slots ------------------------------------------------------------------
+
+    @guarded
+    def _watch_annotations(self) -> None:
+        """Autosave what another widget, or one before us, made an annotation."""
+        for layer in layer_choices(self._viewer, "labels"):
+            if "label_class" in about(layer) and not self._autosaver.is_watched(layer):
+                self.files.watch(layer)
 
     @guarded
     def _on_image(self) -> None:
