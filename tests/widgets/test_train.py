@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QLineEdit,
     QMessageBox,
+    QWidget,
 )
 
 from napari_unet import events as ev
@@ -470,3 +473,82 @@ def test_closing_the_viewer_ends_training(qtbot, window, drawn, monkeypatch):
     qtbot.waitUntil(lambda: widget.panel.state.n_done > 2, timeout=20_000)
     window.close()
     qtbot.waitUntil(closed.is_set, timeout=10_000)
+
+
+def endless(mailbox):
+    yield ev.Improved(1, 0.5, "the best so far")
+    step = 0
+    while not mailbox.wants_stop:
+        step += 1
+        yield ev.StepDone(step, 100_000, 1.0, 1.0)
+        threading.Event().wait(0.01)
+    yield ev.Finished("the best", {}, "stopped")
+
+
+def docked(qtbot, window, drawn, monkeypatch, events):
+    """Return a dock in which training goes on."""
+    fake_training(monkeypatch, events)
+    window.add_image(drawn[0], name="nuclei")
+    window.add_labels(drawn[1], name="cells")
+    widget = TrainWidget(window)
+    dock = window.window.add_dock_widget(widget, name="Train")
+    qtbot.mouseClick(widget.panel.start, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: widget.panel.state.is_running, timeout=20_000)
+    return widget, dock
+
+
+@pytest.mark.gui
+def test_closing_the_dock_ends_training_and_keeps_the_model(
+    qtbot, window, drawn, monkeypatch
+):
+    told = []
+    monkeypatch.setattr(module, "show_info", told.append)
+    widget, dock = docked(qtbot, window, drawn, monkeypatch, endless)
+    qtbot.waitUntil(lambda: widget.panel.state.n_done > 2, timeout=20_000)
+    gone = weakref.ref(widget)
+    dock.destroyOnClose()
+    del widget, dock
+    gc.collect()
+    qtbot.waitUntil(lambda: bool(told), timeout=20_000)
+    assert list(TRAINED.models.values()) == ["the best"]
+    assert "Predict offers its best model" in told[0]
+    assert not module._ENDING
+    qtbot.waitUntil(lambda: gc.collect() >= 0 and gone() is None, timeout=20_000)
+
+
+@pytest.mark.gui
+def test_hiding_the_dock_or_another_tab_in_front_stops_nothing(
+    qtbot, window, drawn, monkeypatch
+):
+    widget, dock = docked(qtbot, window, drawn, monkeypatch, endless)
+    dock.hide()
+    dock.show()
+    dock.setFloating(True)
+    dock.setFloating(False)
+    window.window.add_dock_widget(QWidget(), name="other", tabify=True)
+    qtbot.wait(50)
+    assert widget.panel.state.phase == "running"
+    with qtbot.waitSignal(widget.panel.ended, timeout=20_000):
+        widget.panel.ask_stop()
+
+
+@pytest.mark.gui
+@pytest.mark.parametrize("has_model", [True, False])
+def test_a_closed_dock_tells_of_training_that_fails(
+    qtbot, window, drawn, monkeypatch, has_model
+):
+    def events(mailbox):
+        if has_model:
+            yield ev.Improved(1, 0.5, "the best so far")
+        while not mailbox.wants_stop:
+            yield ev.StepDone(1, 100_000, 1.0, 1.0)
+            threading.Event().wait(0.01)
+        raise MemoryError
+
+    told = []
+    monkeypatch.setattr(module, "show_info", told.append)
+    _, dock = docked(qtbot, window, drawn, monkeypatch, events)
+    dock.destroyOnClose()
+    qtbot.waitUntil(lambda: bool(told), timeout=20_000)
+    assert list(TRAINED.models.values()) == ["the best so far"] * has_model
+    assert ("before it had a model" in told[0]) == (not has_model)

@@ -132,6 +132,16 @@ class RunPanel(QWidget):
             self._take([StopAsked()])
             self._runner.abort()
 
+    def ask_stop(self) -> None:
+        """Ask the work to end in order and to keep what it has, where it can."""
+        if not self._runner.is_running:
+            return
+        if self._mailbox is None:
+            self.abort()
+            return
+        self._take([StopAsked()])
+        self._mailbox.stop()
+
     def tell(self, message: str, *, is_warning: bool = False) -> None:
         """Show a sentence among the notes."""
         self._take([ev.Note(message, is_warning=is_warning)])
@@ -173,7 +183,7 @@ class RunPanel(QWidget):
     def _connect(self) -> None:
         self.start.clicked.connect(self.start_asked.emit)
         self.pause.clicked.connect(self._toggle_pause)
-        self.stop.clicked.connect(self._ask_stop)
+        self.stop.clicked.connect(self._on_stop)
         self._runner.happened.connect(self._on_happened)
         self._runner.failed.connect(self._on_failed)
         self._runner.finished.connect(self._on_finished)
@@ -210,12 +220,8 @@ class RunPanel(QWidget):
             self._mailbox.pause()
 
     @guarded
-    def _ask_stop(self) -> None:
-        if self._mailbox is None:
-            self.abort()
-            return
-        self._take([StopAsked()])
-        self._mailbox.stop()
+    def _on_stop(self) -> None:
+        self.ask_stop()
 
     @guarded
     def _on_happened(self, events: list[ev.Event]) -> None:

@@ -6,7 +6,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari.utils.notifications import show_info
 from platformdirs import user_data_path
+from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import (
     QFileDialog,
     QHBoxLayout,
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
     from napari_unet.learning.checkpoint import Model
 
 _PLUGIN = "napari-unet-loop"
+# Closed docks whose training is ending; nothing else may hold them any more.
+_ENDING: set[TrainWidget] = set()
 _IN_FRONT = ("max_steps", "max_minutes", "patch_size", "batch_size")
 
 
@@ -59,6 +63,8 @@ class TrainWidget(QWidget):
         super().__init__()
         self._viewer = unwrapped(napari_viewer)
         self.model: Model | None = None
+        # That of the newest training only, where `model` may be of one before.
+        self._best: Model | None = None
         self._build()
         self._connect()
         self._on_start_from()
@@ -72,6 +78,17 @@ class TrainWidget(QWidget):
         """Take over what was set in Weight map."""
         super().showEvent(event)
         self._take_weights()
+
+    def changeEvent(self, event: QEvent | None) -> None:
+        """End training in order when the dock is closed, which unparents its widget.
+
+        Nobody would see it go on, and a dock that is opened again is a new one.
+        """
+        super().changeEvent(event)
+        is_moved = event is not None and event.type() == QEvent.Type.ParentChange
+        if is_moved and self.parentWidget() is None and self.panel.state.is_running:
+            _ENDING.add(self)
+            self.panel.ask_stop()
 
     def save_to(self, path: Path | str) -> None:
         """Write the trained model; a name without ".unet" gets it appended.
@@ -144,7 +161,7 @@ class TrainWidget(QWidget):
         self.weights.valueChanged.connect(self._on_weights)
         self.panel.start_asked.connect(self._start)
         self.panel.happened.connect(self._on_events)
-        self.panel.ended.connect(self._render_model)
+        self.panel.ended.connect(self._on_ended)
         self.save.clicked.connect(self._ask_where_to_save)
         self.use.clicked.connect(self._use_in_predict)
 
@@ -181,6 +198,7 @@ class TrainWidget(QWidget):
         network = self.network.value() if is_new else None
         mailbox = Mailbox()
         autosave_all(self._viewer)
+        self._best = None
 
         def work() -> Generator[Event, None, None]:
             # Here and not above: importing torch takes seconds.
@@ -209,11 +227,26 @@ class TrainWidget(QWidget):
             if isinstance(event, TrainingStarted):
                 self.plot.clear()
             if isinstance(event, (Improved, Finished)):
-                self.model = event.model
+                self.model = self._best = event.model
                 self._render_model()
             if isinstance(event, Finished):
                 TRAINED.add(_name_of_now(), event.model)
         self.plot.add(events)
+
+    @guarded
+    def _on_ended(self) -> None:
+        self._render_model()
+        if self in _ENDING:
+            _ENDING.discard(self)
+            show_info(self._farewell())
+
+    def _farewell(self) -> str:
+        """Offer what a closed dock's training leaves, and return what to say of it."""
+        if self._best is None:
+            return "Train was closed: training was stopped before it had a model."
+        if not any(model is self._best for model in TRAINED.models.values()):
+            TRAINED.add(_name_of_now(), self._best)
+        return "Train was closed: training was stopped. Predict offers its best model."
 
     @guarded
     def _render_model(self) -> None:
