@@ -10,6 +10,7 @@ from napari_unet.cli.folders import prepare_folder, prepare_model_file, read_pai
 from napari_unet.errors import FolderError, SaveError
 from napari_unet.files.annotations import save_annotation
 from napari_unet.files.images import write_labels
+from napari_unet.files.stored import name_of
 from napari_unet.imaging.arrays import Annotation
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def test_pairs_are_read_and_what_happened_is_told(
     (read,), (annotation,) = read_pairs([(image, mask)])
     assert annotation.is_known.all()
     assert read.n_channels == 3
-    assert "warning: i.tif" in capsys.readouterr().err
+    assert f"warning: {name_of(image)} has an alpha" in capsys.readouterr().err
 
 
 def test_what_is_doubtful_about_an_annotation_is_told(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,7 +59,8 @@ def test_a_bad_file_is_named_and_the_rest_is_done(
     (images / "b.tif").write_bytes(good)
     assert predict(tiny_model, images, tmp_path / "out") == 3
     assert (
-        f"failed: {images / 'a.tif'}: a.tif is an empty file" in capsys.readouterr().err
+        f"failed: {images / 'a.tif'}: images{os.sep}a.tif is an empty file"
+        in capsys.readouterr().err
     )
     assert (tmp_path / "out" / "b_labels.tif").exists()
     rows = (tmp_path / "out" / "ledger.jsonl").read_text().splitlines()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,7 +107,9 @@ class TestKindsOfFiles:
             notes: list[str] = []
             image = read_image(tmp_path / name, notes=notes)
             np.testing.assert_array_equal(image.data[0], plane)
-            assert notes == [f"{name} is a {kind} by its content"]
+            assert notes == [
+                f"{tmp_path.name}{os.sep}{name} is a {kind} by its content"
+            ]
 
 
 class TestChannels:
@@ -205,7 +208,8 @@ class TestLabels:
         notes: list[str] = []
         labels = read_labels(path, notes=notes)
         np.testing.assert_array_equal(labels, np.maximum(_LABELS[0] - 1, 0))
-        assert notes == ["a.tif has negative ids, which were read as background"]
+        name = f"{tmp_path.name}{os.sep}a.tif"
+        assert notes == [f"{name} has negative ids, which were read as background"]
 
     def test_a_stack_without_named_axes_stays_as_it_is_stored(
         self, tmp_path: Path

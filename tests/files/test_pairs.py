@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_unet.errors import FolderError, LabelError
+from napari_unet.errors import FolderError, ImageError, LabelError
 from napari_unet.files.annotations import save_annotation
 from napari_unet.files.pairs import find_pairs, read_pair
 from napari_unet.imaging.arrays import Annotation
@@ -99,6 +99,16 @@ def test_what_happened_while_reading_is_noted(pair: tuple[Path, Path]) -> None:
     image, _ = read_pair(*pair, notes=notes)
     assert image.n_channels == 3
     assert "a.tif" in notes[0]
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_messages_tell_a_mask_from_the_image_of_the_same_name(
+    pair: tuple[Path, Path], which: int
+) -> None:
+    pair[which].write_bytes(b"")
+    folder = ("images", "masks")[which]
+    with pytest.raises(ImageError, match=rf"{folder}.a\.tif is an empty file"):
+        read_pair(*pair)
 
 
 def test_axes_and_channels_are_those_of_the_image(pair: tuple[Path, Path]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 import struct
 from typing import TYPE_CHECKING, Any
 
@@ -136,13 +137,15 @@ def test_colours_become_channels(write: Any, planar: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["unassalpha", "assocalpha"])
-def test_alpha_is_dropped_and_said(write: Any, kind: str) -> None:
+def test_alpha_is_dropped_and_said(write: Any, kind: str, tmp_path: Path) -> None:
     picture = _STACK[:4].transpose(1, 2, 0)
     notes: list[str] = []
     path = write(_tif(picture, photometric="rgb", extrasamples=[kind]))
     image = read_image(path, notes=notes)
     np.testing.assert_array_equal(image.data, _STACK[:3])
-    assert notes == ["a.tif has an alpha channel, which was dropped"]
+    assert notes == [
+        f"{tmp_path.name}{os.sep}a.tif has an alpha channel, which was dropped"
+    ]
 
 
 def test_grey_with_alpha_is_grey(write: Any) -> None:
@@ -173,7 +176,9 @@ def test_the_full_resolution_of_a_pyramid_is_read(write: Any) -> None:
     np.testing.assert_array_equal(read_image(write(file.getvalue())).data[0], full)
 
 
-def test_the_first_of_several_images_is_read_and_said(write: Any) -> None:
+def test_the_first_of_several_images_is_read_and_said(
+    write: Any, tmp_path: Path
+) -> None:
     file = io.BytesIO()
     with tifffile.TiffWriter(file) as writer:
         writer.write(_PLANE, photometric="minisblack")
@@ -181,13 +186,14 @@ def test_the_first_of_several_images_is_read_and_said(write: Any) -> None:
     notes: list[str] = []
     image = read_image(write(file.getvalue()), notes=notes)
     np.testing.assert_array_equal(image.data[0], _PLANE)
-    assert notes == ["a.tif holds 2 images; the first was read"]
+    assert notes == [f"{tmp_path.name}{os.sep}a.tif holds 2 images; the first was read"]
 
 
-def test_white_is_zero_is_said(write: Any) -> None:
+def test_white_is_zero_is_said(write: Any, tmp_path: Path) -> None:
     notes: list[str] = []
     read_image(write(_tif(_PLANE, photometric="miniswhite")), notes=notes)
-    assert notes == ["a.tif says that 0 is white; the values were read as they are"]
+    (note,) = notes
+    assert note.startswith(f"{tmp_path.name}{os.sep}a.tif says that 0 is white; the")
 
 
 @pytest.mark.parametrize("n_bytes", [4, 7, 8])
@@ -341,7 +347,7 @@ def test_a_compression_without_decoder_is_named(write: Any) -> None:
     with tifffile.TiffFile(io.BytesIO(content)) as tif:
         at = tif.pages[0].tags["Compression"].offset
     struct.pack_into("<H", content, at + 8, 34_999)
-    with pytest.raises(ImageError, match=r"compression of a\.tif .* needs") as caught:
+    with pytest.raises(ImageError, match=r"compression of .*a\.tif .* needs") as caught:
         read_image(write(content))
     assert caught.value.code == "NU-I05"
 

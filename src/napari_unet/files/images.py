@@ -13,6 +13,7 @@ from napari_unet.files.axes import are_axes, arrange, drop_singletons
 from napari_unet.files.kinds import not_readable, read_stored
 from napari_unet.files.label_checks import check_not_interpolated
 from napari_unet.files.ome_tiff import size_metadata, write_ome_tiff
+from napari_unet.files.stored import name_of
 from napari_unet.imaging.arrays import Image, as_label_ids
 
 if TYPE_CHECKING:
@@ -62,10 +63,10 @@ def read_image(
     stored = read_stored(path, keep_planes=axes is not None)
     if notes is not None:
         notes.extend(stored.notes)
-    data, order = arrange(stored.array, stored.axes, wanted=axes, name=path.name)
+    data, order = arrange(stored.array, stored.axes, wanted=axes, name=name_of(path))
     names = stored.channel_names if len(stored.channel_names) == len(data) else ()
     if channels is not None:
-        chosen = [_channel_index(c, names, len(data), path.name) for c in channels]
+        chosen = [_channel_index(c, names, len(data), name_of(path)) for c in channels]
         data = data[chosen]
         names = tuple(names[i] for i in chosen) if names else ()
     return Image(
@@ -151,24 +152,25 @@ def read_label_image(
         As `read_labels`.
     """
     path = Path(path)
+    name = name_of(path)
     stored = read_stored(path, palette_as_ids=True, keep_planes=True)
     notes = [] if notes is None else notes
     notes.extend(stored.notes)
     if shape is not None:
-        array, order = _arrange_like(stored, axes, shape, path.name)
+        array, order = _arrange_like(stored, axes, shape, name)
     else:
-        array, order = _arrange_as_named(stored, axes, path.name)
+        array, order = _arrange_as_named(stored, axes, name)
     if any((channel != array[0]).any() for channel in array[1:]):
         raise LabelError(
             "NU-L07",
-            f"{path.name} has {len(array)} channels that differ, like a colour "
+            f"{name} has {len(array)} channels that differ, like a colour "
             "picture: a label image has one whole number for each cell",
         )
     array, order = array[0], order[1:]
     if array.dtype.kind == "i" and array.size and array.min() < 0:
-        notes.append(f"{path.name} has negative ids, which were read as background")
-    labels = as_label_ids(array, source=path.name)
-    check_not_interpolated(labels, path.name)
+        notes.append(f"{name} has negative ids, which were read as background")
+    labels = as_label_ids(array, source=name)
+    check_not_interpolated(labels, name)
     return LabelImage(labels, order, _pixel_size(stored.pixel_size_um, order or "ZYX"))
 
 

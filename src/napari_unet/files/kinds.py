@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from napari_unet.errors import FolderError, ImageError
 from napari_unet.files.png import read_png
+from napari_unet.files.stored import name_of
 from napari_unet.files.tiff import read_tiff
 
 if TYPE_CHECKING:
@@ -52,20 +53,20 @@ def read_stored(
     if not start:
         raise ImageError(
             "NU-I01",
-            f"{path.name} is an empty file (0 bytes): get it again from its source",
+            f"{name_of(path)} is an empty file (0 bytes): get it again from its source",
         )
     is_png = start.startswith(_PNG_START)
     if not is_png and not start.startswith(_TIFF_STARTS):
         raise ImageError(
             "NU-I01",
-            f"{path.name} is not a TIFF or PNG, it {_looks_like(start)}",
+            f"{name_of(path)} is not a TIFF or PNG, it {_looks_like(start)}",
         )
     if is_png:
         stored = read_png(path, palette_as_ids=palette_as_ids)
     else:
         stored = read_tiff(path, keep_planes=keep_planes)
     if is_png != (path.suffix.lower() == ".png"):
-        note = f"{path.name} is a {'PNG' if is_png else 'TIFF'} by its content"
+        note = f"{name_of(path)} is a {'PNG' if is_png else 'TIFF'} by its content"
         stored = replace(stored, notes=(note, *stored.notes))
     return stored
 

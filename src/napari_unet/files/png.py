@@ -11,7 +11,7 @@ import numpy as np
 from PIL.PngImagePlugin import PngImageFile
 
 from napari_unet.errors import ImageError
-from napari_unet.files.stored import Stored, check_claimed_size
+from napari_unet.files.stored import Stored, check_claimed_size, name_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,12 +50,12 @@ def read_png(path: Path, *, palette_as_ids: bool = False) -> Stored:
     try:
         width, height, depth, kind = struct.unpack_from(">IIBB", content, 16)
         shape = (height, width, _N_SAMPLES[kind])
-        check_claimed_size(path.name, shape, max(depth // 8, 1), len(content))
+        check_claimed_size(name_of(path), shape, max(depth // 8, 1), len(content))
         array = _decode(path, content, depth, kind, palette_as_ids)
     except _RAISED_ON_DAMAGE as error:
         raise ImageError(
             "NU-I02",
-            f"{path.name} is damaged or truncated: get it again from its source "
+            f"{name_of(path)} is damaged or truncated: get it again from its source "
             f"({error})",
         ) from error
     if array.ndim == 2:
@@ -63,7 +63,7 @@ def read_png(path: Path, *, palette_as_ids: bool = False) -> Stored:
     notes: tuple[str, ...] = ()
     if array.shape[2] in {2, 4}:
         array = array[..., :-1]
-        notes = (f"{path.name} has an alpha channel, which was dropped",)
+        notes = (f"{name_of(path)} has an alpha channel, which was dropped",)
     if array.shape[2] == 1:
         return Stored(array=array[..., 0], axes="YX", notes=notes)
     names = ("red", "green", "blue")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.errors import ImageError
@@ -43,6 +44,19 @@ class Stored:
     pixel_size_um: Mapping[str, float] = field(default_factory=dict)
     channel_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+def name_of(path: Path) -> str:
+    """Return what messages call a file: its folder and its name.
+
+    The name alone would not tell an image from its mask.
+
+    Examples
+    --------
+    >>> Path(name_of(Path("day 1", "masks", "a.tif"))).as_posix()
+    'masks/a.tif'
+    """
+    return str(Path(*path.parts[-2:]))
 
 
 def check_claimed_size(

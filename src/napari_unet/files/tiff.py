@@ -19,7 +19,7 @@ import tifffile
 
 from napari_unet.errors import ImageError, UNetError
 from napari_unet.files.ome import OmeInfo, check_xml, length_um, parse_ome
-from napari_unet.files.stored import Stored, check_claimed_size
+from napari_unet.files.stored import Stored, check_claimed_size, name_of
 from napari_unet.files.tiff_chain import PageChain, walk_pages
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def read_tiff(path: Path, *, keep_planes: bool = False) -> Stored:
         hold (NU-I03), metadata that doesn't fit (NU-I04), a compression that can't
         be read (NU-I05), empty (NU-I06).
     """
-    name = path.name
+    name = name_of(path)
     size = path.stat().st_size
     with path.open("rb") as file:
         chain = walk_pages(file, size)
