@@ -322,15 +322,17 @@ def test_fault_on_closing_does_not_raise(qtbot, make_saver, labels, monkeypatch)
         window.close()
 
 
-def test_viewer_has_one_autosaver_that_goes_with_it(qtbot, tmp_path) -> None:
-    viewer = ViewerModel()
+def test_every_viewer_has_one_autosaver(qtbot, viewer, tmp_path) -> None:
     saver = autosaver_of(viewer, folder=tmp_path)
     assert autosaver_of(PublicOnlyProxy(viewer)) is saver
     assert autosaver_of(ViewerModel(), folder=tmp_path) is not saver
-    gone = weakref.ref(saver)
-    del saver, viewer
-    gc.collect()  # the viewer
-    gc.collect()  # what was kept for it
+
+
+def test_autosaver_goes_with_its_viewer(qtbot, tmp_path) -> None:
+    viewer = ViewerModel()
+    gone = weakref.ref(autosaver_of(viewer, folder=tmp_path))
+    del viewer
+    gc.collect()
     assert gone() is None
 
 
