@@ -1,13 +1,14 @@
 """`napari-unet weights`: border weight maps of masks."""
 
-import numpy as np
-from numpy.typing import NDArray
+from pathlib import Path
 
 from napari_unet.cli import console
 from napari_unet.cli.flags import InputFolder, Output, Pattern, Weights
 from napari_unet.cli.folders import prepare_folder
 from napari_unet.config import WeightConfig
-from napari_unet.files.images import find_images, read_labels, stem_of, write_image
+from napari_unet.errors import FolderError, UNetError
+from napari_unet.files.images import find_images, stem_of, write_image
+from napari_unet.files.masks import read_mask
 from napari_unet.imaging.weight_maps import weight_map
 
 
@@ -17,11 +18,13 @@ def weights(
     out: Output,
     pattern: Pattern = None,
     config: Weights = WeightConfig(),  # noqa: B008 - frozen
-) -> None:
+) -> int:
     """Write the weight map of each mask: how much each pixel counts in training.
 
     Pixels between two close cells count more, so that the network learns to keep the
-    cells apart (Ronneberger 2015). Writes NAME_weights.tif as 32-bit numbers.
+    cells apart (Ronneberger 2015). Writes NAME_weights.tif as 32-bit numbers; 0 where
+    an annotation's JSON file says that nothing is known. A mask that can't be used is
+    named and does not stop the others.
 
     ```
     napari-unet weights --masks masks --out weights --w0 10 --sigma 5
@@ -37,17 +40,34 @@ def weights(
         Take only the files whose name fits, such as 'train_*'.
     """
     paths = find_images(masks, pattern)
+    if out.resolve() == masks.resolve():
+        raise FolderError(
+            "NU-F09",
+            f"{out} is the folder of the masks: give another for the weight maps",
+        )
     prepare_folder(out)
+    n_failed = 0
     for path in console.track(paths, "Weighing"):
-        values = _weigh(read_labels(path), config)
-        axes = "TZYX"[-values.ndim :]
-        write_image(out / f"{stem_of(path)}_weights.tif", values, axes=axes)
-    console.say(f"{len(paths)} weight maps: {out}")
+        try:
+            _weigh(path, out, config)
+        except UNetError as error:
+            n_failed += 1
+            console.say_error(f"failed: {path}: {error}")
+    n_done = console.counted(len(paths) - n_failed, "weight map")
+    console.say(f"{n_done}, {n_failed} failed: {out}")
+    return 3 if n_failed else 0
 
 
-def _weigh(labels: NDArray[np.int32], config: WeightConfig) -> NDArray[np.float32]:
+def _weigh(path: Path, out: Path, config: WeightConfig) -> None:
     """Weigh each plane by itself, as training does."""
-    values = np.empty(labels.shape, np.float32)
-    for index in np.ndindex(labels.shape[:-2]):
-        values[index] = weight_map(labels[index], config)
-    return values
+    notes: list[str] = []
+    mask = read_mask(path, notes=notes)
+    for note in notes:
+        console.warn(note)
+    values = weight_map(mask.annotation, config, n_dims=2)
+    write_image(
+        out / f"{stem_of(path)}_weights.tif",
+        values,
+        axes=mask.axes or "TZYX"[-values.ndim :],
+        pixel_size_um=mask.pixel_size_um,
+    )
