@@ -64,6 +64,45 @@ def test_a_removed_layer_gives_way(images, viewer):
     assert images.layers() == []
 
 
+def test_the_active_image_is_chosen_until_the_user_chooses(images, viewer):
+    dapi, actin = viewer.layers
+    viewer.layers.selection.active = dapi
+    assert images.layers() == [dapi]
+    third = viewer.add_image(np.zeros((8, 9)), name="third")
+    assert images.layers() == [third]
+    painted = viewer.add_labels(np.zeros((8, 9), int))
+    viewer.layers.selection.active = painted
+    assert images.layers() == [third]
+    images.list.clearSelection()
+    images.list.item(1).setSelected(True)
+    assert images.layers() == [actin]
+    viewer.layers.selection.active = dapi
+    viewer.add_image(np.zeros((8, 9)), name="fourth")
+    assert images.layers() == [actin]
+
+
+def test_the_preferred_image_goes_before_the_active_one(images, viewer):
+    dapi, actin = viewer.layers
+    images.prefer(dapi)
+    viewer.layers.selection.active = actin
+    viewer.add_image(np.zeros((8, 9)), name="third")
+    assert images.layers() == [dapi]
+    images.prefer(None)
+    assert [layer.name for layer in images.layers()] == ["third"]
+
+
+def test_a_preferred_image_among_the_chosen_ones_changes_nothing(images, viewer):
+    images.choose(*viewer.layers)
+    images.prefer(viewer.layers["dapi"])
+    assert images.layers() == list(viewer.layers)
+
+
+def test_a_preferred_image_replaces_others(images, viewer):
+    images.choose(viewer.layers["actin"])
+    images.prefer(viewer.layers["dapi"])
+    assert images.layers() == [viewer.layers["dapi"]]
+
+
 def test_no_image_is_told_in_a_sentence(qtbot, viewer):
     choice = ImageChoice(viewer)
     qtbot.addWidget(choice)

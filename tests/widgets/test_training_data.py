@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from napari_unet.files.images import write_labels
 from napari_unet.imaging.arrays import Annotation
 from napari_unet.widgets._training_data import (
     TrainingData,
+    annotated_image,
     count_slices,
     read_folders,
 )
@@ -105,3 +108,55 @@ def test_the_count_of_slices_is_shown_for_layers_only(data, viewer, drawn):
     assert data.slices.text().startswith("1 of 3 slices count")
     data.source.setCurrentIndex(1)
     assert data.slices.isHidden()
+
+
+# -- which image an annotation belongs to --------------------------------------
+
+
+@pytest.fixture
+def three(viewer):
+    """Images "cells 1", "cells 10" and "wide", the last one of another shape."""
+    shapes = {"cells 1": (48, 48), "cells 10": (48, 48), "wide": (48, 60)}
+    return {n: viewer.add_image(np.zeros(s), name=n) for n, s in shapes.items()}
+
+
+def labels_like(viewer, name, shape=(48, 48), **kwargs):
+    return viewer.add_labels(np.zeros(shape, np.int32), name=name, **kwargs)
+
+
+def test_the_image_that_was_noted_goes_first(viewer, three):
+    labels = labels_like(viewer, "cells 1 annotation")
+    labels.metadata = {"napari_unet": {"image": weakref.ref(three["cells 10"])}}
+    assert annotated_image(labels, list(three.values())) is three["cells 10"]
+
+
+def test_without_a_note_the_longest_name_that_fits_counts(viewer, three):
+    labels = labels_like(viewer, "cells 10 annotation")
+    assert annotated_image(labels, list(three.values())) is three["cells 10"]
+
+
+def test_without_a_name_the_place_counts(viewer, three):
+    labels = labels_like(viewer, "mine", (48, 60))
+    assert annotated_image(labels, list(three.values())) is three["wide"]
+    moved = labels_like(viewer, "other", (48, 60), translate=(5, 5))
+    assert annotated_image(moved, list(three.values())) is None
+    scaled = labels_like(viewer, "another", (48, 60), scale=(2, 2))
+    assert annotated_image(scaled, list(three.values())) is None
+
+
+def test_colours_and_stacks_are_compared_by_their_pixels(viewer):
+    photo = viewer.add_image(np.zeros((20, 30, 3), np.uint8), rgb=True)
+    channels = viewer.add_image(np.zeros((2, 8, 9)))
+    assert annotated_image(labels_like(viewer, "a", (20, 30)), [photo]) is photo
+    assert annotated_image(labels_like(viewer, "b", (8, 9)), [channels]) is channels
+
+
+def test_the_annotated_image_is_chosen_whatever_came_first(data, viewer, three):
+    labels = labels_like(viewer, "cells 1 annotation")
+    viewer.layers.selection.active = three["wide"]
+    assert data.images.layers() == [three["cells 1"]]
+    other = labels_like(viewer, "wide annotation", (48, 60))
+    data.labels.set_layer(other)
+    assert data.images.layers() == [three["wide"]]
+    data.labels.set_layer(labels)
+    assert data.images.layers() == [three["cells 1"]]

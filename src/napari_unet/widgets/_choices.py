@@ -49,7 +49,9 @@ _AXES = {
 class ImageChoice(QWidget):
     """Choose an image layer, or several that are the channels of one image.
 
-    The axes are asked for where the layer does not tell them.
+    The axes are asked for where the layer does not tell them. Until the user chooses,
+    it is the preferred image (`prefer`) that is chosen, or else the viewer's active
+    one.
 
     Signals
     -------
@@ -63,12 +65,21 @@ class ImageChoice(QWidget):
         super().__init__()
         self._viewer = unwrapped(viewer)
         self._offered: list[weakref.ref[Layer]] = []
+        self._preferred: weakref.ref[Layer] | None = None
+        self._is_chosen = False
         self._build()
         events = self._viewer.layers.events
         for emitter in (events.inserted, events.removed, events.reordered):
             emitter.connect(self._refresh)
-        self.list.itemSelectionChanged.connect(self._on_selected)
+        self._viewer.layers.selection.events.active.connect(self._on_active)
+        self.list.itemSelectionChanged.connect(self._on_chosen)
         self._refresh()
+
+    @property
+    def offered(self) -> list[Any]:
+        """The layers to choose from, the topmost first."""
+        layers = [reference() for reference in self._offered]
+        return [layer for layer in layers if layer is not None]
 
     def layers(self) -> list[Any]:
         """Return the chosen layers, the lowest in the viewer first."""
@@ -78,6 +89,21 @@ class ImageChoice(QWidget):
 
     def choose(self, *layers: Layer) -> None:
         """Choose these layers; those that are not offered are left out."""
+        self._is_chosen = True
+        self._select(*layers)
+
+    def prefer(self, layer: Layer | None) -> None:
+        """Choose a layer, with others if it is among them, until the user chooses.
+
+        None: whichever is active.
+        """
+        self._preferred = None if layer is None else weakref.ref(unwrapped(layer))
+        if layer is not None and unwrapped(layer) not in self.layers():
+            self._is_chosen = False
+        if not self._is_chosen:
+            self._select(*self._default())
+
+    def _select(self, *layers: Layer) -> None:
         wanted = [unwrapped(layer) for layer in layers]
         self.list.blockSignals(True)
         for row, offered in enumerate(self._offered):
@@ -143,7 +169,28 @@ class ImageChoice(QWidget):
             layer.events.name.connect(self._refresh)
             layer.events.axis_labels.connect(self._refresh)
         kept = [layer for layer in chosen if layer in layers]
-        self.choose(*(kept or layers[:1]))
+        self._is_chosen = self._is_chosen and bool(kept)
+        self._select(*(kept if self._is_chosen else self._default(kept)))
+
+    def _default(self, kept: list[Layer] | None = None) -> list[Layer]:
+        """Return what is chosen while the user chose nothing."""
+        offered = self.offered
+        preferred = None if self._preferred is None else self._preferred()
+        for layer in (preferred, self._viewer.layers.selection.active):
+            if layer in offered:
+                return [layer]
+        return (self.layers() if kept is None else kept) or offered[:1]
+
+    def _on_active(self, event: Any = None) -> None:
+        try:
+            if not self._is_chosen and self._default() != self.layers():
+                self._select(*self._default())
+        except RuntimeError:  # the widget is gone, its slot not yet
+            return
+
+    def _on_chosen(self) -> None:
+        self._is_chosen = True
+        self._on_selected()
 
     def showEvent(self, event: QShowEvent | None) -> None:
         """Take the height that the rows have in napari's style."""

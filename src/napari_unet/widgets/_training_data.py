@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import Signal
@@ -16,14 +17,16 @@ from napari_unet.files.pairs import find_pairs, read_pair
 from napari_unet.widgets._choices import ImageChoice
 from napari_unet.widgets._controls import PathRow, describe, plain_label, rows
 from napari_unet.widgets._layer_box import LayerBox
+from napari_unet.widgets._layers import about, full_resolution
 from napari_unet.widgets._painted import read_annotation_of
 from napari_unet.widgets._worker import Failure, guarded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Sequence
     from pathlib import Path
 
     from napari.components import ViewerModel
+    from napari.layers import Labels, Layer
 
     from napari_unet.events import Event
     from napari_unet.imaging.arrays import Annotation, Image
@@ -52,7 +55,8 @@ class TrainingData(QWidget):
         self._lay_out()
         self.source.currentIndexChanged.connect(self._on_source)
         self.images.changed.connect(self._count)
-        self.labels.layer_changed.connect(self._count)
+        self.labels.layer_changed.connect(self._on_labels)
+        self._on_labels()
         self._on_source()
 
     @property
@@ -130,6 +134,17 @@ class TrainingData(QWidget):
         self._count()
 
     @guarded
+    def _on_labels(self) -> None:
+        labels = self.labels.layer()
+        if labels is not None:
+            self.images.prefer(annotated_image(labels, self._by_likelihood()))
+        self._count()
+
+    def _by_likelihood(self) -> list[Any]:
+        chosen = self.images.layers()
+        return chosen + [x for x in self.images.offered if x not in chosen]
+
+    @guarded
     def _count(self) -> None:
         layer = self.labels.layer()
         is_stack = not self.is_folders and layer is not None and layer.ndim > 2
@@ -161,6 +176,37 @@ class TrainingData(QWidget):
             )
         pattern, axes = self.pattern.text().strip(), self.axes.text().strip()
         return lambda: read_folders(images, masks, pattern or None, axes or None)
+
+
+def annotated_image(labels: Labels, images: Sequence[Layer]) -> Layer | None:
+    """Return the image that an annotation was made for, or None.
+
+    Parameters
+    ----------
+    labels : napari Labels layer
+        The annotation. What was noted when it was made goes first, then its name,
+        which begins with the image's, then where it lies.
+    images : sequence of napari Image layers
+        To choose from, the likeliest first.
+    """
+    noted = about(labels).get("image")
+    image = noted() if isinstance(noted, weakref.ref) else None
+    if image in images:
+        return image
+    fitting = [image for image in images if _lies_on(labels, image)]
+    by_name = [x for x in fitting if str(labels.name).startswith(str(x.name))]
+    # "cells 10 annotation" begins with "cells 1", too.
+    by_name.sort(key=lambda image: -len(str(image.name)))
+    return next(iter(by_name or fitting), None)
+
+
+def _lies_on(labels: Labels, image: Layer) -> bool:
+    shape = full_resolution(image).shape[: image.ndim]
+    return (
+        tuple(full_resolution(labels).shape) == tuple(shape[-labels.ndim :])
+        and np.allclose(labels.scale, image.scale[-labels.ndim :])
+        and np.allclose(labels.translate, image.translate[-labels.ndim :])
+    )
 
 
 def count_slices(annotation: Annotation) -> str:
