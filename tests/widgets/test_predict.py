@@ -16,6 +16,7 @@ from napari_unet.widgets import predict as module
 from napari_unet.widgets._choices import TRAINED
 from napari_unet.widgets.predict import PredictWidget
 
+PREVIEW = "nuclei probability (preview)"
 ON_CPU = PredictConfig(device="cpu", precision="fp32")
 
 
@@ -170,13 +171,13 @@ class Slow:
 
 def start_slow(qtbot, widget, viewer):
     qtbot.mouseClick(widget.panel.start, Qt.MouseButton.LeftButton)
-    qtbot.waitUntil(lambda: "nuclei probability" in viewer.layers, timeout=10_000)
+    qtbot.waitUntil(lambda: PREVIEW in viewer.layers, timeout=10_000)
 
 
 def test_tiles_show_while_the_rest_is_computed(qtbot, widget, viewer, monkeypatch):
     slow = Slow(monkeypatch)
     start_slow(qtbot, widget, viewer)
-    preview = viewer.layers["nuclei probability"]
+    preview = viewer.layers[PREVIEW]
     assert preview.visible
     np.testing.assert_array_equal(preview.data, slow.outputs[1])
     assert "nuclei prediction" not in viewer.layers
@@ -212,7 +213,7 @@ def test_cancel_ends_the_work_without_a_result(qtbot, widget, viewer, monkeypatc
     assert slow.closed.is_set()
     assert widget.panel.state.phase == "stopped"
     assert "nuclei prediction" not in viewer.layers
-    assert not viewer.layers["nuclei probability"].visible
+    assert not viewer.layers[PREVIEW].visible
 
 
 def test_removing_the_image_ends_the_work(qtbot, widget, viewer, monkeypatch):
@@ -222,6 +223,42 @@ def test_removing_the_image_ends_the_work(qtbot, widget, viewer, monkeypatch):
         viewer.layers.remove("nuclei")
     assert slow.closed.is_set()
     assert failure_of(widget) == ""
+
+
+def test_cells_are_not_laid_on_an_image_that_was_replaced_by_another(
+    qtbot, widget, viewer, nuclei, monkeypatch
+):
+    slow = Slow(monkeypatch)
+    start_slow(qtbot, widget, viewer)
+    nuclei.data = np.zeros((30, 20))
+    with qtbot.waitSignal(widget.panel.ended, timeout=10_000):
+        slow.go_on.set()
+    assert 'image "nuclei" was 48 x 48 when prediction began' in failure_of(widget)
+    assert "is 30 x 20 now" in failure_of(widget)
+    assert "nuclei prediction" not in viewer.layers
+
+
+def test_a_preview_that_the_user_deleted_does_not_come_back(
+    qtbot, widget, viewer, monkeypatch
+):
+    monkeypatch.setattr(module, "_DRAW_EVERY_S", 0)
+    slow = Slow(monkeypatch)
+    start_slow(qtbot, widget, viewer)
+    viewer.layers.remove(PREVIEW)
+    with qtbot.waitSignal(widget.panel.ended, timeout=10_000):
+        slow.go_on.set()
+    assert failure_of(widget) == ""
+    assert [layer.name for layer in viewer.layers] == ["nuclei", "nuclei prediction"]
+
+
+def test_the_preview_becomes_the_probabilities_that_are_asked_for(
+    qtbot, widget, viewer, monkeypatch
+):
+    Slow(monkeypatch).go_on.set()
+    widget.probabilities.setChecked(True)
+    predict(qtbot, widget)
+    names = [layer.name for layer in viewer.layers]
+    assert names == ["nuclei", "nuclei probability", "nuclei prediction"]
 
 
 def test_removing_another_layer_ends_nothing(qtbot, widget, viewer, monkeypatch):

@@ -9,12 +9,19 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
 
 from napari_unet.config import PredictConfig
+from napari_unet.errors import ImageError
 from napari_unet.events import Note, Segmented, TileDone
 from napari_unet.widgets._choices import ImageChoice, ModelChoice
 from napari_unet.widgets._controls import describe, rows, scrollable
 from napari_unet.widgets._device_line import DeviceLine
 from napari_unet.widgets._form import ConfigForm
-from napari_unet.widgets._layers import show_image, show_labels, unwrapped
+from napari_unet.widgets._layers import (
+    full_resolution,
+    show_image,
+    show_labels,
+    size_text,
+    unwrapped,
+)
 from napari_unet.widgets._run import RunPanel
 from napari_unet.widgets._worker import Failure, guarded
 
@@ -53,6 +60,7 @@ class PredictWidget(QWidget):
         super().__init__()
         self._viewer = unwrapped(napari_viewer)
         self._target: weakref.ref[Layer] | None = None
+        self._shape: tuple[int, ...] = ()
         self._preview: weakref.ref[Layer] | None = None
         self._drawn_at = 0.0
         self._build()
@@ -100,7 +108,9 @@ class PredictWidget(QWidget):
         model = self.model.model()
         image, notes = self.images.image(), self.images.notes()
         config = self.settings.value()
-        self._target = weakref.ref(self.images.layers()[0])
+        target = self.images.layers()[0]
+        self._target = weakref.ref(target)
+        self._shape = tuple(full_resolution(target).shape)
         self._preview = None
         self._drawn_at = 0.0
         self.panel.run(lambda: segmentation(model, image, config, notes))
@@ -118,10 +128,18 @@ class PredictWidget(QWidget):
             return
         # A new layer becomes the active one: the user may be painting in another.
         active = self._viewer.layers.selection.active
+        shape = tuple(full_resolution(target).shape)
         for event in events:
             if isinstance(event, Segmented):
+                if shape != self._shape:
+                    raise ImageError(
+                        "NU-I11",
+                        f'image "{target.name}" was {size_text(self._shape)} when '
+                        f"prediction began and is {size_text(shape)} now: its cells "
+                        "are not shown, predict again",
+                    )
                 self._show_result(target, event)
-            elif isinstance(event, TileDone) and self._may_draw():
+            elif isinstance(event, TileDone) and shape == self._shape:
                 self._show_preview(target, event.outputs)
         self._viewer.layers.selection.active = active
 
@@ -139,7 +157,14 @@ class PredictWidget(QWidget):
         return True
 
     def _show_preview(self, target: Layer, outputs: NDArray[np.float32]) -> None:
+        shown = None if self._preview is None else self._preview()
+        was_deleted = self._preview is not None and shown not in self._viewer.layers
+        if was_deleted or not self._may_draw():
+            return
         name = f"{target.name} {_probability(1)}"
+        if not self.probabilities.isChecked():
+            # It stays, hidden: taking layers out of a viewer can crash OpenGL.
+            name += " (preview)"
         layer = show_image(self._viewer, name, outputs[1], like=target, **_STYLE)
         layer.visible = True
         self._preview = weakref.ref(layer)
