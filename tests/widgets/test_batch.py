@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from napari.layers._source import layer_source
 from qtpy.QtCore import Qt
 
 from napari_unet import events as ev
@@ -105,6 +106,49 @@ def test_a_double_click_opens_image_and_cells_with_their_pixel_size(
     widget.table.cellDoubleClicked.emit(0, 0)
     qtbot.waitUntil(lambda: not widget._opener.is_running, timeout=10_000)
     assert len(viewer.layers) == 2
+
+
+def opened(qtbot, widget, row=0):
+    """Double click a row and return the new layers' names."""
+    before = list(widget._viewer.layers)
+    widget.table.cellDoubleClicked.emit(row, 0)
+    qtbot.waitUntil(lambda: not widget._opener.is_running, timeout=10_000)
+    return [layer.name for layer in widget._viewer.layers if layer not in before]
+
+
+def test_a_layer_of_the_same_name_is_not_taken_for_the_file(
+    qtbot, widget, viewer, folder
+):
+    run(qtbot, widget)
+    viewer.add_labels(np.zeros((5, 5), int), name="a.tif")
+    viewer.add_image(np.zeros((48, 48)), name="a.tif")
+    with layer_source(path=str(folder.parent / "elsewhere" / "a.tif")):
+        viewer.add_image(np.zeros((48, 48)), name="a.tif")
+    (image, cells) = opened(qtbot, widget)
+    assert image.startswith("a.tif [")
+    assert cells == f"{image} cells"
+    np.testing.assert_array_equal(viewer.layers[cells].scale, (0.5, 0.5))
+
+
+def test_files_of_one_name_in_two_folders_are_opened_beside_each_other(
+    qtbot, widget, viewer, folder
+):
+    run(qtbot, widget)
+    assert opened(qtbot, widget) == ["a.tif", "a.tif cells"]
+    folder.rename(folder.parent / "more")
+    widget.input.set_path(folder.parent / "more")
+    widget.output.set_path(folder.parent / "out2")
+    run(qtbot, widget)
+    assert opened(qtbot, widget) == ["a.tif [1]", "a.tif [1] cells"]
+
+
+def test_the_layer_that_napari_opened_from_the_file_is_taken(
+    qtbot, widget, viewer, folder
+):
+    run(qtbot, widget)
+    with layer_source(path=str(folder / "a.tif")):
+        viewer.add_image(np.zeros((48, 48)), name="mine")
+    assert opened(qtbot, widget) == ["mine cells"]
 
 
 def test_a_double_click_on_a_failed_file_opens_nothing(qtbot, widget, viewer):

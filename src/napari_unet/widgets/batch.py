@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt
@@ -36,13 +37,19 @@ from napari_unet.widgets._controls import (
 )
 from napari_unet.widgets._device_line import DeviceLine
 from napari_unet.widgets._form import ConfigForm
-from napari_unet.widgets._layers import show_labels, unwrapped
+from napari_unet.widgets._layers import (
+    about,
+    full_resolution,
+    layer_choices,
+    note_about,
+    show_labels,
+    unwrapped,
+)
 from napari_unet.widgets._run import RunPanel
 from napari_unet.widgets._worker import Failure, Runner, guarded
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
-    from pathlib import Path
 
     import numpy as np
     from napari.components import ViewerModel
@@ -60,7 +67,7 @@ _TABLE_HEIGHT_PX = 220
 class Opened(Event):
     """A file of the table and its result were read."""
 
-    name: str
+    path: Path
     image: Image
     labels: NDArray[np.int32]
 
@@ -269,23 +276,27 @@ class BatchWidget(QWidget):
     @guarded
     def _show_opened(self, events: list[Opened]) -> None:
         for event in events:
-            layer = _image_layer(self._viewer, event.name, event.image)
-            show_labels(self._viewer, f"{event.name} cells", event.labels, like=layer)
+            layer = _image_layer(self._viewer, event.path, event.image)
+            show_labels(self._viewer, f"{layer.name} cells", event.labels, like=layer)
 
 
 def read_result(
     path: Path, output: Path, axes: str | None
 ) -> Generator[Event, None, None]:
     """Read an image of a batch and its labels; yield them."""
-    yield Opened(path.name, read_image(path, axes=axes), read_labels(output))
+    yield Opened(path, read_image(path, axes=axes), read_labels(output))
 
 
-def _image_layer(viewer: ViewerModel, name: str, image: Image) -> Layer:
-    """Return the layer of that name, or a new one with all channels as layers."""
-    if name in viewer.layers:
-        return viewer.layers[name]
+def _image_layer(viewer: ViewerModel, path: Path, image: Image) -> Layer:
+    """Return the layer of that file, or a new one with all channels as layers."""
+    path = path.resolve()
+    for layer in layer_choices(viewer, "image"):
+        shape = full_resolution(layer).shape[: layer.ndim]
+        if path in _paths_of(layer) and tuple(shape) == image.shape:
+            return layer
     size = image.pixel_size_um or ()
     n_plain = len(image.shape) - len(size)
+    name = path.name
     layers = viewer.add_image(
         image.data,
         channel_axis=0,
@@ -294,4 +305,11 @@ def _image_layer(viewer: ViewerModel, name: str, image: Image) -> Layer:
         units=(*("pixel" for _ in range(n_plain)), *("um" for _ in size)),
         axis_labels=tuple(image.axes[1:].lower()),
     )
+    note_about(layers[0], path=str(path))
     return layers[0]
+
+
+def _paths_of(layer: Layer) -> list[Path]:
+    """Return the files that a layer shows, as far as it is known."""
+    paths = (about(layer).get("path"), layer.source.path)
+    return [Path(path).resolve() for path in paths if path]
