@@ -24,6 +24,7 @@ from napari_unet.widgets._autosave import (
     is_open,
 )
 from napari_unet.widgets._autosave_files import fingerprint, list_autosaves
+from napari_unet.widgets._layers import about, show_labels
 from napari_unet.widgets._painted import painted_of
 
 LONG_S = 1000.0
@@ -349,6 +350,19 @@ def test_what_a_closed_viewer_left_is_written(qtbot, tmp_path) -> None:
     gc.collect()
     qtbot.waitUntil(lambda: len(saved(tmp_path)) == 2)
     qtbot.waitUntil(lambda: not autosave._writing)
+
+
+def test_corrected_result_is_autosaved(qtbot, viewer, tmp_path) -> None:
+    image = viewer.layers["nuclei"]
+    saver = autosaver_of(viewer, folder=tmp_path)
+    result = show_labels(viewer, "cells", np.ones((8, 9), np.int32), like=image)
+    assert not saver.is_watched(result)
+    result.paint((2, 2), 5)
+    assert about(result)["label_class"] == {}
+    saver.flush()
+    (found,) = list_autosaves(painting.image_key(image), tmp_path)
+    labels = load_annotation(found.path).annotation.labels
+    np.testing.assert_array_equal(labels, result.data)
 
 
 def test_quitting_writes(qtbot, make_saver, labels, tmp_path) -> None:

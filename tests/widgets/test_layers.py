@@ -256,6 +256,36 @@ def test_result_with_other_axes_gets_its_own_layer() -> None:
     assert show_labels(viewer, "p", np.zeros((4, 5), np.int32), like=like) is not first
 
 
+def test_result_that_the_user_painted_in_is_kept(qtbot) -> None:
+    viewer = ViewerModel()
+    like = viewer.add_image(np.zeros((4, 5)), name="nuclei")
+    mine = show_labels(viewer, "cells", np.ones((4, 5), np.int32), like=like)
+    mine.brush_size = 1
+    mine.paint((2, 3), 7)
+    again = show_labels(viewer, "cells", np.zeros((4, 5), np.int32), like=like)
+    assert again is not mine
+    assert mine.data[2, 3] == 7
+    assert mine.data.any(axis=1).all()
+    assert show_labels(viewer, "cells", np.ones((4, 5), np.int32), like=like) is again
+
+
+def test_result_that_the_user_replaced_is_kept() -> None:
+    viewer = ViewerModel()
+    like = viewer.add_image(np.zeros((4, 5)))
+    mine = show_labels(viewer, "cells", np.zeros((4, 5), np.int32), like=like)
+    mine.data = np.full((4, 5), 3, np.int32)
+    again = show_labels(viewer, "cells", np.ones((4, 5), np.int32), like=like)
+    assert again is not mine
+    assert (mine.data == 3).all()
+
+
+def test_result_knows_its_image() -> None:
+    viewer = ViewerModel()
+    like = viewer.add_image(np.zeros((4, 5)))
+    shown = show_labels(viewer, "cells", np.zeros((4, 5), np.int32), like=like)
+    assert about(shown)["image"]() is like
+
+
 def test_foreign_metadata_is_left_alone() -> None:
     layer = Labels(np.zeros((4, 5), np.int32), metadata={"napari_unet": "mine", "a": 1})
     assert about(layer) == {}

@@ -21,8 +21,9 @@ from napari_unet.widgets._autosave_files import (
     new_autosave_path,
     write_autosave,
 )
-from napari_unet.widgets._layers import unwrapped
+from napari_unet.widgets._layers import about, unwrapped
 from napari_unet.widgets._painted import painted_of, regions_layer_of
+from napari_unet.widgets._painting import adopt, image_key
 from napari_unet.widgets._worker import Failure, Runner, guarded
 
 if TYPE_CHECKING:
@@ -141,6 +142,15 @@ def autosaver_of(
         autosaver = Autosaver(viewer, folder=folder, delay_s=delay_s)
         _of_viewers[viewer] = autosaver
     return autosaver
+
+
+def adopt_painted(viewer: ViewerModel, labels: Labels) -> None:
+    """Make a result that the user corrected an annotation, and autosave it."""
+    autosaver, reference = autosaver_of(viewer), about(labels).get("image")
+    image = None if reference is None else reference()
+    if image is not None and not autosaver.is_watched(labels):
+        autosaver.watch(labels, image=image_key(image))
+    adopt(labels)  # after watching: the correction is new
 
 
 def autosave_all(viewer: ViewerModel) -> None:

@@ -2,12 +2,15 @@
 
 The only place that adds layers to a viewer or reads pixels out of one. What we know
 about a layer is kept in ``layer.metadata["napari_unet"]``, a small dict that is
-replaced, never changed in place: ``shown_as`` marks a result that we may update;
-``label_class``, ``unpainted`` and ``regions`` belong to an annotation.
+replaced, never changed in place: ``shown_as`` marks a result that we may update, and
+``shown`` refers to what we gave it; ``image`` refers to the layer that a result or an
+annotation was made for; ``label_class``, ``unpainted`` and ``regions`` belong to an
+annotation.
 """
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -247,9 +250,14 @@ def show_labels(
     -------
     napari Labels layer
         The one that showed `name` before; else a new one. A layer that the user made
-        is never touched, whatever its name.
+        is never touched, whatever its name, nor is a result that the user painted in:
+        that becomes an annotation, and is autosaved.
     """
-    return _show(viewer, Labels, name, labels, like=like)
+    before = set(unwrapped(viewer).layers)
+    layer: Labels = _show(viewer, Labels, name, labels, like=like)
+    if layer not in before:
+        _adopt_when_painted(unwrapped(viewer), layer)
+    return layer
 
 
 def show_image(
@@ -275,15 +283,43 @@ def _show(
     viewer = unwrapped(viewer)
     place = placed_like(unwrapped(like), data.ndim)
     for layer in viewer.layers:
-        is_ours = type(layer) is kind and about(layer).get("shown_as") == name
+        is_ours = type(layer) is kind and _is_as_shown(layer, name)
         if is_ours and layer.ndim == data.ndim:
             # In place: taking a layer out of a shown viewer can crash OpenGL.
             layer.data = data
             for key, value in place.items():
                 setattr(layer, key, value)
-            return layer
-    layer = kind(data, name=name, metadata={META: {"shown_as": name}}, **place, **style)
-    return viewer.add_layer(layer)
+            break
+    else:
+        layer = viewer.add_layer(kind(data, name=name, **place, **style))
+    note_about(
+        layer,
+        shown_as=name,
+        shown=weakref.ref(layer.data),
+        image=weakref.ref(unwrapped(like)),
+    )
+    return layer
+
+
+def _is_as_shown(layer: Layer, name: str) -> bool:
+    """Return whether a layer shows our result, and not what the user put there."""
+    known = about(layer)
+    return known.get("shown_as") == name and known["shown"]() is layer.data
+
+
+def _adopt_when_painted(viewer: ViewerModel, layer: Labels) -> None:
+    viewer_ref, layer_ref = weakref.ref(viewer), weakref.ref(layer)
+
+    def on_paint(event: Any) -> None:
+        # Here and not above: it builds on this module.
+        from napari_unet.widgets._autosave import adopt_painted
+
+        viewer, layer = viewer_ref(), layer_ref()
+        if viewer is not None and layer is not None:
+            layer.events.paint.disconnect(on_paint)
+            adopt_painted(viewer, layer)
+
+    layer.events.paint.connect(on_paint)
 
 
 def placed_like(layer: Layer, ndim: int) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -130,7 +130,11 @@ def adopt(labels: Labels) -> None:
         return
     if labels.data.dtype != np.int32:
         labels.data = as_label_ids(labels.data, source=f'labels "{labels.name}"')
-    mine = {"label_class": {}, "unpainted": "unknown"}
+    mine: dict[str, Any] = {
+        "label_class": {},
+        "unpainted": "unknown",
+        "image": known.get("image"),
+    }
     labels.metadata = {**labels.metadata, META: mine}
     _draw_classes(labels)
 
