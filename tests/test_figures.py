@@ -65,6 +65,19 @@ def test_the_averaged_loss_of_a_constant_is_that_constant() -> None:
     np.testing.assert_allclose(figure.axes[0].lines[1].get_ydata(), 2.0)
 
 
+def test_the_averaged_loss_lies_neither_above_nor_below_a_falling_one() -> None:
+    falling = np.linspace(2, 1, 101)
+    figure = draw_curve(list(enumerate(falling, start=1)), [])
+    np.testing.assert_allclose(figure.axes[0].lines[1].get_ydata(), falling)
+
+
+def test_the_averaged_loss_is_calmer_than_the_loss() -> None:
+    noisy = np.tile([1.0, 3.0], 100)
+    figure = draw_curve(list(enumerate(noisy, start=1)), [])
+    averaged = figure.axes[0].lines[1].get_ydata()
+    np.testing.assert_allclose(averaged[20:-20], 2, atol=0.1)
+
+
 def test_the_weight_map_has_a_colour_bar() -> None:
     weights = np.linspace(1, 11, IMAGE.size, dtype=np.float32).reshape(IMAGE.shape)
     figure = draw_weights(IMAGE, TRUTH, weights)

@@ -141,12 +141,15 @@ def _stain(where: NDArray[np.bool_], colour: str) -> NDArray[np.float64]:
 
 
 def _smooth(values: Sequence[float], share: float = 0.05) -> NDArray[np.float64]:
-    """Return an exponential average that starts without a bias."""
-    average, out = 0.0, []
-    for n, value in enumerate(values, start=1):
-        average += share * (value - average)
-        out.append(average / (1 - (1 - share) ** n))
-    return np.asarray(out)
+    """Return the mean over a window centred at each value, narrower at the ends.
+
+    An average of what came before would lie above a falling curve.
+    """
+    n = len(values)
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    at = np.arange(n)
+    reach = np.minimum(np.minimum(at, n - 1 - at), round(share * n))
+    return np.asarray((sums[at + reach + 1] - sums[at - reach]) / (2 * reach + 1))
 
 
 def _n_cells(labels: NDArray[np.int32]) -> int:
