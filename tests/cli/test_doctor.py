@@ -37,9 +37,12 @@ def test_the_doctor_shows_device_versions_speed_and_advice(
 def test_without_a_gpu_the_doctor_is_content(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
     monkeypatch.setattr(doctor, "find_gpus", list)
     monkeypatch.setattr(doctor, "benchmark", lambda _: Benchmark(1.0, 1.0, "float32"))
     assert run(["doctor"]) == 0
-    assert "There is no GPU that torch could use" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "There is no GPU that torch could use" in out
+    assert "see napari-unet" not in out.replace("\n", " ")

@@ -23,7 +23,8 @@ def doctor() -> None:
 
     device = choose_device("auto")
     gpus = find_gpus()
-    rows = [("device", str(device)), *versions().items()]
+    # Why it is the CPU is what the advice below says.
+    rows = [("device", device.label), *versions().items()]
     for gpu in gpus:
         rows.append(("GPU", gpu.name))
         rows.append(("GPU driver", gpu.driver or "unknown"))
