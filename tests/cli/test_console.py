@@ -17,6 +17,11 @@ def test_results_go_to_stdout_and_the_rest_to_stderr(
     assert capsys.readouterr() == ("result\n", "warning: careful\n")
 
 
+def test_one_of_a_thing_is_no_plural() -> None:
+    texts = [console.counted(n, "plane") for n in range(3)]
+    assert texts == ["0 planes", "1 plane", "2 planes"]
+
+
 def test_a_long_line_with_mark_up_and_escapes_stays_one_plain_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -74,6 +74,7 @@ def test_val_pattern_keeps_those_images_out_of_training(
     assert run(arguments(cells, out, "--val-pattern=val_*")) == 0
     told = capsys.readouterr().err
     assert "2 images with masks to learn from, 1 to validate" in told
+    assert "Learning from 2 planes" in told
     assert load_model(out).n_train_images == 2
 
 

@@ -335,7 +335,7 @@ class TestFolders:
             ("gone", None, "NU-F01", "there is no folder .*gone"),
             ("a.txt", None, "NU-F02", r"a\.txt is a file: give the folder"),
             ("empty", None, "NU-F03", "empty holds no image"),
-            ("some", "x*", "NU-F03", "holds 1 images but none like 'x\\*'"),
+            ("some", "x*", "NU-F03", "holds 1 image but none like 'x\\*'"),
         ],
     )
     def test_a_folder_without_images_says_what_is_wrong(

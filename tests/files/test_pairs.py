@@ -39,11 +39,13 @@ def test_images_are_paired_by_name_and_those_without_a_mask_told(
 def test_no_pair_at_all_is_refused(pair: tuple[Path, Path]) -> None:
     image, mask = pair
     sentence = (
-        r"none of the 1 images in .*images has a mask of the same name in .*masks"
+        r"none of the 2 images in .*images has a mask of the same name in .*masks"
     )
     with pytest.raises(FolderError, match=sentence) as caught:
-        find_pairs([image.with_name("b.tif")], mask.parent)
+        find_pairs([image.with_name("b.tif"), image.with_name("c.tif")], mask.parent)
     assert caught.value.code == "NU-F08"
+    with pytest.raises(FolderError, match=r"not even the only image in .*mask"):
+        find_pairs([image.with_name("b.tif")], mask.parent)
 
 
 def test_a_mask_alone_is_complete_and_one_with_json_as_painted(

@@ -56,7 +56,7 @@ def _draw_step(bar: Progress, task: TaskID, event: Event) -> None:
         case TrainingStarted():
             console.say_error(f"Device: {event.device}")
             console.say_error(
-                f"Learning from {event.n_train_images} planes; "
+                f"Learning from {console.counted(event.n_train_images, 'plane')}; "
                 f"validation: {event.validation}"
             )
             bar.update(task, description="Training", total=event.n_steps)
@@ -106,7 +106,7 @@ def _say_file(event: FileDone) -> None:
         console.say_error(f"failed: {event.path}: {event.message}")
         return
     more = f" ({event.message})" if event.message else ""
-    console.say_error(f"{event.path.name}: {event.n_cells} cells, "
+    console.say_error(f"{event.path.name}: {console.counted(event.n_cells, 'cell')}, "
                       f"{event.elapsed_s:.1f} s{more}")  # fmt: skip
 
 

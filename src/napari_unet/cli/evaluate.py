@@ -64,11 +64,12 @@ def evaluate(
         ([], paths) if not predictions else pair_by_stem(paths, pred, endings=_ENDINGS)
     )
     if not pairs and (predictions or paired_only):
+        n = len(paths)
+        none = f"none of the {n} files" if n > 1 else "not even the only file"
         raise FolderError(
             "NU-F08",
-            f"none of the {console.counted(len(paths), 'file')} in {truth} has a "
-            f"prediction in {pred}: name it as the true file, with or without "
-            "'_labels'",
+            f"{none} in {truth} has a prediction in {pred}: name it as the true file, "
+            "with or without '_labels'",
         )
     if missing:
         what = "left out" if paired_only else "counted as missed cells"

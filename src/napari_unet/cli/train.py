@@ -176,11 +176,12 @@ def _find_pairs(
         held = find_images(val_images)
     pairs = _paired(paths, masks)
     if not held:
-        console.say_error(f"{len(pairs)} images with masks")
+        console.say_error(f"{console.counted(len(pairs), 'image')} with masks")
         return pairs, []
     held_pairs = _paired(held, val_masks or masks)
     console.say_error(
-        f"{len(pairs)} images with masks to learn from, {len(held_pairs)} to validate"
+        f"{console.counted(len(pairs), 'image')} with masks to learn from, "
+        f"{len(held_pairs)} to validate"
     )
     return pairs, held_pairs
 

@@ -310,7 +310,8 @@ def find_images(folder: str | Path, pattern: str | None = None) -> list[Path]:
         raise not_readable(folder, error) from error
     paths = [p for p in found if pattern is None or fnmatchcase(p.name, pattern)]
     if not paths:
-        what = f"{len(found)} images but none like {pattern!r}" if found else "no image"
+        count = "1 image" if len(found) == 1 else f"{len(found)} images"
+        what = f"{count} but none like {pattern!r}" if found else "no image"
         raise FolderError(
             "NU-F03",
             f"{folder} holds {what}: give a folder of .tif, .tiff or .png files"

@@ -41,9 +41,11 @@ def find_pairs(
     """
     pairs, missing = pair_by_stem(images, masks)
     if not pairs:
+        n = len(images)
+        none = f"none of the {n} images" if n > 1 else "not even the only image"
         raise FolderError(
             "NU-F08",
-            f"none of the {len(images)} images in {images[0].parent} has a mask of the "
+            f"{none} in {images[0].parent} has a mask of the "
             f"same name in {masks}: name each mask as its image",
         )
     return pairs, missing
