@@ -63,8 +63,9 @@ def test_train_has_a_flag_for_every_setting(
     found = flags_of("train", capsys)
     assert field_flags(TrainConfig) <= found
     assert field_flags(WeightConfig) <= found
-    assert field_flags(NetworkConfig, "in_channels", "out_channels") <= found
-    assert "--in-channels" not in found
+    hidden = {"in_channels", "out_channels", "n_dims"}
+    assert field_flags(NetworkConfig, *hidden) <= found
+    assert not {cli.flag_of(name) for name in hidden} & found
 
 
 def test_predict_and_weights_have_a_flag_for_every_setting(
@@ -78,7 +79,20 @@ def test_predict_and_weights_have_a_flag_for_every_setting(
     ("argv", "sentence"),
     [
         (["nonsense"], 'Unknown command "nonsense"'),
-        (["train", "--images", "a"], "error: --masks needs a value"),
+        (["train", "--images", "a"], "error: --masks is required"),
+        (["predict", "--model"], "error: --model needs a value"),
+        (
+            ["predict", "--model=a", "--input=b", "--output=c", "--axes=QYX"],
+            "--axes. use each of T, Z, C, Y, X at most once, with Y and X",
+        ),
+        (
+            ["train", "--images=a", "--masks=b", "--out=c.unet", "--axes=ZYY"],
+            "--axes. use each of T, Z, C, Y, X at most once, with Y and X",
+        ),
+        (
+            ["predict", "--model=a", "--input=b", "--output=c", "--channels=,"],
+            "--channels. name one channel at least",
+        ),
         (["demo", "--otu", "a"], "Unknown option: --otu. Did you mean --out?"),
         (
             ["train", "--images=a", "--masks=b", "--out=c.unet", "--max-steps=0"],

@@ -94,7 +94,8 @@ def _usage_error(error: CycloptsError) -> int:
     if isinstance(cause, pydantic.ValidationError):
         console.say_error(f"error: {describe(cause, flag_of)}")
     elif isinstance(error, MissingArgumentError) and error.argument is not None:
-        console.say_error(f"error: {error.argument.name} needs a value")
+        what = "needs a value" if error.keyword else "is required"
+        console.say_error(f"error: {error.argument.name} {what}")
     else:
         console.say_error(f"error: {' '.join(str(error).split())}")
     command = " ".join(error.command_chain or ())

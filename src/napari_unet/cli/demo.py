@@ -1,6 +1,9 @@
 """`napari-unet demo`: the whole loop on the sample that comes with the package."""
 
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Group, Parameter
 
 from napari_unet.cli import console
 from napari_unet.cli.flags import Output, Switch
@@ -9,13 +12,14 @@ from napari_unet.cli.gui import can_open_a_window
 from napari_unet.config import Device
 
 _Demo = Path("demo")
+_COMPUTING = Group("Training", sort_key=3)
 
 
 def demo(
     *,
     out: Output = _Demo,
     headless: Switch = False,
-    device: Device = "auto",
+    device: Annotated[Device, Parameter(group=_COMPUTING)] = "auto",
 ) -> None:
     """Show the whole loop on real nuclei: train, segment, compare with the truth.
 

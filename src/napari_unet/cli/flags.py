@@ -1,7 +1,8 @@
 """Flags that several commands share."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter
 
@@ -11,6 +12,25 @@ from napari_unet.config import (
     TrainConfig,
     WeightConfig,
 )
+from napari_unet.files.axes import are_axes
+
+
+def channel_list(text: str | None) -> list[str] | None:
+    """Return what ``--channels`` names: ``"DAPI, 2"`` -> ``["DAPI", "2"]``."""
+    if text is None:
+        return None
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _checked(is_fine: Callable[[str], bool], wish: str) -> Callable[..., None]:
+    """Return a validator of a flag, which speaks before any file is touched."""
+
+    def check(_type: object, value: str | None) -> None:
+        if value is not None and not is_fine(value):
+            raise ValueError(wish)
+
+    return check
+
 
 FILES = Group("Input and output", sort_key=1)
 READING = Group("How to read the images", sort_key=2)
@@ -22,6 +42,10 @@ Axes = Annotated[
         group=READING,
         help="What the axes are, where the files don't say: ZYX for a stack, TYX for "
         "a movie, CYX for channels, YXC for colours.",
+        validator=_checked(
+            lambda axes: are_axes(axes.upper()),
+            "use each of T, Z, C, Y, X at most once, with Y and X, such as ZYX",
+        ),
     ),
 ]
 Channels = Annotated[
@@ -30,6 +54,10 @@ Channels = Annotated[
         group=READING,
         help="Channels to use, by name or by number from 0, with commas: 'DAPI' or "
         "'0,2'.",
+        validator=_checked(
+            lambda names: bool(channel_list(names)),
+            "name one channel at least, such as DAPI or 0",
+        ),
     ),
 ]
 InputFolder = Annotated[Path, Parameter(group=FILES)]
@@ -54,15 +82,10 @@ class NetworkFlags(NetworkConfig):
 
     in_channels: Annotated[int, _Hidden] = 1
     out_channels: Annotated[int, _Hidden] = 2
+    # Training works on planes.
+    n_dims: Annotated[Literal[2, 3], _Hidden] = 2
 
 
 Network = Annotated[
     NetworkFlags, Parameter(name="*", group=Group("Network", sort_key=5))
 ]
-
-
-def channel_list(text: str | None) -> list[str] | None:
-    """Return what ``--channels`` names: ``"DAPI, 2"`` -> ``["DAPI", "2"]``."""
-    if text is None:
-        return None
-    return [name.strip() for name in text.split(",") if name.strip()]
