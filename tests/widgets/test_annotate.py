@@ -17,7 +17,7 @@ from napari_unet.errors import SaveError
 from napari_unet.files.annotations import load_annotation
 from napari_unet.imaging.arrays import Image
 from napari_unet.widgets._autosave_files import list_autosaves
-from napari_unet.widgets._layers import about
+from napari_unet.widgets._layers import about, show_labels
 from napari_unet.widgets._painted import read_annotation_of, regions_layer_of
 from napari_unet.widgets._painting import image_key, new_annotation
 from napari_unet.widgets.annotate import AnnotateWidget
@@ -203,6 +203,29 @@ def test_labels_chosen_in_the_layer_list_are_painted_in(widget, viewer) -> None:
     widget.labels_box.setCurrentIndex(0)
     widget.labels_box.activated.emit(0)
     assert viewer.layers.selection.active is widget.annotation() is not first
+
+
+def test_result_does_not_take_the_place_of_the_annotation(widget, viewer) -> None:
+    click(widget.new_button)
+    labels = widget.annotation()
+    image = viewer.layers["nuclei"]
+    viewer.layers.selection.active = image
+    result = show_labels(viewer, "cells", np.ones((40, 50), np.int32), like=image)
+    assert viewer.layers.selection.active is result
+    assert widget.annotation() is labels
+    viewer.layers.selection.active = image
+    show_labels(viewer, "cells", np.ones((40, 50), np.int32), like=image)
+    assert widget.annotation() is labels
+
+
+def test_corrected_result_is_the_annotation(widget, viewer) -> None:
+    click(widget.new_button)
+    image = viewer.layers["nuclei"]
+    result = show_labels(viewer, "cells", np.ones((40, 50), np.int32), like=image)
+    result.paint((5, 5), 3)
+    assert widget.annotation() is result
+    press(result, "M")
+    assert result.selected_label == 4
 
 
 def test_removed_annotation_leaves_the_widget_usable(qtbot, widget, viewer) -> None:

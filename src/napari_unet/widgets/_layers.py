@@ -291,6 +291,8 @@ def _show(
                 setattr(layer, key, value)
             break
     else:
+        # Known as a result before anyone hears of it.
+        style["metadata"] = {META: {"shown_as": name}}
         layer = viewer.add_layer(kind(data, name=name, **place, **style))
     note_about(
         layer,

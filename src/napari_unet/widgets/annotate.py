@@ -271,6 +271,8 @@ class AnnotateWidget(QWidget):
             for name in _EDITS:
                 getattr(labels.events, name).connect(self._on_edit)
             self._on_edit()
+            if "label_class" in about(labels):
+                self._bind_new_label(labels)
         self.files.refresh()
         self._render()
 
@@ -281,7 +283,11 @@ class AnnotateWidget(QWidget):
     @guarded
     def _on_active(self) -> None:
         active = self._viewer.layers.selection.active
-        if active is not None:
+        if active is not None and "shown_as" in about(active):
+            # A result that comes is active for a moment; once it is corrected, it is
+            # an annotation.
+            active.events.metadata.connect(self._on_active)
+        elif active is not None:
             self.labels_box.set_layer(active)
         self._render()
 
@@ -326,9 +332,12 @@ class AnnotateWidget(QWidget):
 
     def _take(self, labels: Labels) -> None:
         self.labels_box.set_layer(labels)
+        self._bind_new_label(labels)
+        self._render()
+
+    def _bind_new_label(self, labels: Labels) -> None:
         # napari's own M may take the id of the background brush.
         self._bind(labels, "M", "_next_cell")
-        self._render()
 
     def _chosen_annotation(self) -> Labels:
         """Return the chosen annotation; a layer of another origin becomes one."""
