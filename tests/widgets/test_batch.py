@@ -74,6 +74,7 @@ def test_one_bad_file_is_in_its_row_and_stops_no_other(
 
 def test_the_message_of_the_chosen_file_is_shown_whole(qtbot, widget):
     run(qtbot, widget)
+    assert "b.tif is not a TIFF" in widget.table.item(1, 0).toolTip()
     widget.table.setCurrentCell(1, 0)
     assert "b.tif is not a TIFF" in widget.message.text()
     widget.table.setCurrentCell(0, 0)
@@ -185,18 +186,34 @@ def test_a_missing_folder_is_told(qtbot, widget, tmp_path):
 
 
 def test_cancel_stops_between_files(qtbot, widget, monkeypatch):
+    paths = tuple(Path(f"{name}.tif") for name in "abc")
+
     def endless(*_, **__):
-        yield ev.FolderStarted((Path("a.tif"),))
+        yield ev.FolderStarted(paths)
+        yield ev.FileDone(0, paths[0], "done", paths[0], 3, 0.1)
         while True:
-            yield ev.FileProgress(0, 1, 4)
+            yield ev.FileProgress(1, 4, 4)
 
     monkeypatch.setattr("napari_unet.batch.segment_folder", endless)
     qtbot.mouseClick(widget.panel.start, Qt.MouseButton.LeftButton)
-    qtbot.waitUntil(lambda: widget.table.rowCount() == 1, timeout=10_000)
+    qtbot.waitUntil(lambda: widget.table.rowCount() == 3, timeout=10_000)
     with qtbot.waitSignal(widget.panel.ended, timeout=10_000):
         qtbot.mouseClick(widget.panel.stop, Qt.MouseButton.LeftButton)
     assert widget.panel.state.phase == "stopped"
-    assert row_of(widget.table, 0)[1] == "25%"
+    states = [row_of(widget.table, row)[1] for row in range(3)]
+    assert states == ["done", "cancelled", "cancelled"]
+
+
+def test_files_that_an_error_left_over_are_not_waiting_for_ever(
+    qtbot, widget, monkeypatch
+):
+    def fails(*_, **__):
+        yield ev.FolderStarted((Path("a.tif"),))
+        raise MemoryError
+
+    monkeypatch.setattr("napari_unet.batch.segment_folder", fails)
+    run(qtbot, widget)
+    assert row_of(widget.table, 0) == ["a.tif", "not done"]
 
 
 def test_a_stack_needs_axes_and_takes_them_from_the_field(qtbot, widget, folder, drawn):
@@ -241,6 +258,17 @@ def test_rows_follow_the_events(qtbot):
     assert row_of(table, 1) == ["b.tif", "skipped", ""]
     table.clear_files()
     assert table.rowCount() == 0
+
+
+def test_all_columns_fit_a_narrow_dock(qtbot, widget):
+    run(qtbot, widget)
+    widget.resize(360, 800)
+    widget.show()
+    table = widget.table
+    shown = [c for c in range(5) if not table.isColumnHidden(c)]
+    assert shown == [0, 1, 2, 3]
+    assert sum(map(table.columnWidth, shown)) <= table.viewport().width()
+    assert table.columnWidth(0) >= 80
 
 
 def test_it_fits_a_narrow_dock(widget):

@@ -78,6 +78,7 @@ class FileTable(QTableWidget):
     def __init__(self) -> None:
         super().__init__(0, len(_COLUMNS))
         self.outputs: dict[int, tuple[Path, Path]] = {}
+        self._finished: set[int] = set()
         self.setHorizontalHeaderLabels(list(_COLUMNS))
         self.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
         self.setSelectionBehavior(QTableWidget.SelectionBehavior.SelectRows)
@@ -91,9 +92,12 @@ class FileTable(QTableWidget):
         header = self.horizontalHeader()
         if header is not None:
             header.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
-            header.setStretchLastSection(True)
-        for column, width in ((_FILE, 120), (_STATE, 60), (_CELLS, 45), (_SECONDS, 60)):
+            header.setSectionResizeMode(_FILE, QHeaderView.ResizeMode.Stretch)
+        for column, width in ((_STATE, 70), (_CELLS, 50), (_SECONDS, 65)):
             self.setColumnWidth(column, width)
+        # A sentence needs more room than a dock has: it is shown as the tooltip of
+        # its row, and beneath the table.
+        self.setColumnHidden(_MESSAGE, True)
 
     def add(self, events: Iterable[Event]) -> None:
         """Draw what the events tell."""
@@ -114,6 +118,13 @@ class FileTable(QTableWidget):
         """Forget all files."""
         self.setRowCount(0)
         self.outputs = {}
+        self._finished = set()
+
+    def mark_unfinished(self, state: str) -> None:
+        """Give files that are not finished their last state."""
+        for row in range(self.rowCount()):
+            if row not in self._finished:
+                self._set(row, _STATE, state)
 
     def _fill(self, paths: tuple[Path, ...]) -> None:
         self.setRowCount(len(paths))
@@ -123,16 +134,18 @@ class FileTable(QTableWidget):
 
     def _finish(self, event: FileDone) -> None:
         is_done = event.state == "done"
-        self._set(event.index, _STATE, event.state)
+        self._set(event.index, _FILE, event.path.name, tooltip=event.message)
+        self._set(event.index, _STATE, event.state, tooltip=event.message)
         self._set(event.index, _CELLS, str(event.n_cells) if is_done else "")
         self._set(event.index, _SECONDS, f"{event.elapsed_s:.1f}")
         self._set(event.index, _MESSAGE, event.message)
+        self._finished.add(event.index)
         if event.output is not None:
             self.outputs[event.index] = (event.path, event.output)
 
-    def _set(self, row: int, column: int, text: str) -> None:
+    def _set(self, row: int, column: int, text: str, *, tooltip: str = "") -> None:
         item = QTableWidgetItem(text)
-        item.setToolTip(text)
+        item.setToolTip(tooltip or text)
         if column in (_CELLS, _SECONDS):
             item.setTextAlignment(
                 Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
@@ -217,6 +230,7 @@ class BatchWidget(QWidget):
         self.settings.valueChanged.connect(self._on_settings)
         self.panel.start_asked.connect(self._start)
         self.panel.happened.connect(self._on_events)
+        self.panel.ended.connect(self._on_ended)
         self.table.currentCellChanged.connect(self._show_message)
         self.table.cellDoubleClicked.connect(self._open)
         self._opener.happened.connect(self._show_opened)
@@ -260,6 +274,11 @@ class BatchWidget(QWidget):
     @guarded
     def _on_events(self, events: list[Event]) -> None:
         self.table.add(events)
+
+    @guarded
+    def _on_ended(self) -> None:
+        is_cancelled = self.panel.state.phase == "stopped"
+        self.table.mark_unfinished("cancelled" if is_cancelled else "not done")
 
     @guarded
     def _open(self, row: int) -> None:
