@@ -228,6 +228,30 @@ def test_corrected_result_is_the_annotation(widget, viewer) -> None:
     assert result.selected_label == 4
 
 
+def test_image_chosen_in_the_layer_list_is_annotated(widget, viewer) -> None:
+    viewer.add_image(np.zeros((20, 30)), name="other")
+    nuclei = viewer.layers["nuclei"]
+    viewer.layers.selection.active = nuclei
+    assert widget.image_box.layer() is nuclei
+    click(widget.new_button)
+    assert about(widget.annotation())["image"]() is nuclei
+
+
+def test_adopted_labels_are_of_the_image_that_they_lie_on(
+    widget, viewer, tmp_path
+) -> None:
+    mine = viewer.add_labels(np.ones((40, 50), np.int32), name="mine")
+    viewer.add_image(np.zeros((40, 50)), name="moved", translate=(0, 7))
+    viewer.layers.selection.active = mine
+    assert widget.image_box.layer() is viewer.layers["moved"]
+    click(widget.next_button)
+    nuclei = viewer.layers["nuclei"]
+    assert about(mine)["image"]() is nuclei
+    mine.paint((5, 5), 2)
+    widget._autosaver.flush()
+    assert len(list_autosaves(image_key(nuclei), tmp_path / "autosave")) == 1
+
+
 def test_removed_annotation_leaves_the_widget_usable(qtbot, widget, viewer) -> None:
     click(widget.new_button)
     widget.annotation().paint((5, 5), 1)

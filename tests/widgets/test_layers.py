@@ -17,6 +17,7 @@ from napari_unet.widgets._layers import (
     dropped_alpha,
     image_from_layers,
     layer_choices,
+    lies_on,
     note_about,
     show_image,
     show_labels,
@@ -284,6 +285,29 @@ def test_result_knows_its_image() -> None:
     like = viewer.add_image(np.zeros((4, 5)))
     shown = show_labels(viewer, "cells", np.zeros((4, 5), np.int32), like=like)
     assert about(shown)["image"]() is like
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, True),
+        ({"scale": (0.5 + 1e-7, 0.25)}, True),
+        ({"translate": (3 + 1e-5, 4)}, True),
+        ({"scale": (0.5, 0.5)}, False),
+        ({"translate": (3, 4.25)}, False),
+    ],
+)
+def test_labels_lie_on_an_image_of_their_scale_and_place(change, expected) -> None:
+    place = {"scale": (0.5, 0.25), "translate": (3, 4)}
+    labels = Labels(np.zeros((4, 5), np.int32), **place)
+    assert lies_on(labels, ImageLayer(np.zeros((4, 5)), **(place | change))) == expected
+
+
+def test_labels_lie_on_an_image_with_channels_but_of_their_size() -> None:
+    labels = Labels(np.zeros((4, 5), np.int32))
+    assert lies_on(labels, ImageLayer(np.zeros((3, 4, 5))))
+    assert lies_on(labels, ImageLayer(np.zeros((4, 5, 3)), rgb=True))
+    assert not lies_on(labels, ImageLayer(np.zeros((4, 6))))
 
 
 def test_foreign_metadata_is_left_alone() -> None:

@@ -209,6 +209,20 @@ def test_counts_cells_but_not_background_and_annotated_slices() -> None:
     assert counts == painting.Counts(n_cells=2, n_regions=2, n_slices=3, n_planes=4)
 
 
+def test_labels_are_of_their_image_or_of_one_at_the_same_place(viewer, labels) -> None:
+    nuclei = viewer.layers["nuclei"]
+    place = {"scale": (0.5, 0.5), "units": ("um", "um")}
+    above = viewer.add_image(np.zeros((8, 9)), name="above", **place)
+    mine = viewer.add_labels(np.zeros((8, 9), np.int32), **place)
+    assert painting.image_of(viewer, labels, above) is nuclei
+    assert painting.image_of(viewer, mine) is above
+    assert painting.image_of(viewer, mine, nuclei) is nuclei
+    viewer.layers.remove(nuclei)
+    assert painting.image_of(viewer, labels) is above
+    mine.scale = (1, 1)
+    assert painting.image_of(viewer, mine, above) is None
+
+
 def test_image_is_known_by_its_file_else_by_name_and_shape(tmp_path) -> None:
     from napari.layers._source import layer_source
 

@@ -32,7 +32,12 @@ from napari_unet.widgets._autosave_files import (
 from napari_unet.widgets._controls import describe, plain_label
 from napari_unet.widgets._layers import pixel_size_um_of
 from napari_unet.widgets._painted import painted_of
-from napari_unet.widgets._painting import image_key, open_annotation, set_unpainted
+from napari_unet.widgets._painting import (
+    image_key,
+    image_of,
+    open_annotation,
+    set_unpainted,
+)
 from napari_unet.widgets._run import FailureBox
 from napari_unet.widgets._worker import Failure, Runner, guarded
 
@@ -100,9 +105,12 @@ class AnnotationFiles(QWidget):
     def watch(
         self, labels: Labels, *, path: Path | None = None, saved_digest: str = ""
     ) -> None:
-        """Autosave an annotation of the chosen image from now on."""
-        key = image_key(self._image_box.layer())
-        self._autosaver.watch(labels, image=key, path=path, saved_digest=saved_digest)
+        """Autosave an annotation from now on, for the image that it lies on."""
+        image = image_of(self._viewer, labels, self._image_box.layer())
+        if image is not None:
+            self._autosaver.watch(
+                labels, image=image_key(image), path=path, saved_digest=saved_digest
+            )
 
     def save_to(self, path: Path, *, may_replace: bool = False) -> None:
         """Save the annotation as the pair x.tif and x.json, in the background.

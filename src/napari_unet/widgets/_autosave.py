@@ -21,9 +21,9 @@ from napari_unet.widgets._autosave_files import (
     new_autosave_path,
     write_autosave,
 )
-from napari_unet.widgets._layers import about, unwrapped
+from napari_unet.widgets._layers import unwrapped
 from napari_unet.widgets._painted import painted_of, regions_layer_of
-from napari_unet.widgets._painting import adopt, image_key
+from napari_unet.widgets._painting import adopt, image_key, image_of
 from napari_unet.widgets._worker import Failure, Runner, guarded
 
 if TYPE_CHECKING:
@@ -146,11 +146,10 @@ def autosaver_of(
 
 def adopt_painted(viewer: ViewerModel, labels: Labels) -> None:
     """Make a result that the user corrected an annotation, and autosave it."""
-    autosaver, reference = autosaver_of(viewer), about(labels).get("image")
-    image = None if reference is None else reference()
+    autosaver, image = autosaver_of(viewer), image_of(viewer, labels)
     if image is not None and not autosaver.is_watched(labels):
         autosaver.watch(labels, image=image_key(image))
-    adopt(labels)  # after watching: the correction is new
+    adopt(labels, image)  # after watching: the correction is new
 
 
 def autosave_all(viewer: ViewerModel) -> None:

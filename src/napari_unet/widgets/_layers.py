@@ -335,3 +335,22 @@ def placed_like(layer: Layer, ndim: int) -> dict[str, Any]:
     if layer.ndim == ndim:
         place |= {"rotate": layer.rotate, "shear": layer.shear, "affine": layer.affine}
     return place
+
+
+def lies_on(labels: Labels, image: ImageLayer) -> bool:
+    """Return whether labels have the pixels of an image: shape, scale and place."""
+    ndim = labels.ndim
+    shape = tuple(full_resolution(image).shape[: image.ndim])
+    return tuple(full_resolution(labels).shape) == shape[-ndim:] and is_placed_as(
+        labels, image
+    )
+
+
+def is_placed_as(layer: Layer, other: Layer) -> bool:
+    """Return whether layers have one scale and place along their last axes."""
+    n = min(layer.ndim, other.ndim)
+    scale = other.scale[-n:]
+    # A thousandth of a pixel is rounding.
+    return np.allclose(layer.scale[-n:], scale, rtol=1e-3, atol=0) and np.allclose(
+        layer.translate[-n:] / scale, other.translate[-n:] / scale, atol=1e-3
+    )

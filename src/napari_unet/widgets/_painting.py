@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +20,8 @@ from napari_unet.widgets._layers import (
     META,
     about,
     image_from_layers,
+    layer_choices,
+    lies_on,
     note_about,
     placed_like,
     unwrapped,
@@ -52,6 +55,23 @@ def image_key(layer: Layer) -> str:
     if path:
         return str(Path(path).resolve())
     return f"{layer.name} {tuple(layer.data.shape)}"
+
+
+def image_of(
+    viewer: ViewerModel, labels: Labels, preferred: ImageLayer | None = None
+) -> ImageLayer | None:
+    """Return the image that labels were made for, or else one at the same place.
+
+    Of several at that place it is the preferred one, or else the topmost; None where
+    there is none.
+    """
+    images = layer_choices(viewer, "image")
+    reference = about(labels).get("image")
+    made_for: ImageLayer | None = None if reference is None else reference()
+    if made_for in images:
+        return made_for
+    found = [image for image in images if lies_on(labels, image)]
+    return preferred if preferred in found else next(iter(found), None)
 
 
 def new_annotation(
@@ -106,6 +126,7 @@ def open_annotation(
                 "label_class": named,
                 "class_names": annotation.class_names,
                 "unpainted": stored.unpainted or "unknown",
+                "image": weakref.ref(unwrapped(image_layer)),
             }
         },
         **placed_like(image_layer, annotation.labels.ndim),
@@ -118,8 +139,8 @@ def open_annotation(
     return labels
 
 
-def adopt(labels: Labels) -> None:
-    """Make any Labels layer an annotation; one that is stays as it is.
+def adopt(labels: Labels, image_layer: ImageLayer | None = None) -> None:
+    """Make any Labels layer an annotation (of an image); one that is stays as it is.
 
     A result of ours is not updated any more: it belongs to the user now. Ids become
     int32, because in a smaller type napari would stay on the largest id, and paint
@@ -133,7 +154,7 @@ def adopt(labels: Labels) -> None:
     mine: dict[str, Any] = {
         "label_class": {},
         "unpainted": "unknown",
-        "image": known.get("image"),
+        "image": None if image_layer is None else weakref.ref(unwrapped(image_layer)),
     }
     labels.metadata = {**labels.metadata, META: mine}
     _draw_classes(labels)

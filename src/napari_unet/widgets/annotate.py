@@ -289,6 +289,7 @@ class AnnotateWidget(QWidget):
             active.events.metadata.connect(self._on_active)
         elif active is not None:
             self.labels_box.set_layer(active)
+            self.image_box.set_layer(active)
         self._render()
 
     @guarded
@@ -347,9 +348,9 @@ class AnnotateWidget(QWidget):
                 "NU-L04", "there is no annotation yet: press “New annotation” first"
             )
         if "label_class" not in about(labels):
-            painting.adopt(labels)
-            if self.image_box.layer() is not None:
-                self.files.watch(labels)
+            image = painting.image_of(self._viewer, labels, self.image_box.layer())
+            painting.adopt(labels, image)
+            self.files.watch(labels)
             self._take(labels)
         return labels
 
