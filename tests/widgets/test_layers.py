@@ -310,6 +310,12 @@ def test_labels_lie_on_an_image_with_channels_but_of_their_size() -> None:
     assert not lies_on(labels, ImageLayer(np.zeros((4, 6))))
 
 
+def test_source_names_every_layer() -> None:
+    layers = [ImageLayer(np.zeros((4, 5)), name=name) for name in ("c1", "c2")]
+    assert image_from_layers(layers[:1]).source == 'image "c1"'
+    assert image_from_layers(layers).source == 'layers "c1", "c2"'
+
+
 def test_foreign_metadata_is_left_alone() -> None:
     layer = Labels(np.zeros((4, 5), np.int32), metadata={"napari_unet": "mine", "a": 1})
     assert about(layer) == {}

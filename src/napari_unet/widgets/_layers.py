@@ -134,8 +134,13 @@ def image_from_layers(layers: Sequence[ImageLayer], axes: str | None = None) -> 
         axes="C" + layer_axes.replace("C", ""),
         pixel_size_um=pixel_size_um_of(first, layer_axes),
         channel_names=names,
-        source=f'image "{first.name}"',
+        source=_source_of(layers),
     )
+
+
+def _source_of(layers: Sequence[ImageLayer]) -> str:
+    names = ", ".join(f'"{layer.name}"' for layer in layers)
+    return f"layers {names}" if len(layers) > 1 else f"image {names}"
 
 
 def dropped_alpha(layers: Sequence[ImageLayer]) -> list[str]:
