@@ -7,6 +7,7 @@ import gc
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from napari.layers import Image as ImageLayer
 from napari.layers import Labels, Shapes
 from napari.utils._proxies import PublicOnlyProxy
 
@@ -179,3 +180,13 @@ def test_plane_of_a_stack_is_as_it_is_in_the_stack() -> None:
         np.testing.assert_array_equal(plane.labels, whole.labels[z])
         np.testing.assert_array_equal(plane.is_known, whole.is_known[z])
     assert whole.is_known.sum(axis=(1, 2)).tolist() == [0, 72, 16, 0]
+
+
+@pytest.mark.parametrize("place", [{"scale": (2, 2)}, {"translate": (0, 5)}])
+def test_labels_that_lie_elsewhere_are_refused(place) -> None:
+    labels = Labels(np.ones((4, 4), np.int32), name="mine")
+    there = ImageLayer(np.zeros((4, 4)), name="nuclei")
+    read_annotation_of(labels, image_of((4, 4)), image_layer=there)
+    elsewhere = ImageLayer(np.zeros((4, 4)), name="nuclei", **place)
+    with pytest.raises(LabelError, match=r'"mine" lie elsewhere .*"nuclei".*NU-L02'):
+        read_annotation_of(labels, image_of((4, 4)), image_layer=elsewhere)

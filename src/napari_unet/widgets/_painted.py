@@ -19,6 +19,7 @@ from napari_unet.imaging.arrays import Annotation
 from napari_unet.widgets._layers import (
     about,
     full_resolution,
+    is_placed_as,
     note_about,
     size_text,
     unwrapped,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari.components import ViewerModel
+    from napari.layers import Image as ImageLayer
     from napari.layers import Labels, Shapes
     from numpy.typing import NDArray
 
@@ -39,12 +41,37 @@ CLASS_NAMES = ("background", "cell")
 _N_ELLIPSE_VERTICES = 64
 
 
-def read_annotation_of(labels_layer: Labels, image: Image) -> Annotation:
+def read_annotation_of(
+    labels_layer: Labels, image: Image, *, image_layer: ImageLayer | None = None
+) -> Annotation:
     """Return a Labels layer as an annotation, with what Annotate noted about it.
 
     A layer that Annotate never saw has classes and regions of its own: none, and
     what is not painted is unknown.
+
+    Parameters
+    ----------
+    labels_layer : napari Labels layer
+        What was painted.
+    image : Image
+        The image that it annotates.
+    image_layer : napari Image layer, optional
+        Where the image comes from: the labels must lie on it.
+
+    Raises
+    ------
+    LabelError
+        As `annotation_from_layers`; labels that lie elsewhere than the image layer
+        (NU-L02).
     """
+    if image_layer is not None and not is_placed_as(labels_layer, image_layer):
+        raise LabelError(
+            "NU-L02",
+            f'labels "{labels_layer.name}" lie elsewhere than image '
+            f'"{image_layer.name}", or have pixels of another size: choose labels '
+            "that were painted on this image, or give both layers one scale and "
+            "translate",
+        )
     known = about(labels_layer)
     return annotation_from_layers(
         labels_layer,
