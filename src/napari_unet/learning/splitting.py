@@ -70,7 +70,8 @@ def _split_blocks(planes: Sequence[Plane], fraction: float) -> Split:
         # One or two cells: nothing can be held back without losing what there is.
         how = "too few cells to hold any back: scores are on the training pixels"
         return Split(list(planes), list(planes), how, is_held_back=False)
-    of = "the image" if len(planes) == 1 else f"{len(back)} of {len(planes)} planes"
+    some = "each" if len(back) == len(planes) else f"{len(back)}"
+    of = "the image" if len(planes) == 1 else f"{some} of {len(planes)} planes"
     how = f"a block of {of} held back"
     return Split(train, back, how)
 
