@@ -169,7 +169,8 @@ def test_a_stack_asks_for_its_axes_and_tells_how_many_slices_count(
     qtbot.mouseClick(widget.panel.start, Qt.MouseButton.LeftButton)
     assert "NU-I09" in failure_of(widget)
     widget.images.axes.setCurrentIndex(widget.images.axes.findData("ZYX"))
-    assert widget.data.slices.text().startswith("1 of 3 slices count")
+    text = widget.data.slices.text
+    qtbot.waitUntil(lambda: text().startswith("1 of 3 slices count"), timeout=10_000)
     train(qtbot, widget)
     assert failure_of(widget) == ""
     assert any("1 of 3 slices count" in note for note in widget.panel.state.notes)
@@ -324,15 +325,15 @@ def test_unsaved_annotations_are_written_when_training_starts(
     assert saved == [painted]
 
 
-def test_a_fault_while_looking_at_layers_is_shown(widget, painted, monkeypatch):
+def test_a_fault_while_looking_at_layers_is_shown(qtbot, widget, painted, monkeypatch):
     def fails(*_, **__):
         raise MemoryError("too large")
 
-    target = "napari_unet.widgets._training_data.read_annotation_of"
+    target = "napari_unet.widgets._training_data.painted_of"
     monkeypatch.setattr(target, fails)
     stack = painted.add_labels(np.zeros((3, 48, 48), int))
     widget.labels.set_layer(stack)
-    assert "MemoryError" in failure_of(widget)
+    qtbot.waitUntil(lambda: "MemoryError" in failure_of(widget), timeout=10_000)
 
 
 # -- models and files ----------------------------------------------------------

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 import weakref
 
 import numpy as np
@@ -8,10 +9,13 @@ import pytest
 from napari_unet.errors import FolderError, LabelError
 from napari_unet.files.images import write_labels
 from napari_unet.imaging.arrays import Annotation
+from napari_unet.widgets import _training_data as module
+from napari_unet.widgets._painted import link_regions
 from napari_unet.widgets._training_data import (
     TrainingData,
     annotated_image,
     count_slices,
+    counting,
     read_folders,
 )
 
@@ -99,15 +103,78 @@ def test_only_a_few_of_many_names_are_told(folders):
     assert warning.message.endswith("and 2 more: left out")
 
 
-def test_the_count_of_slices_is_shown_for_layers_only(data, viewer, drawn):
-    stack = viewer.add_image(np.stack([drawn[0]] * 3), name="stack")
-    stack.axis_labels = ("z", "y", "x")
+@pytest.fixture
+def stack(viewer):
+    """An annotation of three slices, one of which has a painted pixel."""
     labels = np.zeros((3, 48, 48), np.int32)
     labels[0, 0, 0] = 1
-    viewer.add_labels(labels, name="cells")
-    assert data.slices.text().startswith("1 of 3 slices count")
+    return viewer.add_labels(labels, name="cells")
+
+
+def wait_for_count(qtbot, data, n):
+    begin = f"{n} of 3 slices count"
+    text = data.slices.text
+    qtbot.waitUntil(lambda: text().startswith(begin), timeout=10_000)
+
+
+def test_the_count_of_slices_is_shown_for_layers_only(qtbot, stack, data):
+    wait_for_count(qtbot, data, 1)
     data.source.setCurrentIndex(1)
     assert data.slices.isHidden()
+
+
+def test_the_count_of_slices_follows_painting(qtbot, stack, data):
+    wait_for_count(qtbot, data, 1)
+    stack.data_setitem((np.array([1]), np.array([3]), np.array([3])), 2)
+    wait_for_count(qtbot, data, 2)
+    stack.undo()
+    wait_for_count(qtbot, data, 1)
+    stack.data = np.ones((3, 48, 48), np.int32)
+    wait_for_count(qtbot, data, 3)
+
+
+def test_the_count_of_slices_follows_finished_regions(qtbot, viewer, stack, data):
+    wait_for_count(qtbot, data, 1)
+    shapes = viewer.add_shapes(ndim=3)
+    link_regions(viewer, stack, shapes)
+    shapes.add_rectangles([[2, 0, 0], [2, 0, 9], [2, 9, 9], [2, 9, 0]])
+    wait_for_count(qtbot, data, 2)
+    shapes.add_rectangles([[1, 0, 0], [1, 0, 9], [1, 9, 9], [1, 9, 0]])
+    wait_for_count(qtbot, data, 3)
+
+
+def test_another_layer_is_no_longer_counted(qtbot, viewer, stack, data):
+    viewer.add_labels(np.zeros((48, 48), int), name="plane")
+    data.labels.set_layer(viewer.layers["plane"])
+    assert data.slices.isHidden()
+    stack.data_setitem((np.array([1]), np.array([3]), np.array([3])), 2)
+    assert not data._rest.isActive()
+
+
+def test_counting_that_is_not_done_yet_is_done_again(qtbot, stack, data, monkeypatch):
+    go_on = threading.Event()
+
+    def slow(painted):
+        go_on.wait(10)
+        yield from counting(painted)
+
+    monkeypatch.setattr(module, "counting", slow)
+    qtbot.waitUntil(lambda: data._counter.is_running, timeout=10_000)
+    stack.data_setitem((np.array([1]), np.array([3]), np.array([3])), 2)
+    qtbot.wait(2 * module._REST_MS)
+    monkeypatch.setattr(module, "counting", counting)
+    go_on.set()
+    wait_for_count(qtbot, data, 2)
+
+
+def test_a_region_across_slices_is_refused_at_once(viewer, drawn, stack, data):
+    viewer.add_image(np.stack([drawn[0]] * 3), name="image")
+    viewer.layers["image"].axis_labels = ("z", "y", "x")
+    corners = [[0, 0, 0], [0, 0, 9], [2, 9, 9], [2, 9, 0]]
+    shapes = viewer.add_shapes([corners], shape_type="polygon", ndim=3)
+    link_regions(viewer, stack, shapes)
+    with pytest.raises(LabelError, match="is not on one slice"):
+        data.reader()
 
 
 # -- which image an annotation belongs to --------------------------------------

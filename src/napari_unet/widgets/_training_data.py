@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import weakref
-from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import Signal
+from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QComboBox, QLineEdit, QVBoxLayout, QWidget
 
-from napari_unet.errors import FolderError, LabelError, UNetError
-from napari_unet.events import Note
+from napari_unet.errors import FolderError, LabelError
+from napari_unet.events import Event, Note
 from napari_unet.files.images import find_images
 from napari_unet.files.pairs import find_pairs, read_pair
 from napari_unet.widgets._choices import ImageChoice
 from napari_unet.widgets._controls import PathRow, describe, plain_label, rows
 from napari_unet.widgets._layer_box import LayerBox
-from napari_unet.widgets._layers import about, full_resolution
-from napari_unet.widgets._painted import read_annotation_of
-from napari_unet.widgets._worker import Failure, guarded
+from napari_unet.widgets._layers import about, full_resolution, size_text
+from napari_unet.widgets._painted import (
+    Painted,
+    painted_of,
+    regions_from_shapes,
+    regions_layer_of,
+)
+from napari_unet.widgets._worker import Failure, Runner, guarded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -27,8 +32,8 @@ if TYPE_CHECKING:
 
     from napari.components import ViewerModel
     from napari.layers import Labels, Layer
+    from napari.utils.events import EventEmitter
 
-    from napari_unet.events import Event
     from napari_unet.imaging.arrays import Annotation, Image
 
     Pairs = list[tuple[Image, Annotation]]
@@ -36,6 +41,14 @@ if TYPE_CHECKING:
 
 _LAYERS, _FOLDERS = "layers of the viewer", "two folders"
 _N_NAMED = 3
+_REST_MS = 300
+
+
+@dataclass(frozen=True)
+class Counted(Event):
+    """The slices of an annotation that count in training are counted."""
+
+    text: str
 
 
 class TrainingData(QWidget):
@@ -51,10 +64,17 @@ class TrainingData(QWidget):
 
     def __init__(self, viewer: ViewerModel) -> None:
         super().__init__()
+        self._watched: list[EventEmitter] = []
+        self._counter = Runner(self)
+        self._rest = QTimer(self)
+        self._rest.setSingleShot(True)
+        self._rest.setInterval(_REST_MS)
         self._build(viewer)
         self._lay_out()
         self.source.currentIndexChanged.connect(self._on_source)
-        self.images.changed.connect(self._count)
+        self._rest.timeout.connect(self._count_now)
+        self._counter.happened.connect(self._on_counted)
+        self._counter.failed.connect(self.failed.emit)
         self.labels.layer_changed.connect(self._on_labels)
         self._on_labels()
         self._on_source()
@@ -76,12 +96,17 @@ class TrainingData(QWidget):
         """
         if self.is_folders:
             return self._folder_reader()
-        image, annotation = self._read_layers()
-        notes = [*self.images.notes(), count_slices(annotation)]
+        image, painted = self._read_layers()
+        notes = self.images.notes()
 
         def read() -> Generator[Event, None, Pairs]:
-            for note in filter(None, notes):
+            for note in notes:
                 yield Note(note)
+            # Here and not above: with a large stack it takes a second.
+            annotation = painted.annotation()
+            count = count_slices(annotation)
+            if count:
+                yield Note(count)
             return [(image, annotation)]
 
         return read
@@ -136,6 +161,7 @@ class TrainingData(QWidget):
     @guarded
     def _on_labels(self) -> None:
         labels = self.labels.layer()
+        self._watch(labels)
         if labels is not None:
             self.images.prefer(annotated_image(labels, self._by_likelihood()))
         self._count()
@@ -146,17 +172,39 @@ class TrainingData(QWidget):
 
     @guarded
     def _count(self) -> None:
+        """Count the slices in the background, as soon as painting rests."""
         layer = self.labels.layer()
         is_stack = not self.is_folders and layer is not None and layer.ndim > 2
-        text = ""
-        # What can't be used yet is told when training starts.
-        with suppress(UNetError):
-            if is_stack:
-                text = count_slices(self._read_layers()[1])
-        self.slices.setText(text)
-        self.slices.setVisible(bool(text))
+        self.slices.setVisible(is_stack)
+        if is_stack:
+            self._rest.start()
+        else:
+            self._rest.stop()
 
-    def _read_layers(self) -> tuple[Image, Annotation]:
+    @guarded
+    def _count_now(self) -> None:
+        layer = self.labels.layer()
+        if layer is None or self.slices.isHidden():
+            return
+        # Finished areas may have come.
+        self._watch(layer)
+        painted = painted_of(layer)
+        if not self._counter.run(lambda: counting(painted)):
+            self._rest.start()
+
+    @guarded
+    def _on_counted(self, events: list[Counted]) -> None:
+        self.slices.setText(events[-1].text)
+
+    def _watch(self, layer: Labels | None) -> None:
+        """Count anew whenever this annotation changes, and for no other."""
+        for emitter in self._watched:
+            emitter.disconnect(self._count)
+        self._watched = [] if layer is None else _changes_of(layer)
+        for emitter in self._watched:
+            emitter.connect(self._count)
+
+    def _read_layers(self) -> tuple[Image, Painted]:
         image = self.images.image()
         layer = self.labels.layer()
         if layer is None:
@@ -165,8 +213,19 @@ class TrainingData(QWidget):
                 f"{image.source} has no annotation: make a labels layer with Annotate "
                 "and paint a few cells",
             )
+        painted = painted_of(layer)
+        shape = tuple(painted.labels.shape)
+        if shape != image.shape:
+            raise LabelError(
+                "NU-L02",
+                f"{painted.source} is {size_text(shape)} but {image.source} is "
+                f"{size_text(image.shape)}: choose labels that were painted on this "
+                "image",
+            )
+        shapes = regions_layer_of(layer)
+        regions = [] if shapes is None else regions_from_shapes(shapes, layer)
         # A copy: painting goes on while training runs.
-        return image, read_annotation_of(layer, image)
+        return image, replace(painted, labels=np.copy(painted.labels), regions=regions)
 
     def _folder_reader(self) -> ReadPairs:
         images, masks = self.image_folder.path(), self.mask_folder.path()
@@ -207,6 +266,18 @@ def _lies_on(labels: Labels, image: Layer) -> bool:
         and np.allclose(labels.scale, image.scale[-labels.ndim :])
         and np.allclose(labels.translate, image.translate[-labels.ndim :])
     )
+
+
+def _changes_of(labels: Labels) -> list[EventEmitter]:
+    # `set_data` comes with a stroke and with new data, and alone of all with undo.
+    emitters = [labels.events.set_data, labels.events.metadata]
+    shapes = regions_layer_of(labels)
+    return emitters if shapes is None else [*emitters, shapes.events.data]
+
+
+def counting(painted: Painted) -> Generator[Event, None, None]:
+    """Count the slices that count, and yield the count."""
+    yield Counted(count_slices(painted.annotation()))
 
 
 def count_slices(annotation: Annotation) -> str:
