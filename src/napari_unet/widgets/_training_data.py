@@ -269,8 +269,9 @@ def _lies_on(labels: Labels, image: Layer) -> bool:
 
 
 def _changes_of(labels: Labels) -> list[EventEmitter]:
-    # `set_data` comes with a stroke and with new data, and alone of all with undo.
-    emitters = [labels.events.set_data, labels.events.metadata]
+    events = labels.events
+    # Of these, undo emits `set_data` only, and strokes out of sight emit no `set_data`.
+    emitters = [events.paint, events.labels_update, events.set_data, events.metadata]
     shapes = regions_layer_of(labels)
     return emitters if shapes is None else [*emitters, shapes.events.data]
 
