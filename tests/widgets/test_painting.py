@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dask.array as da
 import numpy as np
 import pytest
 from napari.components import ViewerModel
@@ -186,6 +187,33 @@ def test_adopting_makes_small_ids_int32_and_keeps_ours(viewer) -> None:
     before = about(small)
     painting.adopt(small)
     assert about(small) == before
+
+
+def test_labels_of_dask_are_read_to_paint_in(viewer) -> None:
+    lazy = viewer.add_labels(da.full((8, 9), 4, dtype=np.int32))
+    assert painting.count(painted_of(lazy)).n_cells == 1
+    painting.adopt(lazy)
+    assert isinstance(lazy.data, np.ndarray)
+    assert painting.next_id(lazy) == 5
+
+
+def test_labels_in_several_resolutions_are_refused(viewer) -> None:
+    levels = [np.zeros((8, 8), np.int32), np.zeros((4, 4), np.int32)]
+    pyramid = viewer.add_labels(levels, name="mine", multiscale=True)
+    with pytest.raises(LabelError, match=r'"mine" come in several res.*NU-L07'):
+        painting.adopt(pyramid)
+
+
+def test_new_annotation_of_a_stack_is_not_looked_through(viewer, monkeypatch) -> None:
+    image = viewer.add_image(np.zeros((3, 8, 9)), name="stack")
+
+    def looks(*args, **kwargs):
+        raise AssertionError("the GUI would wait")
+
+    for name in ("as_label_ids", "next_id"):
+        monkeypatch.setattr(painting, name, looks)
+    labels = painting.new_annotation(viewer, image, "ZYX")
+    assert (labels.data.shape, labels.selected_label) == ((3, 8, 9), 1)
 
 
 def test_adopted_prediction_is_not_overwritten_by_the_next(viewer) -> None:

@@ -14,8 +14,7 @@ from napari.layers import Labels, Shapes
 from napari.utils.colormaps import CyclicLabelColormap, label_colormap
 
 from napari_unet.errors import LabelError
-from napari_unet.files.annotations import StoredAnnotation
-from napari_unet.imaging.arrays import Annotation, as_label_ids
+from napari_unet.imaging.arrays import as_label_ids
 from napari_unet.widgets._layers import (
     META,
     about,
@@ -34,8 +33,9 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
     from napari.layers import Layer
+    from numpy.typing import NDArray
 
-    from napari_unet.files.annotations import Region, Unpainted
+    from napari_unet.files.annotations import Region, StoredAnnotation, Unpainted
     from napari_unet.widgets._painted import Painted
 
 # napari's own colours for cells, but for its greys; the grey of the background comes
@@ -90,10 +90,14 @@ def new_annotation(
     shape = image_from_layers([image_layer], axes).shape
     if axes is not None:
         image_layer.axis_labels = tuple(axes.lower())
-    empty = StoredAnnotation(Annotation(labels=np.zeros(shape, np.int32)))
-    name = f"{image_layer.name} cells"
-    labels = open_annotation(viewer, image_layer, empty, name=name)
-    paint_with(viewer, labels, 1)
+    labels = _add_labels(
+        viewer,
+        image_layer,
+        np.zeros(shape, np.int32),
+        f"{image_layer.name} cells",
+        {"label_class": {}, "class_names": CLASS_NAMES, "unpainted": "unknown"},
+    )
+    paint_with(viewer, labels, 1, next_free=2)
     return labels
 
 
@@ -118,24 +122,30 @@ def open_annotation(
         )
     # Every id that is not named is of class 1.
     named = {i: c for i, c in annotation.label_class.items() if c != 1}
-    labels = Labels(
-        annotation.labels,
-        name=name,
-        metadata={
-            META: {
-                "label_class": named,
-                "class_names": annotation.class_names,
-                "unpainted": stored.unpainted or "unknown",
-                "image": weakref.ref(unwrapped(image_layer)),
-            }
-        },
-        **placed_like(image_layer, annotation.labels.ndim),
-    )
-    unwrapped(viewer).add_layer(labels)
+    known = {
+        "label_class": named,
+        "class_names": annotation.class_names,
+        "unpainted": stored.unpainted or "unknown",
+    }
+    labels = _add_labels(viewer, image_layer, annotation.labels, name, known)
     _draw_classes(labels)
     if stored.regions:
         add_regions(viewer, labels, stored.regions)
     unwrapped(viewer).layers.selection.active = labels
+    return labels
+
+
+def _add_labels(
+    viewer: ViewerModel,
+    image_layer: ImageLayer,
+    ids: NDArray[np.int32],
+    name: str,
+    known: dict[str, Any],
+) -> Labels:
+    metadata = {META: {**known, "image": weakref.ref(unwrapped(image_layer))}}
+    place = placed_like(image_layer, ids.ndim)
+    labels = Labels(ids, name=name, metadata=metadata, **place)
+    unwrapped(viewer).add_layer(labels)
     return labels
 
 
@@ -144,13 +154,24 @@ def adopt(labels: Labels, image_layer: ImageLayer | None = None) -> None:
 
     A result of ours is not updated any more: it belongs to the user now. Ids become
     int32, because in a smaller type napari would stay on the largest id, and paint
-    the next cell into another one.
+    the next cell into another one; data of dask, in which napari can't paint, are read.
+
+    Raises
+    ------
+    LabelError
+        Labels in several resolutions (NU-L07), or ids that don't fit (NU-L01).
     """
-    known = about(labels)
-    if "label_class" in known:
+    if "label_class" in about(labels):
         return
-    if labels.data.dtype != np.int32:
-        labels.data = as_label_ids(labels.data, source=f'labels "{labels.name}"')
+    source = f'labels "{labels.name}"'
+    if getattr(labels, "multiscale", False):
+        raise LabelError(
+            "NU-L07",
+            f"{source} come in several resolutions (multiscale), which napari can't "
+            "paint in: add the finest one as a layer of its own, and paint in that",
+        )
+    if not isinstance(labels.data, np.ndarray) or labels.data.dtype != np.int32:
+        labels.data = as_label_ids(np.asarray(labels.data), source=source)
     mine: dict[str, Any] = {
         "label_class": {},
         "unpainted": "unknown",
@@ -181,12 +202,14 @@ def background_id(labels: Labels) -> int:
     return i
 
 
-def paint_with(viewer: ViewerModel, labels: Labels, i: int) -> None:
-    """Paint with the id `i` in a layer."""
+def paint_with(
+    viewer: ViewerModel, labels: Labels, i: int, *, next_free: int | None = None
+) -> None:
+    """Paint with the id `i` in a layer; `next_free` is its `next_id` where known."""
     labels.selected_label = i
     if labels.mode not in ("paint", "polygon"):
         labels.mode = "paint"
-    _draw_classes(labels)
+    _draw_classes(labels, next_free)
     unwrapped(viewer).layers.selection.active = labels
 
 
@@ -245,7 +268,7 @@ def count(painted: Painted) -> Counts:
     planes = {region.plane for region in painted.regions}
     stack_shape = painted.labels.shape[:-2]
     for index in np.ndindex(stack_shape):
-        found = set(np.unique(painted.labels[index]).tolist()) - {0}
+        found = set(np.unique(np.asarray(painted.labels[index])).tolist()) - {0}
         cells |= {i for i in found if painted.label_class.get(i, 1) != 0}
         if found:
             planes.add(index)
@@ -253,7 +276,7 @@ def count(painted: Painted) -> Counts:
     return Counts(len(cells), len(painted.regions), len(planes), n_planes)
 
 
-def _draw_classes(labels: Labels) -> None:
+def _draw_classes(labels: Labels, next_free: int | None = None) -> None:
     """Show background in grey, and the class of an id under the cursor.
 
     Only what is new is given to napari, which takes a tenth of a second for it.
@@ -263,7 +286,8 @@ def _draw_classes(labels: Labels) -> None:
     if labels.colormap.name != colormap.name:
         labels.colormap = colormap
     # Rounded up: the next cells have their name already.
-    n_ids = -(-next_id(labels) // _N_NAMED_AT_ONCE) * _N_NAMED_AT_ONCE
+    n_ids = next_id(labels) if next_free is None else next_free
+    n_ids = -(-n_ids // _N_NAMED_AT_ONCE) * _N_NAMED_AT_ONCE
     first = range(1, min(n_ids, _N_NAMED_IDS) + 1)
     ids = [0, *sorted({*first, *label_class, labels.selected_label} - {0})]
     class_names = about(labels).get("class_names", CLASS_NAMES)
