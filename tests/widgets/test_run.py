@@ -4,6 +4,8 @@ import time
 
 import numpy as np
 import pytest
+from napari.settings import get_settings
+from napari.utils.theme import get_theme
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import QLabel
@@ -142,6 +144,23 @@ def test_a_failure_at_rest_is_shown(panel):
     panel.show_failure(BUG)
     assert panel.failure.isVisible()
     assert panel.start.isEnabled()
+
+
+def test_an_error_wears_the_themes_colour_of_errors(panel):
+    panel.show_failure(BUG)
+    shown = panel.failure.summary.palette().windowText().color()
+    theme = get_theme(get_settings().appearance.theme)
+    assert shown.getRgb()[:3] == theme.error.as_rgb_tuple()[:3]
+
+
+def test_what_is_beneath_does_not_move_when_work_begins(qtbot, panel):
+    at_rest = panel.sizeHint().height()
+    mailbox = ev.Mailbox()
+    with qtbot.waitSignal(panel.ended, timeout=5000):
+        panel.run(lambda: training(mailbox), mailbox=mailbox)
+        assert panel.bar.isVisible()
+        assert panel.sizeHint().height() == at_rest
+        mailbox.stop()
 
 
 def test_every_control_has_a_name_and_a_tooltip(panel):

@@ -27,7 +27,9 @@ def after(*events, state=None):
 
 
 def started(n=10):
-    return ev.TrainingStarted(n, 1, 1, "CPU, 2 threads", "a block of each image")
+    return ev.TrainingStarted(
+        n, 1, 1, "CPU, 2 threads", "a block of the image held back"
+    )
 
 
 STEP = ev.StepDone(4, 10, 0.5, 2.0)
@@ -56,7 +58,9 @@ def test_minutes_are_told_as_minutes():
 
 def test_validation_is_told_at_the_start():
     state = after(WorkStarted("Training"), started())
-    assert any("a block of each image" in note for note in state.notes)
+    assert state.notes == (
+        "Learning from 1 plane; a block of the image kept apart to check",
+    )
 
 
 def test_a_warning_is_marked_and_told_once():

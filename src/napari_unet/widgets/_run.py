@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from napari.settings import get_settings
+from napari.utils.theme import get_theme
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import (
@@ -61,6 +63,9 @@ class FailureBox(QWidget):
         """Show the failure, or nothing."""
         self.setVisible(failure is not None)
         if failure is not None:
+            theme = get_theme(get_settings().appearance.theme)
+            # napari's own style sheet goes before any palette.
+            self.summary.setStyleSheet(f"color: {theme.error.as_hex()}")
             self.summary.setText(f"Error: {failure.summary}")
             self.details.setPlainText(failure.details)
 
@@ -179,6 +184,11 @@ class RunPanel(QWidget):
         for widget in (self.message, self.bar, self.notes, self.failure):
             layout.addWidget(widget)
         self.pause.setVisible(can_pause)
+        # What is beneath must not jump when work begins.
+        for widget in (self.message, self.bar):
+            policy = widget.sizePolicy()
+            policy.setRetainSizeWhenHidden(True)
+            widget.setSizePolicy(policy)
 
     def _connect(self) -> None:
         self.start.clicked.connect(self.start_asked.emit)

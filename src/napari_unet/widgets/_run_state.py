@@ -102,7 +102,8 @@ def _note(state: RunState, event: ev.Note) -> RunState:
 def _training_started(state: RunState, event: ev.TrainingStarted) -> RunState:
     n = event.n_train_images
     planes = f"{n} plane{'s' if n > 1 else ''}"
-    message = f"Learning from {planes}; validation: {event.validation}"
+    check = event.validation.replace("held back", "kept apart to check")
+    message = f"Learning from {planes}; {check}"
     started = replace(state, n_total=event.n_steps, message="First step …")
     return _note(started, ev.Note(message))
 
