@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from napari.utils.theme import get_theme
+from qtpy.QtGui import QColor
 
 from napari_unet.errors import ImageError, ModelError
 from napari_unet.widgets._choices import (
@@ -101,6 +103,26 @@ def test_a_preferred_image_replaces_others(images, viewer):
     images.choose(viewer.layers["actin"])
     images.prefer(viewer.layers["dapi"])
     assert images.layers() == [viewer.layers["dapi"]]
+
+
+def test_several_channels_are_hinted_at_where_there_are_several_layers(images, viewer):
+    assert "Ctrl+click" in images.hint.text()
+    assert not images.hint.isHidden()
+    del viewer.layers["dapi"]
+    assert images.hint.isHidden()
+
+
+def test_rows_are_high_enough_to_click_and_the_chosen_one_is_seen(images, viewer):
+    images.resize(300, 200)
+    images.show()
+    assert images.list.sizeHintForRow(0) >= images.fontMetrics().height() + 4
+    for theme in ("light", "dark"):
+        viewer.theme = theme
+        picture = images.list.viewport().grab().toImage()
+        rows = [images.list.visualItemRect(images.list.item(i)) for i in (0, 1)]
+        colours = [picture.pixelColor(r.right() - 3, r.center().y()) for r in rows]
+        assert colours[0] == QColor(get_theme(theme).current.as_hex())
+        assert colours[1] != colours[0]
 
 
 def test_no_image_is_told_in_a_sentence(qtbot, viewer):

@@ -443,6 +443,13 @@ def test_every_control_has_a_name_and_a_tooltip(widget):
     assert [c for c in named if not (c.accessibleName() and c.toolTip())] == []
 
 
+def test_the_time_is_not_limited_where_the_box_says_so(widget):
+    box = widget.settings.rows["max_minutes"].open_box
+    assert box.text() == "no limit"
+    assert box.isChecked()
+    assert widget.settings.value().max_minutes is None
+
+
 def test_it_fits_a_narrow_dock_with_all_folds_open(qtbot, widget):
     for form in (widget.settings, widget.weights, widget.network):
         form.more.heading.click()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import weakref
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from napari.utils.theme import get_theme
 from qtpy.QtCore import QObject, Qt, Signal
 from qtpy.QtWidgets import (
     QAbstractItemView,
@@ -16,7 +18,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_unet.errors import ModelError
-from napari_unet.widgets._controls import PathRow, describe
+from napari_unet.widgets._controls import PathRow, describe, plain_label
 from napari_unet.widgets._layers import (
     axes_choices,
     dropped_alpha,
@@ -134,9 +136,10 @@ class ImageChoice(QWidget):
         describe(
             self.list,
             "Image layers",
-            "The image; choose several one-channel layers (ctrl + click) to take them "
-            "as the channels of one image, the lowest first",
+            "The image. Ctrl+click: several layers as channels of one image, the "
+            "lowest first",
         )
+        self.hint = plain_label("Hint", "Ctrl+click: several layers as channels")
         self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.list.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         self.list.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
@@ -148,7 +151,10 @@ class ImageChoice(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.list)
+        layout.addWidget(self.hint)
         layout.addWidget(self.axes)
+        self._viewer.events.theme.connect(self._on_theme)
+        self._on_theme()
 
     def _refresh(self, event: Any = None) -> None:
         try:
@@ -161,6 +167,7 @@ class ImageChoice(QWidget):
         self.list.clear()
         self.list.addItems([str(layer.name) for layer in layers])
         self.list.blockSignals(False)
+        self.hint.setVisible(len(layers) > 1)
         self._fit_height()
         for row, layer in enumerate(layers):
             item = self.list.item(row)
@@ -196,6 +203,18 @@ class ImageChoice(QWidget):
         """Take the height that the rows have in napari's style."""
         super().showEvent(event)
         self._fit_height()
+
+    def _on_theme(self, event: Any = None) -> None:
+        theme = get_theme(self._viewer.theme)
+        # napari's own style makes rows that are hardly higher than a letter, and the
+        # chosen ones look like the others.
+        with suppress(RuntimeError):  # the widget is gone, its slot not yet
+            self.list.setStyleSheet(
+                "QListWidget::item { padding: 3px; min-height: 1.2em; }"
+                "QListWidget::item:selected {"
+                f" background: {theme.current.as_hex()}; color: {theme.text.as_hex()};"
+                "}"
+            )
 
     def _fit_height(self) -> None:
         n_rows = max(1, min(self.list.count(), _N_ROWS))

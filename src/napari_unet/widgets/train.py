@@ -111,6 +111,9 @@ class TrainWidget(QWidget):
         self.images, self.labels = self.data.images, self.data.labels
         self.start_from = ModelChoice(nothing="from scratch")
         self.settings = ConfigForm(TrainConfig, fields=_IN_FRONT, more="Training")
+        limit = self.settings.rows["max_minutes"]
+        limit.open_box.setText("no limit")
+        describe(limit.open_box, f"{limit.title}: no limit", limit.tooltip)
         self.weights = ConfigForm(WeightConfig, fields=(), more="Border weights")
         self.network = ConfigForm(
             NetworkConfig,
