@@ -64,8 +64,11 @@ class FailureBox(QWidget):
         self.setVisible(failure is not None)
         if failure is not None:
             theme = get_theme(get_settings().appearance.theme)
-            # napari's own style sheet goes before any palette.
-            self.summary.setStyleSheet(f"color: {theme.error.as_hex()}")
+            # A bar beside it: as text, the dark theme's red is too dark to read.
+            colour = theme.error.as_hex()
+            self.summary.setStyleSheet(
+                f"border-left: 5px solid {colour}; padding-left: 6px"
+            )
             self.summary.setText(f"Error: {failure.summary}")
             self.details.setPlainText(failure.details)
 
