@@ -5,6 +5,7 @@ import weakref
 
 import numpy as np
 import pytest
+from napari.components import ViewerModel
 
 from napari_unet.errors import FolderError, LabelError
 from napari_unet.files.images import write_labels
@@ -227,3 +228,13 @@ def test_the_annotated_image_is_chosen_whatever_came_first(data, viewer, three):
     assert data.images.layers() == [three["wide"]]
     data.labels.set_layer(labels)
     assert data.images.layers() == [three["cells 1"]]
+
+
+def test_labels_that_lie_elsewhere_than_the_image_are_refused(qtbot):
+    viewer = ViewerModel()
+    viewer.add_image(np.random.default_rng(0).random((32, 32)), name="a")
+    viewer.add_labels(np.eye(32, dtype=np.int32), name="b", translate=(100, 0))
+    data = TrainingData(viewer)
+    qtbot.addWidget(data)
+    with pytest.raises(LabelError, match='labels "b" lie elsewhere than image "a"'):
+        data.reader()

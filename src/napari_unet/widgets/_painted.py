@@ -64,14 +64,8 @@ def read_annotation_of(
         As `annotation_from_layers`; labels that lie elsewhere than the image layer
         (NU-L02).
     """
-    if image_layer is not None and not is_placed_as(labels_layer, image_layer):
-        raise LabelError(
-            "NU-L02",
-            f'labels "{labels_layer.name}" lie elsewhere than image '
-            f'"{image_layer.name}", or have pixels of another size: choose labels '
-            "that were painted on this image, or give both layers one scale and "
-            "translate",
-        )
+    if image_layer is not None:
+        check_lies_on(labels_layer, image_layer)
     known = about(labels_layer)
     return annotation_from_layers(
         labels_layer,
@@ -113,6 +107,24 @@ def annotation_from_layers(
     if regions_layer is not None:
         regions = regions_from_shapes(regions_layer, labels_layer)
     painted = _painted(labels_layer, regions, unpainted)
+    check_shape(painted, image)
+    return painted.annotation()
+
+
+def check_lies_on(labels_layer: Labels, image_layer: ImageLayer) -> None:
+    """Refuse labels that lie elsewhere than the image layer (NU-L02)."""
+    if not is_placed_as(labels_layer, image_layer):
+        raise LabelError(
+            "NU-L02",
+            f'labels "{labels_layer.name}" lie elsewhere than image '
+            f'"{image_layer.name}", or have pixels of another size: choose labels '
+            "that were painted on this image, or give both layers one scale and "
+            "translate",
+        )
+
+
+def check_shape(painted: Painted, image: Image) -> None:
+    """Refuse labels of another shape than the image (NU-L02)."""
     shape = tuple(painted.labels.shape)
     if shape != image.shape:
         raise LabelError(
@@ -120,7 +132,6 @@ def annotation_from_layers(
             f"{painted.source} is {size_text(shape)} but {image.source} is "
             f"{size_text(image.shape)}: choose labels that were painted on this image",
         )
-    return painted.annotation()
 
 
 @dataclass(frozen=True, eq=False)

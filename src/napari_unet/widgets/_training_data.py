@@ -17,9 +17,11 @@ from napari_unet.files.pairs import find_pairs, read_pair
 from napari_unet.widgets._choices import ImageChoice
 from napari_unet.widgets._controls import PathRow, describe, plain_label, rows
 from napari_unet.widgets._layer_box import LayerBox
-from napari_unet.widgets._layers import about, full_resolution, size_text
+from napari_unet.widgets._layers import about, full_resolution
 from napari_unet.widgets._painted import (
     Painted,
+    check_lies_on,
+    check_shape,
     painted_of,
     regions_from_shapes,
     regions_layer_of,
@@ -214,14 +216,8 @@ class TrainingData(QWidget):
                 "and paint a few cells",
             )
         painted = painted_of(layer)
-        shape = tuple(painted.labels.shape)
-        if shape != image.shape:
-            raise LabelError(
-                "NU-L02",
-                f"{painted.source} is {size_text(shape)} but {image.source} is "
-                f"{size_text(image.shape)}: choose labels that were painted on this "
-                "image",
-            )
+        check_shape(painted, image)
+        check_lies_on(layer, self.images.layers()[0])
         shapes = regions_layer_of(layer)
         regions = [] if shapes is None else regions_from_shapes(shapes, layer)
         # A copy: painting goes on while training runs.
