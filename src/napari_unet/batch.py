@@ -52,8 +52,8 @@ _EMPTY_SHARE = 0.2
 def segment_events(
     model: Model | Path | str,
     image: ImageLike,
-    *,
     config: PredictConfig | None = None,
+    *,
     instances: InstanceConfig | None = None,
 ) -> Iterator[Note | TileDone | Segmented]:
     """Segment an image, yielding an event for each tile; the labels come last.
@@ -102,8 +102,8 @@ def segment_events(
 def segment(
     model: Model | Path | str,
     image: ImageLike,
-    *,
     config: PredictConfig | None = None,
+    *,
     instances: InstanceConfig | None = None,
 ) -> NDArray[np.int32]:
     """Return the cells of an image as labels, int32 ([T,] [Z,] Y, X).
