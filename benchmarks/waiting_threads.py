@@ -1,7 +1,6 @@
-"""What waiting threads cost: a training step alone, and beside one busy process.
+"""What waiting threads cost: a training step alone, and beside other work.
 
-Torch's threads spin while they wait for each other. Beside other work on the same cores
-that makes each step slower, so `napari_unet.learning` asks for sleeping threads
+Torch's threads spin while they wait for each other, or sleep
 (``OMP_WAIT_POLICY=PASSIVE``). Prints seconds per step for both, in turn.
 
     python benchmarks/waiting_threads.py
@@ -27,16 +26,20 @@ for event in train([s[1] for s in samples], [s[2] for s in samples], config):
         print((time.perf_counter() - start) / 25)
         break
 """
-BUSY = "while True: pass"
+LOOP = "while True: pass"
+OTHER_TRAINING = STEPS.replace("max_steps=30", "max_steps=10000").replace(
+    "== 30", "== 0"
+)
 
 
-def step_s(policy: str, n_busy: int) -> float:
-    """Return the seconds of a training step beside `n_busy` busy processes."""
-    busy = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(n_busy)]
+def step_s(policy: str, others: tuple[str, ...]) -> float:
+    """Return the seconds of a training step beside other processes."""
+    env = os.environ | {"OMP_WAIT_POLICY": policy}
+    busy = [subprocess.Popen([sys.executable, "-c", code], env=env) for code in others]
     try:
         done = subprocess.run(
             [sys.executable, "-c", STEPS],
-            env=os.environ | {"OMP_WAIT_POLICY": policy},
+            env=env,
             check=True,
             capture_output=True,
             text=True,
@@ -53,11 +56,15 @@ def main() -> None:
     print(f"{os.cpu_count()} cores, seconds per training step")
     print("| | spinning | sleeping | spinning / sleeping |")
     print("|---|---|---|---|")
-    for n_busy in (0, 1, 2):
-        spinning, sleeping = step_s("ACTIVE", n_busy), step_s("PASSIVE", n_busy)
-        beside = "alone" if n_busy == 0 else f"beside {n_busy} busy"
+    beside = {
+        "alone": (),
+        "beside a busy process": (LOOP,),
+        "beside another training": (OTHER_TRAINING,),
+    }
+    for name, others in beside.items():
+        spinning, sleeping = step_s("ACTIVE", others), step_s("PASSIVE", others)
         ratio = spinning / sleeping
-        print(f"| {beside} | {spinning:.3f} | {sleeping:.3f} | {ratio:.2f} |")
+        print(f"| {name} | {spinning:.3f} | {sleeping:.3f} | {ratio:.2f} |")
 
 
 if __name__ == "__main__":
