@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -435,3 +438,16 @@ def test_segmenting_leaves_the_random_state_alone(model):
     before = torch.get_rng_state()
     segment(model, _cells(5)[0], config=CONFIG)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_what_a_killed_run_left_half_written_is_swept(model, folder, tmp_path):
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    out = tmp_path / "out"
+    out.mkdir()
+    stray = out / f".cells_0_labels.tif.{child.pid}.0123abcd.unettmp"
+    stray.write_bytes(b"half")
+    os.utime(stray, (0, 0))
+    list(segment_folder(model, folder, out, config=CONFIG))
+    assert not stray.exists()
+    assert (out / "cells_0_labels.tif").exists()

@@ -23,6 +23,7 @@ from napari_unet.events import (
     Segmented,
     TileDone,
 )
+from napari_unet.files.atomic import sweep_strays
 from napari_unet.files.images import (
     find_images,
     read_image,
@@ -251,6 +252,8 @@ def _check_output(source: Path, output: Path) -> None:
             f"the output folder {output} can't be written ({error.strerror}): choose "
             "another folder",
         ) from error
+    # What a killed run left half-written.
+    sweep_strays(output)
 
 
 def _one_file(
