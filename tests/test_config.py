@@ -111,3 +111,10 @@ def test_the_2015_preset_is_the_papers_network() -> None:
 def test_weight_defaults_are_the_papers() -> None:
     assert (WeightConfig().w0, WeightConfig().sigma) == (10.0, 5.0)
     assert WeightConfig().balance_classes is False
+
+
+def test_falk2019_brings_its_own_numbers():
+    config = WeightConfig.falk2019()
+    assert (config.w0, config.sigma, config.v_bal, config.sigma1) == (50, 6, 0.1, 10)
+    assert WeightConfig(formula="falk2019", w0=20).w0 == 20
+    assert WeightConfig.ronneberger2015() == WeightConfig()

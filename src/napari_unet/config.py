@@ -6,7 +6,7 @@ flag, the row in the reference and the JSON in the model file.
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -20,28 +20,77 @@ Precision = Literal["auto", "fp32", "fast"]
 
 
 class WeightConfig(_Config):
-    """How much each pixel counts in training (Ronneberger 2015, eq. 2)."""
+    """How much each pixel counts in training.
 
+    Two published formulas; `napari_unet.imaging.weight_maps` writes them out. Each
+    brings its own w0 and sigma where these are not given.
+    """
+
+    formula: Literal["ronneberger2015", "falk2019"] = Field(
+        "ronneberger2015",
+        title="Formula",
+        description="'ronneberger2015' is the U-Net paper's; 'falk2019', of the Fiji "
+        "plugin, also lowers the weight of background far from cells.",
+    )
     w0: float = Field(
         10.0,
         ge=0,
         le=1000,
         title="w0",
-        description="Height of the border weight between two close cells.",
+        description="Height of the border weight between two close cells (2015: 10, "
+        "2019: 50).",
     )
     sigma: float = Field(
         5.0,
         gt=0,
         le=200,
-        title="Sigma (px)",
+        title="Sigma",
         description="Width of the border weight: gaps wider than about 4 sigma "
-        "get none.",
+        "get none (2015: 5 px, 2019: 6 px).",
+    )
+    unit: Literal["px", "um"] = Field(
+        "px",
+        title="Unit",
+        description="Unit of the sigmas: pixels, or micrometres for images whose "
+        "pixel size is known.",
+    )
+    v_bal: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        title="Far background",
+        description="Weight of background far from cells; falk2019 only.",
+    )
+    sigma1: float = Field(
+        10.0,
+        gt=0,
+        le=1000,
+        title="Sigma 1",
+        description="How far from a cell the background's weight falls from 1 to "
+        "that of far background; falk2019 only.",
     )
     balance_classes: bool = Field(
         False,
         title="Balance classes",
         description="Weigh rare classes more, by their share of the annotation.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_numbers_of_formula(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("formula") == "falk2019":
+            return {"w0": 50.0, "sigma": 6.0, **given}
+        return given
+
+    @classmethod
+    def ronneberger2015(cls) -> Self:
+        """Return the formula and numbers of the U-Net paper, in pixels."""
+        return cls()
+
+    @classmethod
+    def falk2019(cls) -> Self:
+        """Return the formula and numbers of the Fiji plugin, in pixels."""
+        return cls(formula="falk2019")
 
 
 class NetworkConfig(_Config):

@@ -268,3 +268,17 @@ class TestBadInput:
                 tmp_path / "x.tif", Annotation(_LABELS), [Region(plane, vertices)]
             )
         assert not list(tmp_path.iterdir())
+
+
+def test_colours_and_areas_come_back(tmp_path):
+    annotation = Annotation(
+        np.array([[1, 2, 3]]),
+        label_class={2: 2},
+        class_names=("background", "cell", "tissue"),
+        class_colors=("#808080", "#ff0000", "#00ff00"),
+        area_classes=frozenset({2}),
+    )
+    save_annotation(tmp_path / "a.tif", annotation)
+    loaded = load_annotation(tmp_path / "a.tif").annotation
+    assert loaded.class_colors == annotation.class_colors
+    assert loaded.area_classes == {2}

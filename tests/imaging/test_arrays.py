@@ -174,3 +174,32 @@ def test_what_is_no_field_is_no_label_image(shape):
 def test_a_target_may_have_classes_only():
     target = Target(np.zeros((2, 2), np.int16), np.ones((2, 2), np.float32))
     assert target.values is None
+
+
+def test_cells_are_what_is_neither_background_nor_area():
+    labels = np.array([[1, 2, 3, 0, 7]])
+    annotation = Annotation(
+        labels,
+        label_class={2: 0, 3: 2},
+        class_names=("background", "cell", "tissue"),
+        area_classes=frozenset({2}),
+    )
+    assert annotation.cells().tolist() == [[1, 0, 0, 0, 7]]
+
+
+def test_unnamed_ids_are_areas_where_class_1_is_one():
+    annotation = Annotation(
+        np.array([[1, 2, 0]]),
+        label_class={2: 2},
+        class_names=("background", "membrane", "cell"),
+        area_classes=frozenset({1}),
+    )
+    assert annotation.cells().tolist() == [[0, 2, 0]]
+
+
+@pytest.mark.parametrize(
+    "classes", [{"area_classes": frozenset({2})}, {"class_colors": ("#ff0000",)}]
+)
+def test_classes_that_do_not_fit_are_refused(classes):
+    with pytest.raises(LabelError, match="class"):
+        Annotation(np.ones((2, 2), int), **classes)

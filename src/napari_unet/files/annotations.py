@@ -71,6 +71,8 @@ class _AnnotationFile(BaseModel):
     labels_sha256: str
     unpainted: Unpainted
     class_names: tuple[str, ...] = Field(min_length=1)
+    class_colors: tuple[Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")], ...] = ()
+    area_classes: tuple[Annotated[int, Field(ge=1)], ...] = ()
     label_class: dict[int, Annotated[int, Field(ge=0)]]
     regions: tuple[_RegionInFile, ...]
 
@@ -211,6 +213,8 @@ def save_annotation(
         labels_sha256=_sha256(tif),
         unpainted=unpainted or "unknown",
         class_names=annotation.class_names,
+        class_colors=annotation.class_colors,
+        area_classes=tuple(sorted(annotation.area_classes)),
         label_class=dict.fromkeys(ids, 1) | dict(annotation.label_class),
         regions=in_file,
     )
@@ -255,6 +259,8 @@ def load_annotation(path: str | Path) -> StoredAnnotation:
         label_class=about.label_class,
         known=known_pixels(labels, regions, about.unpainted),
         class_names=about.class_names,
+        class_colors=about.class_colors,
+        area_classes=frozenset(about.area_classes),
         source=str(tif),
     )
     return StoredAnnotation(

@@ -127,6 +127,12 @@ class Annotation:
         unknown everywhere; painted pixels are known in any case.
     class_names : tuple of str
         Name of each class, background first.
+    class_colors : tuple of str
+        Colour of each class as ``"#rrggbb"``, background first; empty where nobody
+        chose any.
+    area_classes : set of int
+        Classes that are areas (tissue, membrane) and not single cells: their ids are
+        neither cut apart nor get border weights.
     source : str
         File or layer that it came from; named in messages.
 
@@ -141,6 +147,8 @@ class Annotation:
     label_class: Mapping[int, int] = field(default_factory=dict)
     known: NDArray[np.bool_] | None = None
     class_names: tuple[str, ...] = ("background", "cell")
+    class_colors: tuple[str, ...] = ()
+    area_classes: frozenset[int] = frozenset()
     source: str = "annotation"
 
     def __post_init__(self) -> None:
@@ -154,13 +162,7 @@ class Annotation:
                 f"{known.shape}: give both the same shape",
             )
         known = (np.asarray(known, bool) & ~(raw < 0)) | (labels > 0)
-        worst = max(self.label_class.values(), default=0)
-        if worst >= len(self.class_names):
-            raise LabelError(
-                "NU-L06",
-                f"{self.source} uses class {worst} but only {len(self.class_names)} "
-                "classes (background included) have a name",
-            )
+        _check_classes(self)
         object.__setattr__(self, "labels", labels)
         object.__setattr__(self, "known", known)
         frozen = MappingProxyType(dict(self.label_class))
@@ -192,6 +194,41 @@ class Annotation:
         ids, inverse = np.unique(self.labels, return_inverse=True)
         classes = [0 if i == 0 else self.label_class.get(int(i), 1) for i in ids]
         return np.asarray(classes, np.int16)[inverse].reshape(self.labels.shape)
+
+    def cells(self) -> NDArray[np.int32]:
+        """Return the ids of single cells; painted background and areas are 0.
+
+        Returns
+        -------
+        ndarray of int32, shape of `labels`
+            Not to be written to: without background or areas it is `labels` itself.
+        """
+        no_cells = {0, *self.area_classes}
+        ids = [i for i, kind in self.label_class.items() if kind in no_cells]
+        if not ids and 1 not in no_cells:
+            return self.labels
+        cells = np.where(np.isin(self.labels, ids), np.int32(0), self.labels)
+        if 1 in no_cells:  # ids that are not named are of class 1
+            cells[~np.isin(cells, list(self.label_class))] = 0
+        return cells
+
+
+def _check_classes(annotation: Annotation) -> None:
+    n_classes = len(annotation.class_names)
+    used = [*annotation.label_class.values(), *annotation.area_classes]
+    worst = max(used, default=0)
+    if worst >= n_classes:
+        raise LabelError(
+            "NU-L06",
+            f"{annotation.source} uses class {worst} but only {n_classes} classes "
+            "(background included) have a name",
+        )
+    if annotation.class_colors and len(annotation.class_colors) != n_classes:
+        raise LabelError(
+            "NU-L06",
+            f"{annotation.source} has {len(annotation.class_colors)} class colours but "
+            f"{n_classes} classes: give each class a colour, or none",
+        )
 
 
 def as_label_ids(array: NDArray[Any], *, source: str) -> NDArray[np.int32]:

@@ -116,6 +116,9 @@ def fingerprint(stored: StoredAnnotation) -> str:
     rest = (
         annotation.labels.shape,
         sorted(pair for pair in annotation.label_class.items() if pair[1] != 1),
+        annotation.class_names,
+        annotation.class_colors,
+        sorted(annotation.area_classes),
         [(tuple(plane), np.asarray(xy).tolist()) for plane, xy in stored.regions],
         stored.unpainted,
     )

@@ -148,6 +148,8 @@ class Painted:
     regions: Sequence[Region]
     unpainted: Unpainted
     source: str
+    class_colors: tuple[str, ...] = ()
+    area_classes: frozenset[int] = frozenset()
 
     def annotation(self, plane: tuple[int, ...] = ()) -> Annotation:
         """Return the annotation: of all, or of one plane as it is in its stack."""
@@ -165,6 +167,8 @@ class Painted:
             label_class=self.label_class,
             known=known,
             class_names=self.class_names,
+            class_colors=self.class_colors,
+            area_classes=self.area_classes,
             source=self.source,
         )
 
@@ -199,6 +203,8 @@ def _painted(
         regions=regions,
         unpainted=unpainted,
         source=f'labels "{labels_layer.name}"',
+        class_colors=known.get("class_colors", ()),
+        area_classes=known.get("area_classes", frozenset()),
     )
 
 

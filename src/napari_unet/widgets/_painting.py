@@ -125,6 +125,8 @@ def open_annotation(
     known = {
         "label_class": named,
         "class_names": annotation.class_names,
+        "class_colors": annotation.class_colors,
+        "area_classes": annotation.area_classes,
         "unpainted": stored.unpainted or "unknown",
     }
     labels = _add_labels(viewer, image_layer, annotation.labels, name, known)
