@@ -355,6 +355,13 @@ class InstanceConfig(_Config):
         title="Smoothing (px)",
         description="Gaussian smoothing of the map that seeds are taken from.",
     )
+    give_back_gap: bool = Field(
+        True,
+        title="Give back the gap",
+        description="Give the gap between cells that touch back to them, up to two "
+        "pixels wide: training cuts it. Off where the annotated cells have such gaps "
+        "themselves.",
+    )
 
 
 class NormalizationConfig(_Config):

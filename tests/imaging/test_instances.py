@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import skimage.draw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -10,13 +11,22 @@ from napari_unet.config import InstanceConfig
 from napari_unet.imaging.instances import (
     find_instances,
     foreground,
+    gap_is_from_cutting,
+    give_back_gap,
     minimum_size,
     tune_instances,
 )
 from napari_unet.imaging.scores import Tally
+from napari_unet.imaging.targets import separate_touching
 
 ROLES = ("softmax:background", "softmax:cell")
-PLAIN = InstanceConfig(threshold=0.5, seed_threshold=0.8, min_size_px=0, smoothing_px=0)
+PLAIN = InstanceConfig(
+    threshold=0.5,
+    seed_threshold=0.8,
+    min_size_px=0,
+    smoothing_px=0,
+    give_back_gap=False,
+)
 
 
 def _outputs(probability) -> np.ndarray:
@@ -114,7 +124,7 @@ def test_cells_lie_above_the_threshold_are_large_enough_and_numbered(
 ):
     config = InstanceConfig(
         threshold=threshold, seed_threshold=seed_threshold, min_size_px=min_size_px,
-        smoothing_px=smoothing_px,
+        smoothing_px=smoothing_px, give_back_gap=False,
     )  # fmt: skip
     outputs = _outputs(probability)
     labels = find_instances(outputs, ROLES, config)
@@ -135,6 +145,88 @@ def test_the_minimum_size_is_half_the_5th_percentile(areas, expected):
     assert found == int(np.percentile(areas, 5) / 2) if areas else found == 0
 
 
+def _between(labels: np.ndarray, y: int, x: int) -> set[int]:
+    """Whom a pixel may belong to: cells beside it, with another one opposite."""
+    at = {
+        (dy, dx): labels[y + dy, x + dx]
+        for dy in range(-2, 3)
+        for dx in range(-2, 3)
+        if 0 <= y + dy < labels.shape[0] and 0 <= x + dx < labels.shape[1]
+    }
+    owners = set()
+    for dy, dx in [(a, b) for a in (-1, 0, 1) for b in (-1, 0, 1) if (a, b) != (0, 0)]:
+        own = at.get((-dy, -dx), 0)
+        other = at.get((dy, dx), 0) or at.get((2 * dy, 2 * dx), 0)
+        if own and other and own != other:
+            owners.add(int(own))
+    return owners
+
+
+@given(hnp.arrays(np.int32, (7, 8), elements=st.sampled_from([0, 0, 0, 1, 2, 3])))
+def test_only_pixels_between_two_cells_are_given_back(labels):
+    filled = give_back_gap(labels)
+    for y, x in np.ndindex(labels.shape):
+        owners = _between(labels, y, x)
+        if labels[y, x]:
+            assert filled[y, x] == labels[y, x]
+        elif owners:
+            assert filled[y, x] in owners
+        else:
+            assert filled[y, x] == 0
+
+
+def test_free_outlines_do_not_grow():
+    discs = np.zeros((40, 60), np.int32)
+    discs[skimage.draw.disk((20, 15), 10)] = 1
+    discs[skimage.draw.disk((20, 40), 10)] = 2
+    assert np.array_equal(give_back_gap(discs), discs)
+
+
+@pytest.mark.parametrize("shape", [(9, 12), (5, 9, 12)])
+def test_what_the_cut_took_is_given_back(shape):
+    labels = np.ones(shape, np.int32)
+    labels[..., 5:] = 2
+    cut = separate_touching(labels, n_dims=len(shape))
+    assert (cut == 0).sum() == 2 * labels[..., 0].size
+    assert np.array_equal(give_back_gap(cut), labels)
+
+
+def test_the_gap_is_given_back_symmetrically():
+    rng = np.random.default_rng(0)
+    points = rng.uniform(0, 96, (30, 2))
+    grid = np.stack(np.mgrid[:96, :96], -1)[:, :, None]
+    cells = np.argmin(((grid - points) ** 2).sum(-1), -1).astype(np.int32) + 1
+    filled = give_back_gap(separate_touching(cells))
+    # Only where three cells meet has a pixel no straight line to another cell.
+    assert (filled == cells).mean() > 0.95
+    assert np.array_equal(give_back_gap(separate_touching(cells.T)), filled.T)
+
+
+def test_true_gaps_are_left_where_the_annotation_has_them():
+    touching = np.repeat(np.array([[1, 1, 1, 2, 2, 2]], np.int32), 4, axis=0)
+    apart = np.repeat(np.array([[1, 1, 0, 0, 2, 2]], np.int32), 5, axis=0)
+    assert gap_is_from_cutting([touching])
+    assert not gap_is_from_cutting([touching, apart])
+    assert not gap_is_from_cutting([])
+
+
+def test_gap_is_given_back_only_if_asked():
+    outputs = _outputs(np.repeat([[0.9, 0.9, 0.1, 0.1, 0.9, 0.9]], 6, axis=0))
+    keep = InstanceConfig(smoothing_px=0, min_size_px=0, give_back_gap=False)
+    assert (find_instances(outputs, ROLES, keep)[:, 2:4] == 0).all()
+    give = keep.model_copy(update={"give_back_gap": True})
+    assert (find_instances(outputs, ROLES, give)[0] == [1, 1, 1, 2, 2, 2]).all()
+
+
+def test_areas_are_no_cells():
+    outputs = np.zeros((3, 4, 4), np.float32)
+    outputs[0], outputs[1], outputs[2] = 0.1, 0.8, 0.1
+    roles = ["softmax:background", "softmax-area:tissue", "softmax:cell"]
+    assert not find_instances(outputs, roles, InstanceConfig(min_size_px=0)).any()
+    only = ["softmax:background", "softmax-area:tissue", "softmax-area:membrane"]
+    assert (find_instances(outputs, only, InstanceConfig(min_size_px=0)) == 1).all()
+
+
 def _counts(n_right: float) -> Tally:
     """Counts of 100 true and 100 found cells, of which some are right."""
     n = int(n_right)
@@ -149,7 +241,7 @@ def test_tuning_climbs_to_the_best_settings():
         far += abs(config.seed_threshold - best["seed_threshold"]) * 100
         return _counts(95 - far - 5 * abs(config.smoothing_px - best["smoothing_px"]))
 
-    config, counts = tune_instances(count, 17)
+    config, counts = tune_instances(count, InstanceConfig(min_size_px=17))
     assert config == InstanceConfig(min_size_px=17, **best)
     assert counts == count(config)
 
@@ -161,7 +253,7 @@ def test_of_equal_settings_the_default_stays():
         asked.append(config)
         return _counts(50)
 
-    config, _ = tune_instances(count, 3)
+    config, _ = tune_instances(count, InstanceConfig(min_size_px=3))
     assert config == InstanceConfig(min_size_px=3)
     assert all(c.min_size_px == 3 for c in asked)
     assert len(set(map(str, asked))) > 15

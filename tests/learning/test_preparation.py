@@ -17,6 +17,7 @@ from napari_unet.config import (
 from napari_unet.errors import ConfigError, ImageError, LabelError
 from napari_unet.files.images import write_image, write_labels
 from napari_unet.imaging.arrays import Annotation, Image
+from napari_unet.imaging.instances import gap_is_from_cutting
 from napari_unet.imaging.intensity import IntensityRange
 from napari_unet.learning.checkpoint import Model, save_model
 from napari_unet.learning.patches import Plane
@@ -360,3 +361,33 @@ def test_pixel_sizes_that_differ_are_told_with_both_numbers(sizes, start, expect
     found = size_warnings(pairs, model)
     assert len(found) == (expected is not None)
     assert expected is None or re.search(expected, found[0])
+
+
+def test_instance_settings_follow_from_the_annotation(cells):
+    image, labels = cells
+    model, split, _ = prepare(
+        [image], [labels], TrainConfig(), network=None, weights=None,
+        validation=None, start_from=None,
+    )  # fmt: skip
+    areas = cell_areas(split.train)
+    assert model.instances.min_size_px == int(np.percentile(areas, 5) / 2)
+    planes = [plane.labels for plane in split.train]
+    assert model.instances.give_back_gap == gap_is_from_cutting(planes)
+
+
+def test_areas_have_a_role_of_their_own(cells):
+    image, labels = cells
+    names = ("background", "cell", "tissue")
+    annotation = Annotation(
+        labels, {1: 2}, np.ones(labels.shape, bool), names,
+        area_classes=frozenset({2}),
+    )  # fmt: skip
+    model, split, _ = prepare(
+        [image], [annotation], TrainConfig(), network=None, weights=None,
+        validation=None, start_from=None,
+    )  # fmt: skip
+    assert model.roles[1:] == ("softmax:cell", "softmax-area:tissue")
+    assert all(1 not in plane.labels for plane in [*split.train, *split.validation])
+    other = Annotation(labels, {1: 2}, np.ones(labels.shape, bool), names)
+    with pytest.raises(LabelError, match="areas"):
+        pair_up([image, image], [annotation, other])

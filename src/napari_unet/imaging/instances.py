@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from itertools import groupby, product
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
 from skimage.segmentation import relabel_sequential, watershed
 
-from napari_unet.config import InstanceConfig
+from napari_unet.imaging.targets import separate_touching
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
+    from napari_unet.config import InstanceConfig
     from napari_unet.imaging.scores import Tally
 
 
@@ -23,12 +25,14 @@ def foreground(
 ) -> NDArray[np.float32]:
     """Return the probability of being any cell, float32 (Y, X), in [0, 1].
 
+    Areas (``"softmax-area:..."``) are no cells.
+
     Parameters
     ----------
     outputs : ndarray of float32, shape (K, Y, X)
         Probabilities of the classes.
     roles : sequence of str
-        Meaning of each channel; the sum of ``"softmax:..."`` is 1.
+        Meaning of each channel; the sum over all classes is 1.
 
     Examples
     --------
@@ -36,7 +40,24 @@ def foreground(
     >>> foreground(outputs, ["softmax:background", "softmax:cell"])
     array([[0.25]], dtype=float32)
     """
-    return np.asarray(1 - outputs[list(roles).index("softmax:background")])
+    cells = 1 - outputs[list(roles).index("softmax:background")]
+    for output, role in zip(outputs, roles, strict=True):
+        if role.startswith("softmax-area:"):
+            cells -= output
+    return np.asarray(cells)
+
+
+def has_cells(roles: Sequence[str]) -> bool:
+    """Return whether a model has a class of single cells, and not only areas.
+
+    Examples
+    --------
+    >>> has_cells(["softmax:background", "softmax-area:membrane"])
+    False
+    """
+    return any(
+        role.startswith("softmax:") and role != "softmax:background" for role in roles
+    )
 
 
 def find_instances(
@@ -46,6 +67,7 @@ def find_instances(
 
     A cell grows from each confident region, by a watershed that stays where the
     probability is above the threshold. What has no confident region is one cell.
+    Where all classes are areas, each area is labelled with the number of its class.
 
     Parameters
     ----------
@@ -61,6 +83,8 @@ def find_instances(
     ndarray of int32, shape (Y, X)
         Ids 1..n without gaps; 0 is background.
     """
+    if not has_cells(roles):
+        return np.asarray(outputs.argmax(0), np.int32)
     probability = foreground(outputs, roles)
     mask = probability > config.threshold
     smooth = ndimage.gaussian_filter(probability, config.smoothing_px)
@@ -73,7 +97,86 @@ def find_instances(
     labels = watershed(-smooth, seeds, mask=mask)
     sizes = np.bincount(labels.ravel())
     labels[sizes[labels] < config.min_size_px] = 0
+    if config.give_back_gap:
+        labels = give_back_gap(labels)
     return np.asarray(relabel_sequential(labels)[0], np.int32)
+
+
+def give_back_gap(labels: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Return labels in which narrow gaps between two cells belong to them again.
+
+    Training cuts touching cells apart by one pixel of each
+    (`napari_unet.imaging.targets.separate_touching`), so the network finds a gap of
+    two.
+    A background pixel is given to the cell beside it where, on the straight line
+    through both, another cell comes at once or one pixel later. Free outlines stay,
+    as do gaps of three pixels and more.
+
+    Parameters
+    ----------
+    labels : ndarray of int32, shape ([Z,] Y, X)
+        Instance ids; 0 is background.
+
+    Returns
+    -------
+    ndarray of int32, shape of `labels`
+        Of the two cells beside one pixel the one with the lower id gets it.
+
+    Examples
+    --------
+    >>> give_back_gap(np.array([[1, 1, 0, 0, 2, 2], [0, 0, 0, 0, 0, 0]], np.int32))
+    array([[1, 1, 1, 2, 2, 2],
+           [0, 0, 0, 0, 0, 0]], dtype=int32)
+    """
+    beside = ndimage.binary_dilation(labels > 0, np.ones((3,) * labels.ndim, bool))
+    pixels = np.argwhere(beside & (labels == 0)) + 2
+    padded = np.pad(labels, 2)
+    none = np.iinfo(np.int32).max
+    owner = np.full(len(pixels), none, np.int32)
+    # Straight neighbours first: a diagonal only decides where they don't.
+    steps = sorted(product((-1, 0, 1), repeat=labels.ndim), key=np.count_nonzero)[1:]
+    for _, group in groupby(steps, key=np.count_nonzero):
+        undecided = owner == none
+        for step in group:
+            own, next_, second = (
+                padded[tuple((pixels + k * np.array(step)).T)] for k in (-1, 1, 2)
+            )
+            other = np.where(next_ > 0, next_, second)
+            fits = undecided & (own > 0) & (other > 0) & (own != other)
+            owner[fits] = np.minimum(owner[fits], own[fits])
+    filled = labels.copy()
+    is_owned = owner < none
+    filled[tuple((pixels[is_owned] - 2).T)] = owner[is_owned]
+    return filled
+
+
+def gap_is_from_cutting(labels: Sequence[NDArray[np.int32]]) -> bool:
+    """Return whether narrow gaps between cells rather come from cutting them apart.
+
+    Cells may also truly have gaps of one or two pixels, such as membranes, which
+    `give_back_gap` would fill. So it is tried on the annotation: it is worth it where
+    it restores more pixels than it fills wrongly.
+
+    Parameters
+    ----------
+    labels : sequence of ndarray of int32, shape (Y, X)
+        Annotated cells, as painted.
+
+    Examples
+    --------
+    >>> gap_is_from_cutting([np.array([[1, 1, 1, 2, 2, 2]], np.int32)])
+    True
+    >>> gap_is_from_cutting([np.array([[1, 1, 0, 0, 2, 2]], np.int32)])
+    False
+    """
+    gain = 0
+    for plane in labels:
+        cut = separate_touching(plane)
+        filled = give_back_gap(cut)[cut == 0]
+        painted = plane[cut == 0]
+        is_filled = filled > 0
+        gain += int(np.sum(np.where(filled == painted, 1, -1)[is_filled]))
+    return gain > 0
 
 
 def minimum_size(areas: NDArray[np.int64]) -> int:
@@ -88,7 +191,7 @@ def minimum_size(areas: NDArray[np.int64]) -> int:
 
 
 def tune_instances(
-    count: Callable[[InstanceConfig], Tally], min_size_px: int
+    count: Callable[[InstanceConfig], Tally], start: InstanceConfig
 ) -> tuple[InstanceConfig, Tally]:
     """Choose thresholds and smoothing, one after the other, by the best score.
 
@@ -96,15 +199,15 @@ def tune_instances(
     ----------
     count : callable
         Compares cells found with the given settings with the truth.
-    min_size_px : int
-        Minimum size, derived from the annotation.
+    start : InstanceConfig
+        Where to begin: what is not tuned is derived from the annotation.
 
     Returns
     -------
     InstanceConfig, Tally
         The best settings and what they reached.
     """
-    best = InstanceConfig(min_size_px=min_size_px)
+    best = start
     best_counts = count(best)
     best_score = _score(best_counts)
     grids: list[tuple[str, tuple[float, ...]]] = [

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from napari_unet.config import (
+    InstanceConfig,
     NetworkConfig,
     NormalizationConfig,
     TrainConfig,
@@ -18,6 +19,7 @@ from napari_unet.config import (
 from napari_unet.errors import ConfigError, ImageError, LabelError
 from napari_unet.files.inputs import as_annotation, as_image
 from napari_unet.imaging.arrays import Annotation, Image, Target
+from napari_unet.imaging.instances import gap_is_from_cutting, minimum_size
 from napari_unet.imaging.intensity import intensity_range, normalize
 from napari_unet.imaging.targets import make_target
 from napari_unet.learning.checkpoint import Model, load_model
@@ -125,6 +127,12 @@ def _check_pair(pair: Pair, first: Pair) -> None:
             f"{first.annotation.source} has {first.annotation.class_names}: give all "
             "annotations the same classes",
         )
+    if annotation.area_classes != first.annotation.area_classes:
+        raise LabelError(
+            "NU-L06",
+            f"{annotation.source} and {first.annotation.source} don't agree on which "
+            "classes are areas and which are cells: make them the same",
+        )
 
 
 def _times(shape: tuple[int, ...]) -> str:
@@ -185,7 +193,7 @@ def planes_of(pair: Pair, span: IntensityRange, weights: WeightConfig) -> list[P
     target = make_target(pair.annotation, weights)
     if target.classes is None:
         raise TypeError("segmentation needs a target with classes")
-    objects = np.where(pair.annotation.class_map() > 0, pair.annotation.labels, 0)
+    objects = _objects(pair.annotation)
     planes = []
     for index, plane in pair.image.planes():
         known = pair.annotation.is_known[index]
@@ -201,11 +209,28 @@ def planes_of(pair: Pair, span: IntensityRange, weights: WeightConfig) -> list[P
     return planes
 
 
+def _objects(annotation: Annotation) -> NDArray[np.int32]:
+    """Return what predicted labels are compared with: cells, or else areas."""
+    n_classes = len(annotation.class_names)
+    if set(range(1, n_classes)) <= annotation.area_classes:
+        return annotation.class_map().astype(np.int32)
+    return annotation.cells()
+
+
 def cell_areas(planes: Sequence[Plane]) -> NDArray[np.int64]:
     """Return the areas of all painted cells, in pixels, int64 (n,)."""
     areas = [np.bincount(plane.labels.ravel())[1:] for plane in planes]
     every = np.concatenate(areas) if areas else np.empty(0, np.int64)
     return every[every > 0]
+
+
+def derived_instances(base: InstanceConfig, planes: Sequence[Plane]) -> InstanceConfig:
+    """Return instance settings with what follows from the annotation."""
+    derived = {
+        "min_size_px": minimum_size(cell_areas(planes)),
+        "give_back_gap": gap_is_from_cutting([plane.labels for plane in planes]),
+    }
+    return base.model_copy(update=derived)
 
 
 def prepare(
@@ -266,8 +291,10 @@ def prepare(
         split = Split(
             train, back, f"{len(held)} validation image{'s' if len(held) > 1 else ''}"
         )
+    begin = start or _fresh(pairs[0], network or NetworkConfig(), config.seed)
     model = replace(
-        start or _fresh(pairs[0], network or NetworkConfig(), config.seed),
+        begin,
+        instances=derived_instances(begin.instances, split.train),
         training=config,
         weights=weights,
         normalization=policy,
@@ -299,7 +326,11 @@ def _fresh(pair: Pair, network: NetworkConfig, seed: int) -> Model:
     with torch.random.fork_rng(devices=[]):  # leave the caller's random state alone
         torch.default_generator.manual_seed(seed)  # not the GPUs'
         state = build_network(network).state_dict()
-    roles = tuple(f"softmax:{name}" for name in names)
+    areas = pair.annotation.area_classes
+    roles = tuple(
+        f"softmax-area:{name}" if i in areas else f"softmax:{name}"
+        for i, name in enumerate(names)
+    )
     return Model(network, state, roles=roles, class_names=names)
 
 

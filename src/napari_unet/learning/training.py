@@ -39,7 +39,7 @@ from napari_unet.learning.device import (
 )
 from napari_unet.learning.losses import weighted_cross_entropy
 from napari_unet.learning.patches import PatchSource
-from napari_unet.learning.preparation import cell_areas, prepare
+from napari_unet.learning.preparation import prepare
 from napari_unet.learning.validation import tune, validate
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ def train(  # noqa: C901, PLR0913 - one loop that reads from top to bottom
     net.load_state_dict(dict(best.model.state))
     with own_memory_errors(device):
         instances, result = tune(
-            net, split.validation, model.roles, device, cell_areas(split.train)
+            net, split.validation, model.roles, device, model.instances
         )
     tuned = replace(best.model, instances=instances, scores=result.as_dict())
     runs.save_best(run_dir, tuned)

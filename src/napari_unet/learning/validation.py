@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from napari_unet.imaging.instances import find_instances, minimum_size, tune_instances
+from napari_unet.imaging.instances import find_instances, tune_instances
 from napari_unet.imaging.scores import Scores, Tally, tally
 from napari_unet.imaging.tiling import mirror_pad
 from napari_unet.learning.device import autocast
@@ -129,7 +129,7 @@ def tune(
     planes: Sequence[Plane],
     roles: Sequence[str],
     device: DeviceChoice,
-    areas: NDArray[np.int64],
+    start: InstanceConfig,
 ) -> tuple[InstanceConfig, Validation]:
     """Choose the instance settings that score best on held-back planes, in fp32.
 
@@ -143,8 +143,8 @@ def tune(
         Meaning of the output channels.
     device : DeviceChoice
         Where the network is.
-    areas : ndarray of int64, shape (n,)
-        Areas of all annotated cells, in pixels.
+    start : InstanceConfig
+        Settings to begin with.
     """
     network.eval()
     chosen = subset(planes, _MAX_PIXELS_FOR_TUNING)
@@ -158,6 +158,6 @@ def tune(
             start=Tally(),
         )
 
-    config, counts = tune_instances(count, minimum_size(areas))
+    config, counts = tune_instances(count, start)
     loss = sum(r[1] for r in results) / max(sum(r[2] for r in results), 1e-12)
     return config, Validation(loss, counts.scores())
