@@ -10,12 +10,12 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import ndimage
 from skimage.measure import points_in_poly
 
-from napari_unet.imaging import outlines as module
 from napari_unet.imaging.outlines import (
     fill_outline,
-    fill_outline_in_box,
+    indices_of,
     label_outlines,
     outlines,
+    runs_inside,
 )
 
 MASKS = arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=12))
@@ -116,15 +116,12 @@ def test_all_cells_at_once_are_each_cell_by_itself(labels: np.ndarray) -> None:
 
 @given(
     st.lists(st.tuples(*2 * [st.floats(-3, 12)]), min_size=3, max_size=8),
-    st.integers(1, 60),
 )
 def test_a_polygon_holds_the_centres_inside_it(
-    polygon: list[tuple[float, float]], at_once: int
+    polygon: list[tuple[float, float]],
 ) -> None:
     ring = np.round(np.array(polygon), 2) + 0.003  # no centre on an edge
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_CROSSINGS_AT_ONCE", at_once)
-        filled = fill_outline([ring], (8, 9))
+    filled = fill_outline([ring], (8, 9))
     centres = np.argwhere(np.ones((8, 9)))
     # scikit-image casts one ray a point; even-odd as well.
     expected = points_in_poly(centres.astype(float), ring).reshape(8, 9)
@@ -145,7 +142,7 @@ def test_tiling_polygons_share_no_centre_and_miss_none() -> None:
 def test_outside_the_image_there_is_no_pixel(shift: float) -> None:
     square = np.array([(0, 0), (0, 5), (5, 5), (5, 0)]) + shift
     assert not fill_outline([square], (9, 9)).any()
-    assert fill_outline_in_box([square], (9, 9))[1].size == 0
+    assert len(runs_inside([square], (9, 9))) == 0
 
 
 def test_what_lies_outside_is_cut_off() -> None:
@@ -154,5 +151,11 @@ def test_what_lies_outside_is_cut_off() -> None:
         fill_outline([ring], (4, 4)),
         _mask("##..", "##..", "##..", "...."),
     )
-    (rows, columns), inside = fill_outline_in_box([ring], (4, 4))
-    assert (rows, columns, inside.all()) == (slice(0, 3), slice(0, 2), True)
+
+
+@given(MASKS)
+def test_runs_are_the_filled_pixels_in_order(mask: np.ndarray) -> None:
+    rings = [ring for piece in outlines(mask) for ring in piece]
+    runs = runs_inside(rings, mask.shape)
+    assert (runs[:, 0] < runs[:, 1]).all()
+    np.testing.assert_array_equal(indices_of(runs), np.flatnonzero(mask))

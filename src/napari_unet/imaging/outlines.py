@@ -16,7 +16,6 @@ Rings: TypeAlias = "list[NDArray[np.float64]]"  # an outer ring, then its holes
 
 # Steps (y, x) along the edges of a pixel, the pixel to the right of each.
 _STEPS = np.array([(0, 1), (1, 0), (0, -1), (-1, 0)])
-_CROSSINGS_AT_ONCE = 2**22
 
 
 def outlines(mask: NDArray[np.bool_]) -> list[Rings]:
@@ -89,8 +88,8 @@ def fill_outline(
     Parameters
     ----------
     rings : sequence of array of float, shape (N, 2)
-        Vertices (y, x) in pixels, closed or not: outer rings and holes alike. A
-        centre on a left or upper edge is inside, on a right or lower one outside.
+        Finite vertices (y, x) in pixels, closed or not: outer rings and holes alike.
+        A centre on a left or upper edge is inside, on a right or lower one outside.
     shape : (int, int)
         Shape of the mask; what lies outside is cut off.
 
@@ -106,69 +105,63 @@ def fill_outline(
            [0, 0, 0, 0]])
     """
     mask = np.zeros(shape, bool)
-    box, inside = fill_outline_in_box(rings, shape)
-    mask[box] = inside
+    mask.ravel()[indices_of(runs_inside(rings, shape))] = True
     return mask
 
 
-def fill_outline_in_box(
+def runs_inside(
     rings: Sequence[ArrayLike], shape: tuple[int, int]
-) -> tuple[tuple[slice, slice], NDArray[np.bool_]]:
-    """Return the pixels inside rings as `fill_outline`, in the box around them.
+) -> NDArray[np.int64]:
+    """Return the pixels inside rings as `fill_outline`, as runs along the rows.
+
+    It costs as much as the outline is long, however large the image is.
 
     Returns
     -------
-    box : (slice, slice)
-        Where the box lies in an image of shape `shape`.
-    inside : ndarray of bool
-        The mask in the box; without a pixel if the rings are outside the image.
+    ndarray of int64, shape (N, 2)
+        First index and the one after the last in the flattened image, ascending.
 
     Examples
     --------
-    >>> fill_outline_in_box([[(1, 1), (1, 2), (2, 2), (2, 1)]], (99, 99))
-    ((slice(1, 2, None), slice(1, 2, None)), array([[ True]]))
+    >>> runs_inside([[(0, 0), (0, 2), (2, 2), (2, 0)]], (3, 4)).tolist()
+    [[0, 2], [4, 6]]
     """
-    closed = [_closed(ring) for ring in rings]
-    start = np.concatenate([ring[:-1] for ring in closed] or [np.empty((0, 2))])
-    stop = np.concatenate([ring[1:] for ring in closed] or [np.empty((0, 2))])
-    if not len(start):
-        return (slice(0, 0), slice(0, 0)), np.zeros((0, 0), bool)
-    low = np.clip(np.ceil(start.min(axis=0)), 0, shape).astype(int)
-    high = np.clip(np.ceil(start.max(axis=0)), low, shape).astype(int)
-    size = high - low
-    box = (slice(*map(int, (low[0], high[0]))), slice(*map(int, (low[1], high[1]))))
-    turns = np.zeros((size[0], size[1] + 1), np.int64)
-    for row, x in _crossings(start - low, stop - low, int(size[0])):
-        column = np.clip(np.ceil(x), 0, size[1]).astype(np.intp)
-        turns += np.bincount(
-            row * turns.shape[1] + column, minlength=turns.size
-        ).reshape(turns.shape)
-    return box, np.cumsum(turns, axis=1)[:, :-1] % 2 == 1
+    row, x = _crossings(rings, shape[0])
+    column = np.clip(np.ceil(x), 0, shape[1]).astype(np.int64)
+    # Each row is crossed an even number of times, so that sorted crossings are pairs.
+    runs = np.sort(row * shape[1] + column).reshape(-1, 2)
+    return runs[runs[:, 0] < runs[:, 1]]
 
 
-def _closed(ring: ArrayLike) -> NDArray[np.float64]:
-    vertices = np.asarray(ring, float).reshape(-1, 2)
-    return np.concatenate([vertices, vertices[:1]])
+def indices_of(runs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return each index in runs.
+
+    Examples
+    --------
+    >>> indices_of(np.array([[3, 5], [9, 10]])).tolist()
+    [3, 4, 9]
+    """
+    start, n = runs[:, 0], runs[:, 1] - runs[:, 0]
+    before = np.cumsum(n) - n
+    indices: NDArray[np.int64] = np.repeat(start - before, n) + np.arange(n.sum())
+    return indices
 
 
 def _crossings(
-    start: NDArray[np.float64], stop: NDArray[np.float64], n_rows: int
-) -> Any:
-    """Yield rows (their centre lines) that edges cross, and x of the crossings."""
-    first, last = (
-        np.clip(np.ceil(y), 0, n_rows).astype(np.intp)
-        for y in (np.minimum(start, stop)[:, 0], np.maximum(start, stop)[:, 0])
-    )
-    crossing = np.flatnonzero(last > first)
-    counts = (last - first)[crossing]
-    chunks = np.cumsum(counts) // _CROSSINGS_AT_ONCE
-    for chunk in np.unique(chunks):
-        edges, n = crossing[chunks == chunk], counts[chunks == chunk]
-        before = np.repeat(np.cumsum(n) - n, n)
-        edge = np.repeat(edges, n)
-        row = first[edge] + np.arange(len(edge)) - before
-        (y, x), (dy, dx) = start[edge].T, (stop - start)[edge].T
-        yield row, x + (row - y) * dx / dy
+    rings: Sequence[ArrayLike], n_rows: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the rows (their centre lines) that edges cross, and x of the crossings."""
+    closed = [np.asarray(ring, float).reshape(-1, 2) for ring in rings]
+    start = np.concatenate([*closed, np.empty((0, 2))])
+    ends = [np.roll(ring, -1, axis=0) for ring in closed]
+    stop = np.concatenate([*ends, np.empty((0, 2))])
+    low, high = np.minimum(start, stop)[:, 0], np.maximum(start, stop)[:, 0]
+    first = np.clip(np.ceil(low), 0, n_rows).astype(np.int64)
+    n = np.clip(np.ceil(high), 0, n_rows).astype(np.int64) - first
+    edge = np.repeat(np.arange(len(n)), n)
+    row = indices_of(np.stack([first, first + n], axis=1))
+    (y, x), (dy, dx) = start[edge].T, (stop - start)[edge].T
+    return row, x + (row - y) * dx / dy
 
 
 def _trace(pieces: NDArray[Any]) -> list[Rings]:
@@ -224,7 +217,8 @@ def _followers(edges: _Edges, stop: NDArray[np.int64]) -> NDArray[np.intp]:
     # Where a piece touches itself at a corner two edges start there. The one to the
     # left goes around the same background pixel, so no ring meets itself.
     to_left = (edges.step[second] - edges.step) % 4 == 3
-    return follower + ((start_keys[second] == stop_keys) & to_left)
+    is_second = (start_keys[second] == stop_keys) & to_left
+    return np.where(is_second, second, follower)
 
 
 def _cycles(follower: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
