@@ -11,6 +11,7 @@ from cyclopts import App, CycloptsError, Group, MissingArgumentError
 from napari_unet import __version__
 from napari_unet.cli import (
     console,
+    convert,
     demo,
     doctor,
     evaluate,
@@ -39,6 +40,7 @@ _COMMANDS: list[tuple[Callable[..., int | None], Group]] = [
     (predict.predict, _LOOP),
     (evaluate.evaluate, _LOOP),
     (weights.weights, _LOOP),
+    (convert.convert, _OTHER),
     (demo.demo, _OTHER),
     (gui.gui, _OTHER),
     (doctor.doctor, _OTHER),

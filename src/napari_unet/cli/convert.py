@@ -1,0 +1,228 @@
+"""`napari-unet convert`: annotations from one format to another."""
+
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from cyclopts import Parameter
+
+from napari_unet.cli import console
+from napari_unet.cli.flags import (
+    FILES,
+    Axes,
+    OptionalInputFolder,
+    Output,
+    Pattern,
+    Switch,
+)
+from napari_unet.cli.folders import prepare_folder
+from napari_unet.cli.settings import UsageError
+from napari_unet.errors import FolderError, UNetError
+from napari_unet.files.annotations import StoredAnnotation
+from napari_unet.files.conversion import (
+    Item,
+    by_name,
+    check_free,
+    images_by_stem,
+    items_in,
+    items_of,
+    read_item,
+)
+from napari_unet.files.formats import (
+    FORMATS,
+    Format,
+    format_of,
+    formats_in,
+    paths_to_write,
+    write_annotations,
+    written_format_of,
+)
+
+_From = Literal["tiff", "coco", "imagej", "geojson", "ctc", "cellpose"]
+_To = Literal["tiff", "coco", "imagej", "geojson", "ctc"]
+_Unpainted = Annotated[Literal["background", "unknown"], Parameter(group=FILES)]
+
+
+def convert(  # noqa: PLR0913 - one parameter a flag
+    *,
+    source: Annotated[Path, Parameter(name="--input", group=FILES)],
+    output: Output,
+    from_format: Annotated[_From | None, Parameter(name="--from", group=FILES)] = None,
+    to_format: Annotated[_To | None, Parameter(name="--to", group=FILES)] = None,
+    images: OptionalInputFolder = None,
+    pattern: Pattern = None,
+    unpainted: _Unpainted = "background",
+    force: Switch = False,
+    axes: Axes = None,
+) -> int:
+    """Bring annotations from one format to another, such as COCO to label TIFFs.
+
+    Reads label TIFFs (with their JSON, if they have one), COCO JSON, ImageJ ROIs,
+    QuPath GeoJSON, movies of the Cell Tracking Challenge and Cellpose's _seg.npy;
+    writes all but the last. What the new format can't hold is said. To train on any
+    of them, convert it to tiff: `napari-unet train --masks` takes that.
+
+    ```
+    napari-unet convert --input cells.json --images images --output masks --to tiff
+    ```
+
+    Parameters
+    ----------
+    source
+        A file, a folder with one file for each image, or the folder of a movie (Cell
+        Tracking Challenge).
+    output
+        A folder for one file for each image, a file, or the folder of a movie.
+    from_format
+        Format of the input; found out by its content where that is clear.
+    to_format
+        Format of the output; not needed where its name says it, such as cells.json.
+    images
+        Folder of the images, of the same names: for their shape and pixel size, and
+        for the paths in a COCO file.
+    pattern
+        Take only the files (of COCO: the images) whose name fits, such as 'train_*'.
+    unpainted
+        What unpainted pixels are, where the input doesn't say it.
+    force
+        Replace files that are there already.
+    """
+    read_as, files = _inputs(source, from_format, pattern)
+    chosen = _format_to_write(output, to_format)
+    pictures = {} if images is None else images_by_stem(images)
+    items = items_of(files, pictures)
+    if read_as.holds_many:
+        notes: list[str] = []
+        items = items_in(files[0], read_as, pictures, pattern=pattern, notes=notes)
+        _show(notes, files[0].name)
+    if images is not None:
+        _warn_of_missing(items, images)
+    folder = output.parent if chosen.is_for(output.name) else output
+    named = by_name(items, chosen, folder)
+    targets = paths_to_write(output, named, chosen)
+    check_free(targets.values(), [*files, *pictures.values()], may_replace=force)
+    for target in targets.values():
+        prepare_folder(target.parent)
+    collected: dict[str, StoredAnnotation] = {}
+
+    def convert_one(name: str, item: Item, notes: list[str]) -> StoredAnnotation:
+        stored = read_item(item, read_as, axes=axes, unpainted=unpainted, notes=notes)
+        if chosen.holds_many:
+            collected[name] = stored
+        else:
+            _write(targets[name], {name: stored}, chosen, notes)
+        return stored
+
+    may_fail = source.is_dir() or len(named) > 1
+    n_failed = _convert_each(named, convert_one, may_fail=may_fail)
+    if collected:
+        notes = []
+        _write(output, collected, chosen, notes)
+        _show(notes, output.name)
+    console.say(f"{len(named) - n_failed} converted, {n_failed} failed: {output}")
+    return 3 if n_failed else 0
+
+
+def _inputs(
+    source: Path, name: str | None, pattern: str | None
+) -> tuple[Format, list[Path]]:
+    """Return the format of the input and its files."""
+    if not source.exists():
+        raise FolderError("NU-F01", f"there is no file or folder {source}: check it")
+    whole = FORMATS[name] if name else format_of(source)
+    if not source.is_dir() or (whole is not None and whole.is_folder):
+        if whole is None:
+            raise UsageError(
+                f"{source} is in no format that is known: check it, or say what it is "
+                f"with --from ({', '.join(FORMATS)})"
+            )
+        return whole, [source]
+    found = formats_in(source)
+    if name is None and len(found) > 1:
+        raise UsageError(
+            f"{source} holds files of several formats: choose one with --from "
+            f"({' or '.join(found)})"
+        )
+    name = name or next(iter(found), "")
+    return FORMATS.get(name, FORMATS["tiff"]), _files(
+        source, name, found.get(name, []), pattern
+    )
+
+
+def _files(
+    folder: Path, name: str, paths: list[Path], pattern: str | None
+) -> list[Path]:
+    """Return the files of a folder to read, one at least."""
+    if name == "coco" and len(paths) > 1:
+        raise UsageError(f"{folder} holds {len(paths)} COCO files: give one of them")
+    if name != "coco" and pattern is not None:
+        paths = [path for path in paths if fnmatchcase(path.name, pattern)]
+    if not paths:
+        what = f"{FORMATS[name].title} file" if name else "annotation"
+        like = f" like {pattern!r}" if pattern else ""
+        raise FolderError(
+            "NU-F03", f"{folder} holds no {what}{like}: give another folder"
+        )
+    return paths
+
+
+def _format_to_write(output: Path, name: str | None) -> Format:
+    by_suffix = None if output.is_dir() else written_format_of(output)
+    if name is None and by_suffix is None:
+        known = ", ".join(one.name for one in FORMATS.values() if one.writes)
+        raise UsageError(f"{output} could be of any format: choose with --to ({known})")
+    if name and by_suffix and by_suffix.name != name:
+        raise UsageError(
+            f"--to {name} does not fit {output}, a name for {by_suffix.title}: change "
+            "one of them"
+        )
+    return FORMATS[name] if name else by_suffix or FORMATS["tiff"]
+
+
+def _warn_of_missing(items: list[Item], images: Path) -> None:
+    missing = [item.stem for item in items if item.image is None]
+    if missing:
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        console.warn(f"no image in {images} for {', '.join(missing[:5])}{more}")
+
+
+def _convert_each(
+    named: dict[str, Item],
+    convert_one: Callable[[str, Item, list[str]], StoredAnnotation],
+    *,
+    may_fail: bool,
+) -> int:
+    """Convert one after the other; return how many failed, where they may."""
+    n_failed = 0
+    for name in console.track(list(named), "Converting"):
+        item, notes = named[name], list[str]()
+        try:
+            stored = convert_one(name, item, notes)
+        except UNetError as error:
+            if not may_fail:
+                raise
+            n_failed += 1
+            console.say_error(f"failed: {item.source}: {error}")
+            continue
+        _show(notes, item.source)
+        n_objects = len(np.setdiff1d(stored.annotation.labels, [0]))
+        console.say(f"{item.source}: {console.counted(n_objects, 'object')}")
+    return n_failed
+
+
+def _write(
+    path: Path,
+    annotations: dict[str, StoredAnnotation],
+    chosen: Format,
+    notes: list[str],
+) -> None:
+    write_annotations(path, annotations, format=chosen.name, notes=notes)
+
+
+def _show(notes: list[str], source: str) -> None:
+    """Print notes as warnings that say what they are about."""
+    name = Path(source).name
+    for note in dict.fromkeys(notes):
+        console.warn(note if name in note else f"{name}: {note}")
