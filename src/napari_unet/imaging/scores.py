@@ -216,7 +216,7 @@ def tally(truth: NDArray[Any], predicted: NDArray[Any]) -> Tally:
     i, j = np.searchsorted(a_ids, i), np.searchsorted(b_ids, j)
     iou = common / (a_sizes[i] + b_sizes[j] - common)
     i_matched, iou_matched = _match(i, j, iou)
-    touching = np.searchsorted(a_ids, _touching_pairs(a))
+    touching = np.searchsorted(a_ids, touching_pairs(a))
     covers = 2 * common > a_sizes[i]
     return Tally(
         n_truth=a_ids.size,
@@ -263,8 +263,24 @@ def _match(
     return i[first], iou[first]
 
 
-def _touching_pairs(labels: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Return the ids, shape (n, 2), of cells that touch, if only at a corner."""
+def touching_pairs(labels: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Return the pairs of cells that touch, if only at a corner.
+
+    Parameters
+    ----------
+    labels : ndarray of int32, shape ([Z,] Y, X)
+        Instance ids; 0 is background.
+
+    Returns
+    -------
+    ndarray of int64, shape (n, 2)
+        Both ids of each pair, the lower one first.
+
+    Examples
+    --------
+    >>> touching_pairs(np.array([[5, 5, 2, 0, 1]], np.int32))
+    array([[2, 5]])
+    """
     found = [np.empty(0, np.int64)]
     steps = itertools.product((-1, 0, 1), repeat=labels.ndim)
     for step in (s for s in steps if s > (0,) * labels.ndim):
