@@ -189,11 +189,7 @@ class Annotation:
         ndarray of int16, shape of `labels`
             0 = background (or unknown, see `is_known`).
         """
-        if not self.label_class:
-            return (self.labels > 0).astype(np.int16)
-        ids, inverse = np.unique(self.labels, return_inverse=True)
-        classes = [0 if i == 0 else self.label_class.get(int(i), 1) for i in ids]
-        return np.asarray(classes, np.int16)[inverse].reshape(self.labels.shape)
+        return classes_of(self.labels, self.label_class)
 
     def cells(self) -> NDArray[np.int32]:
         """Return the ids of single cells; painted background and areas are 0.
@@ -211,6 +207,30 @@ class Annotation:
         if 1 in no_cells:  # ids that are not named are of class 1
             cells[~np.isin(cells, list(self.label_class))] = 0
         return cells
+
+
+def classes_of(
+    labels: NDArray[np.int32], label_class: Mapping[int, int]
+) -> NDArray[np.int16]:
+    """Return the class of each pixel, by its id; 0 where the id is 0 or below.
+
+    Examples
+    --------
+    >>> classes_of(np.array([[0, 5, 7]], np.int32), {5: 2})
+    array([[0, 2, 1]], dtype=int16)
+    """
+    classes = (labels > 0).astype(np.int16)
+    named = {i: kind for i, kind in label_class.items() if i > 0 and kind != 1}
+    if not named:
+        return classes
+    ids = np.fromiter(sorted(named), np.int64, len(named))
+    kinds = np.array([named[i] for i in ids.tolist()], np.int16)
+    if ids[-1] < labels.size:  # a table is short, and several times faster
+        table = np.ones(int(ids[-1]) + 2, np.int16)
+        table[ids], table[0] = kinds, 0
+        return table[np.clip(labels, 0, len(table) - 1)]
+    place = np.minimum(np.searchsorted(ids, labels), len(ids) - 1)
+    return np.where(ids[place] == labels, kinds[place], classes)
 
 
 def _check_classes(annotation: Annotation) -> None:
@@ -231,8 +251,14 @@ def _check_classes(annotation: Annotation) -> None:
         )
 
 
-def as_label_ids(array: NDArray[Any], *, source: str) -> NDArray[np.int32]:
-    """Return instance ids as int32, negative ids as 0, or say what is wrong."""
+def as_label_ids(
+    array: NDArray[Any], *, source: str, copy: bool = True
+) -> NDArray[np.int32]:
+    """Return instance ids as int32, negative ids as 0, or say what is wrong.
+
+    Always a copy, for the caller may go on painting; with ``copy=False`` the array
+    itself where it is what is wanted, and then not to be written to.
+    """
     if array.size == 0 or array.ndim < 2:
         raise LabelError(
             "NU-L07",
@@ -256,8 +282,10 @@ def as_label_ids(array: NDArray[Any], *, source: str) -> NDArray[np.int32]:
         raise LabelError(
             "NU-L01", f"{source} has ids above {_MAX_ID}: renumber the cells"
         )
-    # Always a copy: the caller may go on painting.
-    ids: NDArray[np.int32] = np.maximum(array, 0).astype(np.int32)
+    if not copy and array.dtype == np.int32 and array.min() >= 0:
+        return array
+    ids: NDArray[np.int32] = np.empty(array.shape, np.int32)
+    np.maximum(array, 0, out=ids, casting="unsafe")
     return ids
 
 

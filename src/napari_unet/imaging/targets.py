@@ -12,6 +12,8 @@ from napari_unet.imaging.arrays import Target, as_label_ids
 from napari_unet.imaging.weight_maps import weight_map
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from napari_unet.config import WeightConfig
@@ -54,10 +56,23 @@ def separate_touching(labels: NDArray[Any], *, n_dims: int = 2) -> NDArray[np.in
     cut = as_label_ids(np.asarray(labels), source="labels")
     for index in np.ndindex(cut.shape[:-n_dims]):
         field = cut[index]
-        touching = _touches_another(field)
-        vanishing = np.setdiff1d(field[touching], field[~touching])
-        field[touching & ~np.isin(field, vanishing)] = 0
+        field[gaps(field)] = 0
     return cut
+
+
+def gaps(cells: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Return which pixels of the cells of one field give way to a gap.
+
+    Examples
+    --------
+    >>> gaps(np.array([[1, 1, 2, 0, 3]], np.int32))
+    array([[False,  True, False, False, False]])
+    """
+    touching = _touches_another(cells)
+    candidates = np.unique(cells[touching])
+    kept = np.unique(cells[~touching & (cells > 0)])
+    vanishing = np.setdiff1d(candidates, kept, assume_unique=True)
+    return touching & ~np.isin(cells, vanishing)
 
 
 def _touches_another(labels: NDArray[np.int32]) -> NDArray[np.bool_]:
@@ -71,13 +86,48 @@ def _touches_another(labels: NDArray[np.int32]) -> NDArray[np.bool_]:
     return touching
 
 
+def cut_annotation(annotation: Annotation, *, n_dims: int = 2) -> Annotation:
+    """Return an annotation whose touching cells are cut apart.
+
+    The pixels of a gap are known: they are background. Areas and painted background
+    neither cut nor are cut.
+
+    Parameters
+    ----------
+    annotation : Annotation
+        What is painted, ([T,] [Z,] Y, X).
+    n_dims : int
+        2 takes each plane of a stack by itself, 3 takes volumes.
+
+    Examples
+    --------
+    >>> from napari_unet.imaging.arrays import Annotation
+    >>> annotation = Annotation(np.array([[1, 1, 1, 2, 2, 2, 7]]), {7: 0})
+    >>> cut = cut_annotation(annotation)
+    >>> cut.labels
+    array([[1, 1, 0, 0, 2, 2, 7]], dtype=int32)
+    >>> cut.is_known.all()
+    np.True_
+    """
+    cells = annotation.cells()
+    labels = annotation.labels.copy()
+    for index in np.ndindex(labels.shape[:-n_dims]):
+        labels[index][gaps(cells[index])] = 0
+    return replace(annotation, labels=labels, known=annotation.is_known)
+
+
 def make_target(
-    annotation: Annotation, config: WeightConfig | None = None, *, n_dims: int = 2
+    annotation: Annotation,
+    config: WeightConfig | None = None,
+    *,
+    n_dims: int = 2,
+    pixel_size_um: Sequence[float] | None = None,
 ) -> Target:
     """Return what the network should learn from an annotation.
 
     Touching cells are cut apart (`separate_touching`) and the cut labels weighed
-    (`weight_map`). The pixels of a cut are known: they are background.
+    (`weight_map`). The pixels of a cut are known: they are background. Areas and
+    painted background neither cut nor are cut.
 
     Parameters
     ----------
@@ -87,6 +137,8 @@ def make_target(
         How much each pixel counts; without it the defaults.
     n_dims : int
         2 takes each plane of a stack by itself, 3 takes volumes.
+    pixel_size_um : sequence of float, optional
+        Size of a pixel in micrometres along ([Z,] Y, X), for sigmas in micrometres.
 
     Returns
     -------
@@ -94,6 +146,11 @@ def make_target(
         `classes` int16 and `weights` float32, of the annotation's shape; weights
         are exactly 0 where nothing is known, so a plane on which nothing was
         painted or finished does not count at all.
+
+    Raises
+    ------
+    ConfigError
+        The unit is um but the pixel size is not known (NU-C07).
 
     Examples
     --------
@@ -108,11 +165,6 @@ def make_target(
     array([[1. , 1. , 9.4, 9.4, 1. , 1. ],
            [0. , 0. , 0. , 0. , 0. , 0. ]], dtype=float32)
     """
-    classes = annotation.class_map()
-    # Painted background is no cell: it neither cuts nor is cut.
-    cells = np.where(classes > 0, annotation.labels, np.int32(0))
-    cut = separate_touching(cells, n_dims=n_dims)
-    classes[cut == 0] = 0
-    cut_annotation = replace(annotation, labels=cut, known=annotation.is_known)
-    weights = weight_map(cut_annotation, config, n_dims=n_dims)
-    return Target(classes=classes, weights=weights)
+    cut = cut_annotation(annotation, n_dims=n_dims)
+    weights = weight_map(cut, config, n_dims=n_dims, pixel_size_um=pixel_size_um)
+    return Target(classes=cut.class_map(), weights=weights)

@@ -4,6 +4,8 @@ References
 ----------
 .. [1] O. Ronneberger, P. Fischer, T. Brox: U-Net: Convolutional Networks for
    Biomedical Image Segmentation. MICCAI 2015, eq. 2.
+.. [2] T. Falk et al.: U-Net: deep learning for cell counting, detection, and
+   morphometry. Nature Methods 16, 67 (2019), Online Methods.
 """
 
 from __future__ import annotations
@@ -12,23 +14,24 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import ndimage
 
 from napari_unet.config import WeightConfig
 from napari_unet.errors import ConfigError
-from napari_unet.imaging.arrays import Annotation, as_label_ids
+from napari_unet.imaging.arrays import Annotation, as_label_ids, classes_of
+from napari_unet.imaging.distances import Grid, blocks
+from napari_unet.imaging.pixel_weights import PixelWeight, explain
+from napari_unet.imaging.weight_formulas import (
+    Formula,
+    check_spacing,
+    class_factors,
+    combine,
+    grid_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
-
-# Border terms below this are 0. float32 could not tell 1e-8 from 0 next to a class
-# factor of 1; the rest is margin for those who look at the term alone.
-_SMALLEST_TERM = 1e-12
-
-# A class that is hardly painted must not drown all others.
-_MAX_CLASS_WEIGHT = 10.0
 
 
 def border_weights(
@@ -82,61 +85,23 @@ def border_weights(
     array([[0.  , 7.26, 7.26, 7.26, 0.  ],
            [0.  , 7.26, 7.26, 7.26, 0.  ]], dtype=float32)
     """
-    ids = as_label_ids(np.asarray(labels), source="labels")
-    pixel = _check_settings(w0, sigma, spacing, ids.ndim)
-    weights = np.zeros(ids.shape, np.float32)
-    if w0 <= _SMALLEST_TERM:
-        return weights
-    reach = sigma * math.sqrt(2 * math.log(w0 / _SMALLEST_TERM))
-    d1, d2 = _two_nearest(ids, reach, pixel)
-    total = np.add(d1, d2, out=d1)
-    near = (total <= reach) & (ids == 0)
-    weights[near] = w0 * np.exp(-((total[near] / sigma) ** 2) / 2)
+    cells = as_label_ids(np.asarray(labels), source="labels", copy=False)
+    _check_bell(w0, sigma)
+    grid = Grid.of(check_spacing(spacing, cells.ndim))
+    # Whoever calls this may go beyond the bounds that make sense in a form.
+    config = WeightConfig.model_construct(w0=float(w0), sigma=float(sigma))
+    formula = Formula(config, grid)
+    weights = np.empty(cells.shape, np.float32)
+    for block in blocks(cells.shape):
+        weights[block] = formula.border(cells, cells[block] == 0, block)
     return weights
 
 
-def _check_settings(
-    w0: float, sigma: float, spacing: float | Sequence[float] | None, n_axes: int
-) -> tuple[float, ...]:
+def _check_bell(w0: float, sigma: float) -> None:
     if not (math.isfinite(w0) and w0 >= 0):
         raise ConfigError("NU-C01", f"w0 is {w0!r}: give a number of 0 or more")
     if not (math.isfinite(sigma) and sigma > 0):
         raise ConfigError("NU-C01", f"sigma is {sigma!r}: give a number above 0")
-    given = np.atleast_1d(np.asarray(1.0 if spacing is None else spacing, float))
-    if given.shape not in {(1,), (n_axes,)} or not (
-        np.isfinite(given).all() and (given > 0).all()
-    ):
-        raise ConfigError(
-            "NU-C01",
-            f"spacing is {spacing!r}: give one size above 0, or one for each of the "
-            f"{n_axes} axes",
-        )
-    return tuple(float(size) for size in np.broadcast_to(given, (n_axes,)))
-
-
-def _two_nearest(
-    labels: NDArray[np.int32], reach: float, pixel: tuple[float, ...]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the distances to the nearest two cells, inf where beyond `reach`."""
-    d1 = np.full(labels.shape, np.inf)
-    d2 = np.full(labels.shape, np.inf)
-    if labels.max() > labels.size:  # find_objects lists every id up to the largest
-        ids = np.unique(labels[labels > 0])
-        labels = np.where(labels > 0, np.searchsorted(ids, labels) + 1, 0)
-    margins = [math.ceil(reach / size) for size in pixel]
-    for index, box in enumerate(ndimage.find_objects(labels), start=1):
-        if box is None:
-            continue
-        # A cell matters only within reach: its own box, grown, is all it needs.
-        near = tuple(
-            slice(max(side.start - margin, 0), side.stop + margin)
-            for side, margin in zip(box, margins, strict=True)
-        )
-        d = ndimage.distance_transform_edt(labels[near] != index, sampling=pixel)
-        first, second = d1[near], d2[near]
-        np.minimum(second, np.maximum(first, d), out=second)
-        np.minimum(first, d, out=first)
-    return d1, d2
 
 
 def class_weights(annotation: Annotation) -> tuple[float, ...]:
@@ -164,13 +129,12 @@ def class_weights(annotation: Annotation) -> tuple[float, ...]:
     >>> class_weights(Annotation.complete(labels))
     (0.5714285714285714, 4.0)
     """
-    known = annotation.class_map()[annotation.is_known]
-    counts = np.bincount(known, minlength=len(annotation.class_names))
-    n_present = int(np.count_nonzero(counts))
-    return tuple(
-        min(known.size / (n_present * n), _MAX_CLASS_WEIGHT) if n else 1.0
-        for n in counts.tolist()
-    )
+    counts = np.zeros(len(annotation.class_names), np.int64)
+    for block in blocks(annotation.labels.shape):
+        classes = classes_of(annotation.labels[block], annotation.label_class)
+        known = classes[annotation.is_known[block]]
+        counts += np.bincount(known, minlength=len(counts))
+    return class_factors(counts.tolist())
 
 
 def weight_map(
@@ -178,8 +142,15 @@ def weight_map(
     config: WeightConfig | None = None,
     *,
     n_dims: int | None = None,
+    pixel_size_um: Sequence[float] | None = None,
 ) -> NDArray[np.float32]:
-    """Return the whole weight map: (class factor + border term) where known.
+    """Return the whole weight map of a formula, 0 where nothing is known.
+
+    ``ronneberger2015`` [1]_: ``w_c + w0 * exp(-(d1 + d2)**2 / (2 * sigma**2))``.
+    ``falk2019`` [2]_: ``w_c`` on cells; on background ``w_c * (v_bal + (1 - v_bal) *
+    exp(-d1**2 / (2 * sigma1**2))) + w0 * exp(-(d1 + d2)**2 / (2 * sigma**2))``.
+    d1 and d2 are the distances to the nearest two cells (`border_weights`), w_c is 1,
+    or with `balance_classes` the factor of the pixel's class (`class_weights`).
 
     Parameters
     ----------
@@ -187,23 +158,31 @@ def weight_map(
         An array is a complete annotation: all that is not painted is background.
         Labels are taken as given; `make_target` cuts touching cells apart first.
     config : WeightConfig, optional
-        w0 and sigma of the border term (in pixels), and whether rare classes weigh
-        more; without it the defaults.
+        The formula and its numbers; without it those of 2015.
     n_dims : int, optional
         How many last axes make one field: 2 takes each plane of a stack by itself.
         None takes the array as one.
+    pixel_size_um : sequence of float, optional
+        Size of a pixel in micrometres along ([Z,] Y, X), for sigmas in micrometres.
 
     Returns
     -------
     ndarray of float32, shape of the labels
-        Exactly 0 where nothing is known. Elsewhere 1 (or the factor of the class)
-        plus, on background, the border term. Only painted cells count for it, and
-        ids of class 0 are no cells.
+        Exactly 0 where nothing is known. Only painted cells count for the distances;
+        painted background and areas are no cells, and the border term is on
+        background alone.
 
     Raises
     ------
     LabelError
         The array is no label image.
+    ConfigError
+        The unit is um but the pixel size is not known (NU-C07).
+
+    References
+    ----------
+    .. [1] Ronneberger, Fischer, Brox: U-Net. MICCAI 2015, eq. 2.
+    .. [2] Falk et al.: U-Net. Nature Methods 16, 67 (2019), Online Methods.
 
     Examples
     --------
@@ -211,20 +190,102 @@ def weight_map(
     >>> weight_map(np.array([[1, 0, 2], [0, 0, 0]])).round(2)
     array([[ 1.  , 10.23,  1.  ],
            [ 9.11,  9.52,  9.11]], dtype=float32)
+    >>> far_apart = np.zeros((1, 100), int)
+    >>> far_apart[0, 0] = 1
+    >>> weight_map(far_apart, WeightConfig.falk2019())[0, [0, 10, 99]].round(2)
+    array([1.  , 0.65, 0.1 ], dtype=float32)
     """
     config = WeightConfig() if config is None else config
     if isinstance(labels_or_annotation, Annotation):
         annotation = labels_or_annotation
     else:
         annotation = Annotation.complete(labels_or_annotation, source="labels")
-    cells = annotation.labels
-    background = [i for i, kind in annotation.label_class.items() if kind == 0]
-    if background:
-        cells = np.where(np.isin(cells, background), np.int32(0), cells)
-    weights = np.ones(cells.shape, np.float32)
-    if config.balance_classes:
-        factors = np.asarray(class_weights(annotation), np.float32)
-        weights = factors[annotation.class_map()]
-    for index in np.ndindex(cells.shape[: -(n_dims or cells.ndim)]):
-        weights[index] += border_weights(cells[index], w0=config.w0, sigma=config.sigma)
-    return weights * annotation.is_known
+    n_axes = n_dims or annotation.labels.ndim
+    grid = grid_of(config, n_axes, pixel_size_um, source=annotation.source)
+    return _weigh(annotation, Formula(config, grid), n_axes)
+
+
+def _weigh(annotation: Annotation, formula: Formula, n_axes: int) -> NDArray[Any]:
+    """Return the map field by field and block by block, in the formula's dtype."""
+    factors = factors_of(annotation, formula)
+    cells, labels = annotation.cells(), annotation.labels
+    weights = np.empty(labels.shape, formula.dtype)
+    for index in np.ndindex(labels.shape[:-n_axes]):
+        for block in blocks(labels.shape[-n_axes:]):
+            classes = classes_of(labels[index][block], annotation.label_class)
+            known = annotation.is_known[index][block]
+            on = known & (classes == 0)
+            border = formula.border(cells[index], on, block)
+            base = formula.base(classes, formula.far_distances(cells[index], block))
+            weights[index][block] = combine(classes, known, factors, base, border)
+    return weights
+
+
+def factors_of(annotation: Annotation, formula: Formula) -> NDArray[Any]:
+    """Return w_c of each class, all 1 unless the classes are to be balanced."""
+    if formula.config.balance_classes:
+        return np.asarray(class_weights(annotation), formula.dtype)
+    return np.ones(len(annotation.class_names), formula.dtype)
+
+
+def explain_pixel(
+    annotation_cut: Annotation,
+    position: tuple[int, ...],
+    config: WeightConfig,
+    *,
+    n_dims: int = 2,
+    pixel_size_um: Sequence[float] | None = None,
+    factors: Sequence[float] | None = None,
+) -> PixelWeight:
+    """Return how the weight of one pixel comes about.
+
+    Parameters
+    ----------
+    annotation_cut : Annotation, shape ([T,] [Z,] Y, X)
+        Touching cells are cut apart already (`cut_annotation`).
+    position : tuple of int
+        Index of the pixel.
+    config : WeightConfig
+        The formula and its numbers.
+    n_dims : int
+        2 takes each plane of a stack by itself, 3 takes volumes.
+    pixel_size_um : sequence of float, optional
+        Size of a pixel along ([Z,] Y, X), for sigmas in micrometres.
+    factors : sequence of float, optional
+        One factor a class, where they are known already.
+
+    Returns
+    -------
+    PixelWeight
+        Its `weight` is the value of the map there.
+
+    Raises
+    ------
+    ConfigError
+        The unit is um but the pixel size is not known (NU-C07).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> annotation = Annotation.complete(np.array([[1, 0, 0, 0, 2]]))
+    >>> pixel = explain_pixel(annotation, (0, 1), WeightConfig())
+    >>> pixel.d1, pixel.first, pixel.d2, pixel.second, round(pixel.weight, 2)
+    (1.0, 1, 3.0, 2, 8.26)
+    """
+    grid = grid_of(config, n_dims, pixel_size_um, source=annotation_cut.source)
+    formula = Formula(config, grid)
+    if factors is None:
+        w_c = factors_of(annotation_cut, formula)
+    else:
+        w_c = np.asarray(factors, formula.dtype)
+    kind = classes_of(
+        annotation_cut.labels[position].reshape(1), annotation_cut.label_class
+    )
+    return explain(
+        annotation_cut.cells()[position[:-n_dims]],
+        position[-n_dims:],
+        formula,
+        class_index=int(kind[0]),
+        is_known=bool(annotation_cut.is_known[position]),
+        factors=w_c,
+    )
