@@ -15,14 +15,17 @@ from napari_unet.imaging.pieces import find_box
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_ROUNDING_PX = 1e-9
+
 
 def interpolate_slices(labels: NDArray[Any], i: int) -> Edit:
     """Fill the slices between the painted slices of a cell.
 
     Shape-based: the signed distances to the outlines of the slices before and after
     are shifted so that their centroids lie on a straight line, and mixed linearly;
-    the cell is where the mixture is positive. So a cell that leans keeps its width,
-    and one that widens does so evenly.
+    the cell is where the mixture is 0 or more (at least where it is highest, so that
+    no slice is left out). So a cell that leans keeps its width, and one that widens
+    does so evenly.
 
     Parameters
     ----------
@@ -35,9 +38,8 @@ def interpolate_slices(labels: NDArray[Any], i: int) -> Edit:
     Returns
     -------
     Edit
-        Unpainted pixels in between that become the cell. Where the slices before
-        and after have little in common, such as a ring and its middle, a slice may
-        get nothing.
+        Unpainted pixels in between that become the cell; empty where all of them
+        are painted with other cells.
 
     Raises
     ------
@@ -98,7 +100,9 @@ def _between(
         before = _shifted(distances[0], share * way)
         after = _shifted(distances[1], (share - 1) * way)
         mixed = (1 - share) * before + share * after
-        masks.append(mixed[pad:-pad, pad:-pad] > 0)
+        mixed = mixed[pad:-pad, pad:-pad]
+        # The outline itself counts: a cell of one pixel, moved by half, is two.
+        masks.append(mixed >= min(0, mixed.max()) - _ROUNDING_PX)
     return np.stack(masks)
 
 
