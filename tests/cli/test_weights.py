@@ -97,3 +97,61 @@ def test_the_folder_of_the_masks_is_no_place_for_weights(
     assert run(["weights", f"--masks={masks}", f"--out={masks / '..' / 'masks'}"]) == 1
     assert "is the folder of the masks" in capsys.readouterr().err
     assert [path.name for path in masks.iterdir()] == ["a.tif"]
+
+
+def weights_of(masks: Path, *flags: str) -> np.ndarray:
+    out = masks.with_name("out")
+    assert run(["weights", f"--masks={masks}", f"--out={out}", *flags]) == 0
+    return tifffile.imread(out / "a_weights.tif")
+
+
+def test_a_sigma_in_micrometres_takes_the_size_of_the_masks_pixels(masks: Path) -> None:
+    values = weights_of(masks, "--unit=um", "--sigma=0.5")
+    # In row 5 the gap is 3 px of 0.25 um: 4 steps from cell to cell.
+    gap = 1 + 10 * np.exp(-(1**2) / (2 * 0.5**2))
+    np.testing.assert_allclose(values[5, 9:12], gap, rtol=1e-6)
+    # In column 10, one row of 0.5 um above the cells, the distances are diagonal.
+    to_left, to_right = np.hypot(0.5, [0.5, 0.5])
+    beside = 1 + 10 * np.exp(-((to_left + to_right) ** 2) / (2 * 0.5**2))
+    np.testing.assert_allclose(values[1, 10], beside, rtol=1e-6)
+
+
+def test_micrometres_without_a_pixel_size_are_refused(
+    masks: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = tifffile.imread(masks / "a.tif")
+    tifffile.imwrite(masks / "b.tif", labels)
+    out = masks.with_name("out")
+    argv = [f"--masks={masks}", f"--out={out}", "--unit=um"]
+    assert run(["weights", *argv]) == 3
+    told = capsys.readouterr().err
+    assert f"sigma is in micrometres but {masks / 'b.tif'} has no pixel size" in told
+    assert [path.name for path in out.iterdir()] == ["a_weights.tif"]
+
+
+def test_falk2019_brings_its_own_numbers(masks: Path) -> None:
+    values = weights_of(masks, "--formula=falk2019")
+    labels = tifffile.imread(masks / "a.tif")
+    assert (values[labels > 0] == 1).all()
+    # In the middle of the gap: d1 = d2 = 2.
+    expected = 0.1 + 0.9 * np.exp(-4 / 200) + 50 * np.exp(-16 / 72)
+    np.testing.assert_allclose(values[5, 10], expected, rtol=1e-6)
+
+
+def test_falk2019_takes_numbers_that_are_given(masks: Path) -> None:
+    flags = ("--w0=3", "--sigma=2", "--v-bal=0.5", "--sigma1=4")
+    values = weights_of(masks, "--formula=falk2019", *flags)
+    expected = 0.5 + 0.5 * np.exp(-4 / 32) + 3 * np.exp(-16 / 8)
+    np.testing.assert_allclose(values[5, 10], expected, rtol=1e-6)
+
+
+def test_the_factors_of_balanced_classes_are_told(
+    masks: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = weights_of(masks, "--balance-classes")
+    # 2 cells of 7 x 7 on 20 x 30: 600 / (2 * 502) and 600 / (2 * 98).
+    said = capsys.readouterr().out
+    assert "a.tif: class weights: background 0.598, cell 3.06" in said
+    np.testing.assert_allclose(values[5, 5], 600 / 196, rtol=1e-6)
+    weights_of(masks)
+    assert "class weights" not in capsys.readouterr().out

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import napari_unet as nu
+from napari_unet.errors import ConfigError
 from napari_unet.files.annotations import Region, save_annotation
 from napari_unet.imaging import scores, targets, weight_maps
 
@@ -48,3 +49,27 @@ def test_a_file_with_finished_areas_weighs_nothing_where_nothing_is_known(
     weights = nu.weight_map(tmp_path / "b.tif")
     assert weights[2, 2] >= 1
     assert weights[2, 30] == 0
+
+
+def test_a_file_brings_its_pixel_size_and_a_given_one_goes_before(labels, tmp_path):
+    nu.write_labels(tmp_path / "c.tif", labels, pixel_size_um=(0.5, 0.25))
+    config = nu.WeightConfig(unit="um", sigma=1.5)
+    complete = nu.Annotation.complete(labels)
+    for size in (None, (2.0, 1.0)):
+        used = (0.5, 0.25) if size is None else size
+        np.testing.assert_array_equal(
+            nu.weight_map(tmp_path / "c.tif", config, pixel_size_um=size),
+            weight_maps.weight_map(labels, config, pixel_size_um=used),
+        )
+        target = nu.make_target(tmp_path / "c.tif", config, pixel_size_um=size)
+        expected = targets.make_target(complete, config, pixel_size_um=used)
+        np.testing.assert_array_equal(target.weights, expected.weights)
+
+
+def test_an_array_in_micrometres_needs_a_pixel_size(labels, path):
+    config = nu.WeightConfig(unit="um")
+    with pytest.raises(ConfigError, match="labels has no pixel size"):
+        nu.weight_map(labels, config)
+    with pytest.raises(ConfigError, match=r"a\.tif has no pixel size"):
+        nu.make_target(path, config)
+    assert nu.weight_map(labels, config, pixel_size_um=(1, 1)).shape == labels.shape

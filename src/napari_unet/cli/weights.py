@@ -9,7 +9,7 @@ from napari_unet.config import WeightConfig
 from napari_unet.errors import FolderError, UNetError
 from napari_unet.files.images import find_images, stem_of, write_image
 from napari_unet.files.masks import read_mask
-from napari_unet.imaging.weight_maps import weight_map
+from napari_unet.imaging.weight_maps import class_weights, weight_map
 
 
 def weights(
@@ -22,9 +22,10 @@ def weights(
     """Write the weight map of each mask: how much each pixel counts in training.
 
     Pixels between two close cells count more, so that the network learns to keep the
-    cells apart (Ronneberger 2015). Writes NAME_weights.tif as 32-bit numbers; 0 where
-    an annotation's JSON file says that nothing is known. A mask that can't be used is
-    named and does not stop the others.
+    cells apart (Ronneberger 2015; Falk 2019 also lowers the weight of background far
+    from cells). Writes NAME_weights.tif as 32-bit numbers; 0 where an annotation's JSON
+    file says that nothing is known. Sigmas in um take the mask's own pixel size. A mask
+    that can't be used is named and does not stop the others.
 
     ```
     napari-unet weights --masks masks --out weights --w0 10 --sigma 5
@@ -64,10 +65,15 @@ def _weigh(path: Path, out: Path, config: WeightConfig) -> None:
     mask = read_mask(path, notes=notes)
     for note in notes:
         console.warn(note)
-    values = weight_map(mask.annotation, config, n_dims=2)
+    annotation, pixel_size_um = mask.annotation, mask.pixel_size_um
+    values = weight_map(annotation, config, n_dims=2, pixel_size_um=pixel_size_um)
     write_image(
         out / f"{stem_of(path)}_weights.tif",
         values,
         axes=mask.axes or "TZYX"[-values.ndim :],
-        pixel_size_um=mask.pixel_size_um,
+        pixel_size_um=pixel_size_um,
     )
+    if config.balance_classes:
+        factors = zip(annotation.class_names, class_weights(annotation), strict=True)
+        told = ", ".join(f"{name} {factor:.3g}" for name, factor in factors)
+        console.say(f"{path.name}: class weights: {told}")

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from napari_unet.files.images import read_labels
 from napari_unet.files.inputs import as_annotation
+from napari_unet.files.masks import read_mask
 from napari_unet.imaging import scores, targets, weight_maps
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -25,25 +28,47 @@ def _labels(source: Labels) -> NDArray[Any]:
 
 
 def make_target(
-    annotation: Annotation | Labels, config: WeightConfig | None = None
+    annotation: Annotation | Labels,
+    config: WeightConfig | None = None,
+    *,
+    n_dims: int = 2,
+    pixel_size_um: Sequence[float] | None = None,
 ) -> Target:
     """Return what the network should learn; labels alone are complete.
 
-    See `napari_unet.imaging.targets.make_target`.
+    A file's own pixel size is taken where none is given. See
+    `napari_unet.imaging.targets.make_target`.
     """
-    return targets.make_target(as_annotation(annotation), config)
+    annotation, size = _with_pixel_size(annotation, pixel_size_um)
+    return targets.make_target(
+        as_annotation(annotation), config, n_dims=n_dims, pixel_size_um=size
+    )
 
 
 def weight_map(
-    labels_or_annotation: Annotation | Labels, config: WeightConfig | None = None
+    labels_or_annotation: Annotation | Labels,
+    config: WeightConfig | None = None,
+    *,
+    n_dims: int | None = None,
+    pixel_size_um: Sequence[float] | None = None,
 ) -> NDArray[np.float32]:
     """Return the weight of each pixel, exactly 0 where nothing is known.
 
-    See `napari_unet.imaging.weight_maps.weight_map`.
+    A file's own pixel size is taken where none is given. See
+    `napari_unet.imaging.weight_maps.weight_map`.
     """
-    if isinstance(labels_or_annotation, (str, Path)):
-        labels_or_annotation = as_annotation(labels_or_annotation)
-    return weight_maps.weight_map(labels_or_annotation, config)
+    source, size = _with_pixel_size(labels_or_annotation, pixel_size_um)
+    return weight_maps.weight_map(source, config, n_dims=n_dims, pixel_size_um=size)
+
+
+def _with_pixel_size(
+    source: Annotation | Labels, pixel_size_um: Sequence[float] | None
+) -> tuple[Annotation | NDArray[Any], Sequence[float] | None]:
+    if not isinstance(source, (str, Path)):
+        return source, pixel_size_um
+    mask = read_mask(source)
+    size = mask.pixel_size_um if pixel_size_um is None else pixel_size_um
+    return mask.annotation, size
 
 
 def border_weights(

@@ -6,28 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.errors import LabelError
-from napari_unet.imaging.arrays import as_label_ids, classes_of
-from napari_unet.imaging.distances import (
-    blocks,
-    box_of,
-    boxes,
-    distance_sums,
-    grow,
-    hull,
-    nearest_distances,
-    shifted,
-    whole,
-    within,
-)
+from napari_unet.imaging.distances import distance_sums, nearest_distances
+from napari_unet.imaging.live_cells import LiveCells
 from napari_unet.imaging.pixel_weights import explain
-from napari_unet.imaging.targets import gaps
 from napari_unet.imaging.weight_formulas import (
     Formula,
     class_factors,
     combine,
     grid_of,
 )
+from napari_unet.imaging.windows import blocks, grow, hull, shifted, whole
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -36,8 +24,8 @@ if TYPE_CHECKING:
 
     from napari_unet.config import WeightConfig
     from napari_unet.imaging.arrays import Annotation
-    from napari_unet.imaging.distances import Window
     from napari_unet.imaging.pixel_weights import PixelWeight
+    from napari_unet.imaging.windows import Window
 
 
 class LiveWeights:
@@ -100,27 +88,15 @@ class LiveWeights:
         self._source = annotation.source
         self._pixel_size_um = pixel_size_um
         self._formula = self._formula_of(config, len(shape))
-        self._label_class = dict(annotation.label_class)
-        self._area_classes = frozenset(annotation.area_classes)
-        self._n_classes = len(annotation.class_names)
-        self._free_is_known = _known_if_erased(annotation)
-        # What was seen last. Nothing is painted yet: all that follows is an update.
-        self._painted = np.zeros(shape, np.int32)
-        self._boxes: dict[int, Window] = {}
-        self._cells = np.zeros(shape, np.int32)
-        self._classes = np.zeros(shape, np.int16)
-        self._known = self._free_is_known.copy()
-        self._counts = np.zeros(self._n_classes, np.int64)
-        self._counts[0] = np.count_nonzero(self._known)
+        self._cells = LiveCells(annotation)
         # Distances, and how far they were looked for.
         self._reach = self._far_reach = 0.0
         self._sums = np.empty(shape)
         self._d1: NDArray[np.float64] | None = None
         self._base: NDArray[np.float32] = np.ones(shape, np.float32)
-        self.class_factors: tuple[float, ...] = (1.0,) * self._n_classes
+        self.class_factors: tuple[float, ...] = (1.0,) * len(self.class_counts)
         self.border: NDArray[np.float32] = np.zeros(shape, np.float32)
         self.weights: NDArray[np.float32] = np.zeros(shape, np.float32)
-        self._see(annotation.labels, whole(shape))
         self._measure_all()
         self._weigh(whole(shape))
 
@@ -132,7 +108,7 @@ class LiveWeights:
     @property
     def class_counts(self) -> tuple[int, ...]:
         """Known pixels of each class, after touching cells were cut apart."""
-        return tuple(self._counts.tolist())
+        return tuple(self._cells.counts.tolist())
 
     def update(
         self,
@@ -168,22 +144,12 @@ class LiveWeights:
         LabelError
             Another shape (NU-L02), or what is painted is no label image (NU-L01).
         """
-        labels = np.asarray(labels)
-        self._check_shape(labels.shape)
-        known = None if known is None else np.asarray(known, bool)
-        if known is not None:
-            self._check_shape(known.shape)
-        changed = box_of(labels != self._painted)
-        if changed is not None:
-            as_label_ids(labels[changed], source=self._source, copy=False)
-        if known is not None:
-            changed = hull(changed, box_of(known != self._free_is_known))
-        changed = hull(changed, self._take_classes(label_class, area_classes))
-        if changed is None:
-            return None
-        if known is not None:
-            self._free_is_known[changed] = known[changed]
-        return self._refresh(labels, changed)
+        moved, touched = self._cells.take(
+            labels, label_class=label_class, known=known, area_classes=area_classes
+        )
+        if moved is not None:
+            touched = hull(touched, self._measure_around(moved))
+        return None if touched is None else self._weigh(touched)
 
     def set_config(
         self, config: WeightConfig, *, is_final: bool = True
@@ -229,11 +195,11 @@ class LiveWeights:
             Index of the pixel in the field.
         """
         return explain(
-            self._cells,
+            self._cells.ids,
             position,
             self._formula,
-            class_index=int(self._classes[position]),
-            is_known=bool(self._known[position]),
+            class_index=int(self._cells.classes[position]),
+            is_known=bool(self._cells.known[position]),
             factors=np.asarray(self.class_factors, np.float32),
         )
 
@@ -241,126 +207,9 @@ class LiveWeights:
         grid = grid_of(config, n_axes, self._pixel_size_um, source=self._source)
         return Formula(config, grid)
 
-    def _check_shape(self, shape: tuple[int, ...]) -> None:
-        if shape != self.weights.shape:
-            raise LabelError(
-                "NU-L02",
-                f"{self._source} has shape {shape} but its weights have shape "
-                f"{self.weights.shape}: begin anew with another field",
-            )
-
-    def _is_cell(self, kind: int) -> bool:
-        return kind != 0 and kind not in self._area_classes
-
-    def _take_classes(
-        self,
-        label_class: Mapping[int, int] | None,
-        area_classes: Collection[int] | None,
-    ) -> Window | None:
-        """Return the window of the painted ids that are of another kind now."""
-        before = {i: self._kind(i) for i in self._boxes}
-        if label_class is not None:
-            self._label_class = dict(label_class)
-            self._n_classes = max(
-                self._n_classes, 1 + max(label_class.values(), default=0)
-            )
-            self._counts.resize(self._n_classes, refcheck=False)
-        if area_classes is not None:
-            self._area_classes = frozenset(area_classes)
-        window: Window | None = None
-        for i, box in self._boxes.items():
-            if before[i] != self._kind(i):
-                window = hull(window, box)
-        return window
-
-    def _kind(self, i: int) -> tuple[int, bool]:
-        kind = self._label_class.get(i, 1)
-        return kind, self._is_cell(kind)
-
-    def _refresh(self, labels: NDArray[Any], changed: Window) -> Window | None:
-        moved, touched = self._see(labels, changed)
-        if moved is not None:
-            touched = hull(touched, self._measure_around(moved))
-        return None if touched is None else self._weigh(touched)
-
-    def _see(
-        self, labels: NDArray[Any], changed: Window
-    ) -> tuple[Window | None, Window | None]:
-        """Take over what is painted in a window, and cut touching cells apart again.
-
-        Returns the windows in which cells changed, and in which classes or what is
-        known changed.
-        """
-        # A cell that has a pixel here or beside may be cut in another way now, as
-        # far as it goes: whether it would vanish depends on all its pixels.
-        around = self._grown(changed)
-        ids = set(np.unique(self._painted[around]).tolist())
-        self._painted[changed] = labels[changed]
-        ids |= set(np.unique(self._painted[around]).tolist())
-        ids = {i for i in ids if i > 0}
-        cell_ids = [i for i in ids if self._kind(i)[1]]
-        window = changed
-        for i in ids:
-            self._boxes[i] = hull(self._boxes.get(i), changed)
-        for i in cell_ids:
-            window = hull(window, self._boxes[i])
-        self._fit_boxes(ids, window)
-        return self._take_over(window, *self._cut(window, cell_ids))
-
-    def _fit_boxes(self, ids: Collection[int], window: Window) -> None:
-        """Make the boxes of ids tight again where all of them is in a window."""
-        found = dict(boxes(self._painted[window]))
-        for i in ids:
-            if hull(self._boxes[i], window) != window:
-                continue
-            if i in found:
-                self._boxes[i] = shifted(found[i], window)
-            else:
-                del self._boxes[i]
-
-    def _cut(
-        self, window: Window, cell_ids: Collection[int]
-    ) -> tuple[NDArray[np.int32], NDArray[np.int16], NDArray[np.bool_]]:
-        """Return the cut cells, classes and what is known in a window.
-
-        The cells of `cell_ids` lie in the window as a whole; others are as before.
-        """
-        around = self._grown(window)
-        inside = within(window, around)
-        classes = classes_of(self._painted[around], self._label_class)
-        is_cell = np.array([self._is_cell(kind) for kind in range(self._n_classes)])
-        cells = np.where(is_cell[classes], self._painted[around], 0)
-        cut = np.where(gaps(cells), 0, cells)[inside]
-        cells, classes = cells[inside], classes[inside]
-        others = (cells > 0) & ~np.isin(cells, list(cell_ids))
-        cut = np.where(others, self._cells[window], cut)
-        classes[(cells > 0) & (cut == 0)] = 0
-        painted = self._painted[window]
-        known = (self._free_is_known[window] & (painted == 0)) | (painted > 0)
-        return cut, classes, known
-
-    def _take_over(
-        self,
-        window: Window,
-        cells: NDArray[np.int32],
-        classes: NDArray[np.int16],
-        known: NDArray[np.bool_],
-    ) -> tuple[Window | None, Window | None]:
-        old_classes, old_known = self._classes[window], self._known[window]
-        n = self._n_classes
-        self._counts -= np.bincount(old_classes[old_known], minlength=n)
-        self._counts += np.bincount(classes[known], minlength=n)
-        moved = box_of(cells != self._cells[window])
-        touched = box_of((classes != old_classes) | (known != old_known))
-        self._cells[window], self._classes[window] = cells, classes
-        self._known[window] = known
-        return shifted(moved, window), shifted(touched, window)
-
-    def _grown(self, window: Window, reach: float | None = None) -> Window:
-        """Return a window grown by a reach, or by one pixel."""
-        shape, grid = self.weights.shape, self._formula.grid
-        margins = (1,) * len(shape) if reach is None else grid.margins(reach)
-        return grow(window, margins, shape)
+    def _grown(self, window: Window, reach: float) -> Window:
+        margins = self._formula.grid.margins(reach)
+        return grow(window, margins, self.weights.shape)
 
     def _measure_around(self, moved: Window) -> Window:
         """Measure again all distances that cells in a window can change."""
@@ -391,39 +240,29 @@ class LiveWeights:
         grid = self._formula.grid
         for block in blocks(self._sums[window].shape):
             part = shifted(block, window)
-            self._sums[part] = distance_sums(self._cells, part, self._reach, grid)
+            self._sums[part] = distance_sums(self._cells.ids, part, self._reach, grid)
 
     def _measure_d1(self, d1: NDArray[np.float64], window: Window) -> None:
         grid = self._formula.grid
-        d1[window] = nearest_distances(self._cells, window, self._far_reach, grid)
+        d1[window] = nearest_distances(self._cells.ids, window, self._far_reach, grid)
 
     def _weigh(self, window: Window) -> Window:
         """Weigh a window anew, or everything if the class factors changed."""
-        classes, known = self._classes[window], self._known[window]
+        classes, known = self._cells.classes[window], self._cells.known[window]
         sums = np.where(known & (classes == 0), self._sums[window], np.inf)
         self.border[window] = self._formula.border_term(sums)
         d1 = None if self._d1 is None else self._d1[window]
         self._base[window] = self._formula.base(classes, d1)
-        factors = (1.0,) * self._n_classes
+        factors = (1.0,) * len(self.class_counts)
         if self.config.balance_classes:
             factors = class_factors(self.class_counts)
         if factors != self.class_factors:
             self.class_factors, window = factors, whole(self.weights.shape)
         self.weights[window] = combine(
-            self._classes[window],
-            self._known[window],
+            self._cells.classes[window],
+            self._cells.known[window],
             np.asarray(factors, np.float32),
             self._base[window],
             self.border[window],
         )
         return window
-
-
-def _known_if_erased(annotation: Annotation) -> NDArray[np.bool_]:
-    """Return where pixels, if nothing is painted on them, are background."""
-    unpainted = annotation.labels == 0
-    known: NDArray[np.bool_] = annotation.is_known
-    if unpainted.any() and known.all():
-        return np.ones(known.shape, bool)
-    erased: NDArray[np.bool_] = known & unpainted
-    return erased

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from napari_unet.imaging.distances import grow
 from napari_unet.imaging.weight_formulas import combine
+from napari_unet.imaging.windows import grow
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

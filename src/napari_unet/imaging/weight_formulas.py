@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_unet.config import WeightConfig
-    from napari_unet.imaging.distances import Window
+    from napari_unet.imaging.windows import Window
 
     Floats = NDArray[np.floating[Any]]
 

@@ -18,7 +18,7 @@ import numpy as np
 from napari_unet.config import WeightConfig
 from napari_unet.errors import ConfigError
 from napari_unet.imaging.arrays import Annotation, as_label_ids, classes_of
-from napari_unet.imaging.distances import Grid, blocks
+from napari_unet.imaging.distances import SMALL_BLOCK_PX, Grid
 from napari_unet.imaging.pixel_weights import PixelWeight, explain
 from napari_unet.imaging.weight_formulas import (
     Formula,
@@ -27,6 +27,7 @@ from napari_unet.imaging.weight_formulas import (
     combine,
     grid_of,
 )
+from napari_unet.imaging.windows import blocks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,8 +93,7 @@ def border_weights(
     config = WeightConfig.model_construct(w0=float(w0), sigma=float(sigma))
     formula = Formula(config, grid)
     weights = np.empty(cells.shape, np.float32)
-    for block in blocks(cells.shape):
-        weights[block] = formula.border(cells, cells[block] == 0, block)
+    _border(cells, formula, weights)
     return weights
 
 
@@ -211,14 +211,21 @@ def _weigh(annotation: Annotation, formula: Formula, n_axes: int) -> NDArray[Any
     cells, labels = annotation.cells(), annotation.labels
     weights = np.empty(labels.shape, formula.dtype)
     for index in np.ndindex(labels.shape[:-n_axes]):
-        for block in blocks(labels.shape[-n_axes:]):
-            classes = classes_of(labels[index][block], annotation.label_class)
-            known = annotation.is_known[index][block]
-            on = known & (classes == 0)
-            border = formula.border(cells[index], on, block)
-            base = formula.base(classes, formula.far_distances(cells[index], block))
-            weights[index][block] = combine(classes, known, factors, base, border)
+        field = weights[index]
+        _border(cells[index], formula, field)
+        for part in blocks(field.shape, SMALL_BLOCK_PX):
+            classes = classes_of(labels[index][part], annotation.label_class)
+            known = annotation.is_known[index][part]
+            base = formula.base(classes, formula.far_distances(cells[index], part))
+            border = np.where(classes == 0, field[part], 0)
+            field[part] = combine(classes, known, factors, base, border)
     return weights
+
+
+def _border(cells: NDArray[np.int32], formula: Formula, out: NDArray[Any]) -> None:
+    """Write the border term of a field."""
+    for block in blocks(cells.shape):
+        out[block] = formula.border(cells, cells[block] == 0, block)
 
 
 def factors_of(annotation: Annotation, formula: Formula) -> NDArray[Any]:
