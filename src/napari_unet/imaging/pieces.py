@@ -6,7 +6,7 @@ hole is closed only where its own pixels share sides.
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -100,16 +100,20 @@ def find_holes(
            [0, 0, 0, 0]])
     """
     regions, n_regions = ndimage.label(labels == 0)
-    limits = np.iinfo(np.int64)
-    lowest = np.full(n_regions + 1, limits.max)
-    highest = np.full(n_regions + 1, limits.min)
+    is_inner = np.ones(n_regions + 1, bool)
+    is_inner[0] = False
     for axis in range(labels.ndim):
-        region, label = np.moveaxis(regions, axis, 0), np.moveaxis(labels, axis, 0)
-        for a, b in ((slice(1, None), slice(-1)), (slice(-1), slice(1, None))):
-            beside = (region[a] > 0) & (region[b] == 0)
-            np.minimum.at(lowest, region[a][beside], label[b][beside])
-            np.maximum.at(highest, region[a][beside], label[b][beside])
-        lowest[region[[0, -1]]] = 0
+        is_inner[np.moveaxis(regions, axis, 0)[[0, -1]]] = False
+    places = np.nonzero(is_inner[regions])
+    region = regions[places]
+    lowest = np.full(n_regions + 1, np.iinfo(np.int64).max)
+    highest = np.zeros(n_regions + 1, np.int64)
+    for axis, step in product(range(labels.ndim), (-1, 1)):
+        # Inner regions have neighbours on all sides.
+        neighbours = [at + step * (k == axis) for k, at in enumerate(places)]
+        label = labels[tuple(neighbours)]
+        np.minimum.at(lowest, region[label != 0], label[label != 0])
+        np.maximum.at(highest, region, label)
     cells = np.where((lowest == highest) & (lowest > 0), lowest, 0)
     return np.asarray(regions, np.int32), cells
 
