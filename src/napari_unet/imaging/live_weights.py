@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,6 +47,9 @@ class LiveWeights:
         The formula and its numbers.
     pixel_size_um : sequence of float, optional
         Size of a pixel along ([Z,] Y, X), for sigmas in micrometres.
+    other_counts : sequence of int
+        Known pixels of each class on the other planes of its stack: classes are
+        balanced over all of them.
 
     Attributes
     ----------
@@ -83,6 +87,7 @@ class LiveWeights:
         config: WeightConfig,
         *,
         pixel_size_um: Sequence[float] | None = None,
+        other_counts: Sequence[int] = (),
     ) -> None:
         shape = annotation.labels.shape
         self._source = annotation.source
@@ -186,6 +191,21 @@ class LiveWeights:
             return None
         return self._weigh(whole(self.weights.shape))
 
+    def set_other_counts(self, counts: Sequence[int]) -> Window | None:
+        """Take how many pixels of each class are known on the stack's other planes.
+
+        Returns
+        -------
+        tuple of slice, or None
+            The window whose weights may have changed; None if nothing changed.
+        """
+        if tuple(counts) == self._other_counts:
+            return None
+        self._other_counts = tuple(counts)
+        window = tuple(slice(0, 0) for _ in self.weights.shape)
+        window = self._weigh(window)
+        return window if self.weights[window].size else None
+
     def explain(self, position: tuple[int, ...]) -> PixelWeight:
         """Return how the weight of a pixel comes about.
 
@@ -255,7 +275,8 @@ class LiveWeights:
         self._base[window] = self._formula.base(classes, d1)
         factors = (1.0,) * len(self.class_counts)
         if self.config.balance_classes:
-            factors = class_factors(self.class_counts)
+            pairs = zip_longest(self.class_counts, self._other_counts, fillvalue=0)
+            factors = class_factors([a + b for a, b in pairs])
         if factors != self.class_factors:
             self.class_factors, window = factors, whole(self.weights.shape)
         self.weights[window] = combine(
