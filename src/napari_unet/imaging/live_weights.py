@@ -92,6 +92,7 @@ class LiveWeights:
         shape = annotation.labels.shape
         self._source = annotation.source
         self._pixel_size_um = pixel_size_um
+        self._other_counts = tuple(other_counts)
         self._formula = self._formula_of(config, len(shape))
         self._cells = LiveCells(annotation)
         # Distances, and how far they were looked for.
