@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_unet.imaging.distances import box_of, grow
+from napari_unet.imaging.windows import box_of, grow
 from napari_unet.imaging.targets import cut_annotation
 
 if TYPE_CHECKING:

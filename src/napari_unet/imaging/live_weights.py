@@ -103,7 +103,8 @@ class LiveWeights:
         self.class_factors: tuple[float, ...] = (1.0,) * len(self.class_counts)
         self.border: NDArray[np.float32] = np.zeros(shape, np.float32)
         self.weights: NDArray[np.float32] = np.zeros(shape, np.float32)
-        self._measure_all()
+        self._measure_all_sums()
+        self._measure_all_d1()
         self._weigh(whole(shape))
 
     @property
@@ -184,28 +185,16 @@ class LiveWeights:
         """
         before, formula = self._formula, self._formula_of(config, self.weights.ndim)
         self._formula = formula
-        falls_short = self._reach < formula.reach or self._far_reach < formula.far_reach
-        needs_d1 = formula.far_reach > 0 and self._d1 is None
-        if formula.grid != before.grid or needs_d1 or (falls_short and is_final):
-            self._measure_all()
-        elif config == before.config:
+        is_new_grid = formula.grid != before.grid
+        sums_fall_short = self._reach < formula.reach
+        d1_falls_short = self._far_reach < formula.far_reach
+        if is_new_grid or (sums_fall_short and is_final):
+            self._measure_all_sums()
+        elif not (d1_falls_short and is_final) and config == before.config:
             return None
+        if is_new_grid or (d1_falls_short and (is_final or self._d1 is None)):
+            self._measure_all_d1()
         return self._weigh(whole(self.weights.shape))
-
-    def set_other_counts(self, counts: Sequence[int]) -> Window | None:
-        """Take how many pixels of each class are known on the stack's other planes.
-
-        Returns
-        -------
-        tuple of slice, or None
-            The window whose weights may have changed; None if nothing changed.
-        """
-        if tuple(counts) == self._other_counts:
-            return None
-        self._other_counts = tuple(counts)
-        window = tuple(slice(0, 0) for _ in self.weights.shape)
-        window = self._weigh(window)
-        return window if self.weights[window].size else None
 
     def explain(self, position: tuple[int, ...]) -> PixelWeight:
         """Return how the weight of a pixel comes about.
@@ -247,15 +236,15 @@ class LiveWeights:
         self._measure_d1(self._d1, far)
         return hull(near, far)
 
-    def _measure_all(self) -> None:
-        everything = whole(self.weights.shape)
+    def _measure_all_sums(self) -> None:
         self._reach = self._formula.search_reach
-        self._far_reach = self._formula.far_search_reach
-        self._measure_sums(everything)
-        self._d1 = None
+        self._measure_sums(whole(self.weights.shape))
+
+    def _measure_all_d1(self) -> None:
+        self._far_reach, self._d1 = self._formula.far_search_reach, None
         if self._far_reach > 0:
             self._d1 = np.empty(self.weights.shape)
-            self._measure_d1(self._d1, everything)
+            self._measure_d1(self._d1, whole(self.weights.shape))
 
     def _measure_sums(self, window: Window) -> None:
         grid = self._formula.grid
