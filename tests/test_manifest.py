@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatch
 from importlib import import_module
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from napari_unet.files.formats import written_format_of
 
 npe2 = pytest.importorskip("npe2")
 
@@ -52,8 +55,50 @@ def test_the_widgets_are_in_the_menus(manifest: PluginManifest) -> None:
 def test_every_contribution_names_a_command(manifest: PluginManifest) -> None:
     parts = manifest.contributions
     known = {command.id for command in parts.commands}
-    used = {item.command for item in [*parts.widgets, *parts.sample_data]}
+    files = [*parts.readers, *parts.writers]
+    used = {item.command for item in [*parts.widgets, *parts.sample_data, *files]}
     assert used == known
+
+
+def test_only_files_that_may_be_annotations_are_looked_at(
+    manifest: PluginManifest,
+) -> None:
+    (reader,) = manifest.contributions.readers
+    assert not reader.accepts_directories
+    names = ["a_seg.npy", "a.zip", "a.roi", "a.geojson", "a.json"]
+    others = ["a.npy", "a.tif", "a.png", "a.csv", "a.zarr", "a.py"]
+    taken = [
+        name
+        for name in names + others
+        if any(fnmatch(name, pattern) for pattern in reader.filename_patterns)
+    ]
+    assert taken == names
+
+
+def test_each_writer_writes_one_labels_layer_in_one_format(
+    manifest: PluginManifest,
+) -> None:
+    writers = manifest.contributions.writers
+    kinds = [writer.layer_types for writer in writers]
+    assert kinds == [["labels", "shapes?"], ["labels"], ["labels"], ["labels"]]
+    endings = [writer.filename_extensions for writer in writers]
+    assert endings == [[".tif"], [".json"], [".zip"], [".geojson"]]
+    formats = [written_format_of(Path(f"a{ending}")) for (ending,) in endings]
+    assert [one.name for one in formats if one] == ["tiff", "coco", "imagej", "geojson"]
+
+
+@pytest.mark.gui
+def test_napari_s_own_writer_keeps_plain_tiffs(manifest: PluginManifest) -> None:
+    plugins = npe2.PluginManager()
+    plugins.register(manifest)  # first: the order must not matter
+    builtins = Path(import_module("napari_builtins").__file__ or "").parent
+    plugins.register(npe2.PluginManifest.from_file(builtins / "builtins.yaml"))
+    writer, _ = plugins.get_writer("a.tif", ["labels"])
+    assert writer is not None
+    assert writer.plugin_name == "napari"
+    writer, _ = plugins.get_writer("a.tif", ["labels"], NAME)
+    assert writer is not None
+    assert writer.display_name == "Annotation (TIFF and JSON)"
 
 
 @pytest.mark.gui

@@ -15,10 +15,9 @@ from qtpy.QtWidgets import QAbstractButton, QComboBox, QDockWidget, QMainWindow
 
 from napari_unet.errors import SaveError
 from napari_unet.files.annotations import load_annotation
-from napari_unet.imaging.arrays import Image
 from napari_unet.widgets._autosave_files import list_autosaves
 from napari_unet.widgets._layers import about, show_labels
-from napari_unet.widgets._painted import read_annotation_of, regions_layer_of
+from napari_unet.widgets._painted import painted_of, regions_layer_of
 from napari_unet.widgets._painting import image_key, new_annotation
 from napari_unet.widgets.annotate import AnnotateWidget
 
@@ -52,7 +51,7 @@ def settle(qtbot, widget: AnnotateWidget) -> None:
     def is_idle() -> bool:
         files = widget.files
         return not (
-            widget._counter.is_running
+            widget._inspector.is_running
             or widget._autosaver.is_writing
             or files._saver.is_running
         )
@@ -80,7 +79,7 @@ def failure(widget: AnnotateWidget) -> str:
 def test_without_an_image_nothing_can_be_painted(qtbot, make) -> None:
     widget = make(ViewerModel())
     assert not widget.new_button.isEnabled()
-    assert not widget.next_button.isEnabled()
+    assert not widget.paint_tools.next_button.isEnabled()
     assert "New annotation" in widget.count_label.text()
 
 
@@ -97,13 +96,13 @@ def test_new_annotation_is_chosen_and_painted_with(widget, viewer) -> None:
     click(widget.new_button)
     labels = viewer.layers["nuclei cells"]
     assert widget.annotation() is labels
-    assert widget.brush_label.text() == "Painting: cell 1"
+    assert widget.paint_tools.brush_label.text() == "Painting: cell 1"
 
 
 def test_works_behind_napari_s_proxy(make, viewer, qtbot) -> None:
     widget = make(PublicOnlyProxy(viewer))
     click(widget.new_button)
-    click(widget.finished_button)
+    click(widget.paint_tools.rectangle_button)
     gc.collect()
     assert regions_layer_of(viewer.layers["nuclei cells"]) is not None
     assert failure(widget) == ""
@@ -113,40 +112,39 @@ def test_buttons_choose_the_brush(widget, viewer) -> None:
     click(widget.new_button)
     labels = widget.annotation()
     labels.paint((5, 5), 1)
-    click(widget.next_button)
-    assert widget.brush_label.text() == "Painting: cell 2"
-    click(widget.background_button)
-    assert widget.brush_label.text() == "Painting: background"
+    click(widget.paint_tools.next_button)
+    assert widget.paint_tools.brush_label.text() == "Painting: cell 2"
+    click(widget.paint_tools.background_button)
+    assert widget.paint_tools.brush_label.text() == "Painting: background"
     assert about(labels)["label_class"] == {2: 0}
-    click(widget.next_button)
+    click(widget.paint_tools.next_button)
     assert labels.selected_label == 3
-    click(widget.finished_button)
-    assert widget.brush_label.text() == "Drawing: finished area"
+    click(widget.paint_tools.rectangle_button)
+    assert widget.paint_tools.brush_label.text() == "Drawing: finished area"
 
 
 def test_key_works_while_a_finished_area_is_drawn(widget, viewer) -> None:
     click(widget.new_button)
-    click(widget.finished_button)
+    click(widget.paint_tools.rectangle_button)
     labels = widget.annotation()
     labels.data[0, 0] = 1
     press(viewer, "N")
     assert viewer.layers.selection.active is labels
     assert labels.selected_label == 2
     press(viewer, "G")
-    assert widget.brush_label.text() == "Painting: background"
+    assert widget.paint_tools.brush_label.text() == "Painting: background"
     press(labels, "M")
     assert labels.selected_label == 3
 
 
 def test_unpainted_is_unknown_until_it_is_said_to_be_background(widget, viewer) -> None:
-    image = Image(np.zeros((1, 40, 50)))
     click(widget.new_button)
     labels = widget.annotation()
     assert widget.unpainted_box.currentData() == "unknown"
-    assert not read_annotation_of(labels, image).is_known.any()
+    assert not painted_of(labels).annotation().is_known.any()
     widget.unpainted_box.setCurrentIndex(1)
     widget.unpainted_box.activated.emit(1)
-    assert read_annotation_of(labels, image).is_known.all()
+    assert painted_of(labels).annotation().is_known.all()
     click(widget.new_button)  # another annotation starts unknown
     assert widget.unpainted_box.currentData() == "unknown"
     widget.labels_box.set_layer(labels)
@@ -158,7 +156,7 @@ def test_counts_follow_painting_and_undo(qtbot, widget, viewer) -> None:
     labels = widget.annotation()
     labels.paint((5, 5), 1)
     labels.paint((25, 25), 2)
-    click(widget.finished_button)
+    click(widget.paint_tools.rectangle_button)
     regions_layer_of(labels).add_rectangles(RECTANGLE)
 
     def shows(text: str) -> None:
@@ -189,7 +187,7 @@ def test_stack_asks_for_its_axes_and_counts_slices(qtbot, widget, viewer) -> Non
 def test_any_labels_layer_becomes_an_annotation_when_painted(widget, viewer) -> None:
     mine = viewer.add_labels(np.ones((40, 50), np.uint8), name="mine")
     assert widget.annotation() is mine
-    click(widget.next_button)
+    click(widget.paint_tools.next_button)
     assert mine.data.dtype == np.int32
     assert mine.selected_label == 2
 
@@ -244,7 +242,7 @@ def test_adopted_labels_are_of_the_image_that_they_lie_on(
     viewer.add_image(np.zeros((40, 50)), name="moved", translate=(0, 7))
     viewer.layers.selection.active = mine
     assert widget.image_box.layer() is viewer.layers["moved"]
-    click(widget.next_button)
+    click(widget.paint_tools.next_button)
     nuclei = viewer.layers["nuclei"]
     assert about(mine)["image"]() is nuclei
     mine.paint((5, 5), 2)
@@ -287,17 +285,18 @@ def test_saved_annotation_loads_with_all_that_it_means(
     click(widget.new_button)
     labels = widget.annotation()
     labels.paint((5, 5), 1)
-    click(widget.background_button)
+    click(widget.paint_tools.background_button)
     labels.paint((25, 25), labels.selected_label)
-    click(widget.finished_button)
+    click(widget.paint_tools.rectangle_button)
     regions_layer_of(labels).add_rectangles(RECTANGLE)
-    before = read_annotation_of(labels, Image(np.zeros((1, 40, 50))))
+    before = painted_of(labels).annotation()
     widget.files.save_to(tmp_path / "mine")
     qtbot.waitUntil(lambda: widget.files.message.text().startswith("Saved"))
     viewer.layers.remove(regions_layer_of(labels))
     viewer.layers.remove(labels)
     widget.files.load_from(tmp_path / "mine.tif")
-    after = read_annotation_of(widget.annotation(), Image(np.zeros((1, 40, 50))))
+    qtbot.waitUntil(lambda: widget.files.message.text().startswith("Loaded"))
+    after = painted_of(widget.annotation()).annotation()
     np.testing.assert_array_equal(after.labels, before.labels)
     np.testing.assert_array_equal(after.is_known, before.is_known)
     np.testing.assert_array_equal(after.class_map(), before.class_map())
@@ -312,12 +311,14 @@ def test_tiff_alone_asks_what_is_not_painted(qtbot, widget, viewer, tmp_path) ->
     qtbot.waitUntil(lambda: widget.files.message.text().startswith("Saved"))
     (tmp_path / "mine.json").unlink()
     widget.files.load_from(tmp_path / "mine.tif")
+    qtbot.waitUntil(lambda: widget.files.message.text().startswith("Loaded"))
     assert not widget.files.ask_box.isHidden()
     assert about(widget.annotation())["unpainted"] == "unknown"
     click(widget.files.background_button)
     assert widget.files.ask_box.isHidden()
     assert widget.unpainted_box.currentData() == "background"
     widget.files.load_from(tmp_path / "mine.tif")
+    qtbot.waitUntil(lambda: widget.files.message.text().startswith("Loaded"))
     click(widget.files.unknown_button)
     assert about(widget.annotation())["unpainted"] == "unknown"
 
@@ -334,7 +335,7 @@ def test_dialogues_lead_to_the_same(qtbot, widget, viewer, tmp_path, monkeypatch
     click(widget.files.save_button)
     qtbot.waitUntil(lambda: widget.files.message.text().startswith("Saved"))
     click(widget.files.load_button)
-    assert widget.files.message.text().startswith("Loaded")
+    qtbot.waitUntil(lambda: widget.files.message.text().startswith("Loaded"))
     assert [layer.name for layer in viewer.layers][-1] == "mine"
 
 
@@ -428,7 +429,7 @@ def test_file_of_another_image_is_refused(qtbot, widget, viewer, tmp_path, monke
     path = str(tmp_path / "mine.tif")
     monkeypatch.setattr(module.QFileDialog, "getOpenFileName", lambda *a: (path, ""))
     click(widget.files.load_button)
-    assert "NU-L02" in failure(widget)
+    qtbot.waitUntil(lambda: "NU-L02" in failure(widget))
 
 
 def test_folder_that_is_not_there_is_told(qtbot, widget, tmp_path) -> None:
@@ -446,7 +447,7 @@ def leave_unsaved(qtbot, make, viewer) -> None:
     widget = make()
     click(widget.new_button)
     widget.annotation().paint((5, 5), 1)
-    click(widget.finished_button)
+    click(widget.paint_tools.rectangle_button)
     regions_layer_of(widget.annotation()).add_rectangles(RECTANGLE)
     widget._autosaver.flush()
     settle(qtbot, widget)
@@ -479,7 +480,7 @@ def test_restored_annotation_is_as_it_was(make, next_session) -> None:
     labels = widget.annotation()
     assert labels.name == "nuclei cells"
     assert labels.data[5, 5] == 1
-    known = read_annotation_of(labels, Image(np.zeros((1, 40, 50)))).is_known
+    known = painted_of(labels).annotation().is_known
     assert known[10:21, 10:21].all()
     assert widget.files.offer_box.isHidden()
 
@@ -610,11 +611,11 @@ def test_mouse_and_keys_paint_cells_background_and_a_finished_area(
     QTest.keyClick(canvas, Qt.Key.Key_G)
     stroke(canvas, (x, y + 50), (x + 10, y + 50), (x + 20, y + 50))
     assert sorted(np.unique(labels.data)) == [0, 1, 2, 3]
-    click(widget.finished_button)
+    click(widget.paint_tools.rectangle_button)
     stroke(canvas, (x - 80, y - 40), (x, y), (x + 80, y + 20))
     shapes = regions_layer_of(labels)
     assert shapes.shape_type == ["rectangle"]
-    annotation = read_annotation_of(labels, Image(np.zeros((1, 100, 100))))
+    annotation = painted_of(labels).annotation()
     assert annotation.class_map().max() == 1
     assert annotation.is_known.sum() > (labels.data > 0).sum()
     QTest.keyClick(canvas, Qt.Key.Key_N)

@@ -25,6 +25,7 @@ from napari_unet.files.conversion import (
     Item,
     by_name,
     check_free,
+    check_is_plane,
     images_by_stem,
     items_in,
     items_of,
@@ -110,6 +111,7 @@ def convert(  # noqa: PLR0913 - one parameter a flag
     def convert_one(name: str, item: Item, notes: list[str]) -> StoredAnnotation:
         stored = read_item(item, read_as, axes=axes, unpainted=unpainted, notes=notes)
         if chosen.holds_many:
+            check_is_plane(stored, item, chosen)
             collected[name] = stored
         else:
             _write(targets[name], {name: stored}, chosen, notes)

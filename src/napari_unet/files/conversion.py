@@ -145,10 +145,26 @@ def by_name(items: Iterable[Item], chosen: Format, folder: Path) -> dict[str, It
 def _path_in_coco(item: Item, folder: Path) -> str:
     if item.image is None:
         return item.source if item.stored is not None else f"{item.stem}.tif"
+    return path_within(item.image, folder)
+
+
+def path_within(path: Path, folder: Path) -> str:
+    """Return a path from a folder on, with forward slashes; its name if it is outside.
+
+    COCO names images from their folder on, and never by ``..``.
+
+    Examples
+    --------
+    >>> path_within(Path("day 1/images/a.tif"), Path("day 1"))
+    'images/a.tif'
+    >>> path_within(Path("images/a.tif"), Path("day 1"))
+    'a.tif'
+    """
+    inside = Path(os.path.abspath(path)), Path(os.path.abspath(folder))
     try:
-        return Path(os.path.relpath(item.image, folder)).as_posix()
-    except ValueError:  # on another drive
-        return item.image.name
+        return inside[0].relative_to(inside[1]).as_posix()
+    except ValueError:
+        return path.name
 
 
 def check_free(
@@ -230,6 +246,23 @@ def read_item(
     if image is not None:
         stored = _like_its_image(stored, image, item)
     return stored if stored.unpainted else _decided(stored, unpainted)
+
+
+def check_is_plane(stored: StoredAnnotation, item: Item, chosen: Format) -> None:
+    """Refuse a stack for a file of many planes, before the others are lost with it.
+
+    Raises
+    ------
+    LabelError
+        NU-A04: it is a stack.
+    """
+    shape = stored.annotation.labels.shape
+    if chosen.holds_many and len(shape) > 2:
+        raise LabelError(
+            "NU-A04",
+            f"{item.source} is a stack ({_times(shape)}), and {chosen.title} holds "
+            "planes: convert it to tiff, imagej or geojson, or its planes one by one",
+        )
 
 
 def _like_its_image(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,19 +17,33 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_unet.errors import LabelError, SaveError
-from napari_unet.events import Event
-from napari_unet.files.annotations import load_annotation, save_annotation
-from napari_unet.files.images import stem_of
+from napari_unet.errors import ImageError, LabelError, SaveError
+from napari_unet.files.annotations import load_annotation, path_of_json
+from napari_unet.files.formats import image_stem
+from napari_unet.widgets._annotation_formats import (
+    Loaded,
+    Saved,
+    loading,
+    names_of,
+    saving,
+    shape_if_clear,
+    to_save,
+)
 from napari_unet.widgets._autosave import is_open
 from napari_unet.widgets._autosave_files import (
     Autosave,
     discard_autosave,
-    fingerprint,
+    fingerprint_of,
     list_autosaves,
 )
 from napari_unet.widgets._controls import describe, plain_label
-from napari_unet.widgets._layers import pixel_size_um_of
+from napari_unet.widgets._file_filters import (
+    as_written,
+    filters_to_load,
+    filters_to_save,
+    format_of_filter,
+)
+from napari_unet.widgets._layers import unwrapped
 from napari_unet.widgets._painted import painted_of
 from napari_unet.widgets._painting import (
     image_key,
@@ -45,22 +58,14 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from napari.components import ViewerModel
+    from napari.layers import Image as ImageLayer
     from napari.layers import Labels
 
+    from napari_unet.events import Event
     from napari_unet.files.annotations import StoredAnnotation, Unpainted
+    from napari_unet.files.formats import Format
     from napari_unet.widgets._autosave import Autosaver
     from napari_unet.widgets._layer_box import LayerBox
-    from napari_unet.widgets._painted import Painted
-
-_FILES = "Annotation (*.tif *.tiff)"
-
-
-@dataclass(frozen=True)
-class Saved(Event):
-    """An annotation is in a file of the user's."""
-
-    path: Path
-    fingerprint: str
 
 
 class AnnotationFiles(QWidget):
@@ -98,6 +103,7 @@ class AnnotationFiles(QWidget):
         self._offer: Autosave | None = None
         self._asked: weakref.ref[Labels] | None = None
         self._saving: weakref.ref[Labels] | None = None
+        self._loading: weakref.ref[ImageLayer] | None = None
         self._build()
         self._connect()
         self.refresh()
@@ -112,17 +118,21 @@ class AnnotationFiles(QWidget):
                 labels, image=image_key(image), path=path, saved_digest=saved_digest
             )
 
-    def save_to(self, path: Path, *, may_replace: bool = False) -> None:
-        """Save the annotation as the pair x.tif and x.json, in the background.
+    def save_to(
+        self, path: Path, *, chosen: Format | None = None, may_replace: bool = False
+    ) -> None:
+        """Save the annotation in the background: as x.tif and x.json, or otherwise.
 
         Parameters
         ----------
         path : Path
-            Gets the suffix .tif where it has none.
+            Its suffix says the format; where it has none it gets one.
+        chosen : Format, optional
+            For a path without suffix; the label TIFF by default.
         may_replace : bool
-            The user wants a TIFF that is there to be replaced. One that is no
-            annotation of ours, without a JSON file, is kept otherwise; the file of
-            an open layer is kept in any case.
+            The user wants a file that is there to be replaced. The file of an open
+            layer is kept in any case, as are a TIFF and a JSON that are no annotation
+            of ours.
 
         Raises
         ------
@@ -133,34 +143,37 @@ class AnnotationFiles(QWidget):
         """
         labels = self._chosen()
         self.failure.show_failure(None)
-        path = _as_tiff(path)
+        path, chosen = as_written(path, chosen)
         self._check_free(path, labels, may_replace=may_replace)
-        events = _saving(path, painted_of(labels), _pixel_size_um(labels))
-        if self._saver.run(lambda: events):
+        image = image_of(self._viewer, labels, self._image_box.layer())
+        events = saving(path, chosen, to_save(labels, image))
+        if self._run(events, f"Saving {path} …"):
             self._saving = weakref.ref(labels)
-            self.message.setText(f"Saving {path} …")
 
-    def load_from(self, path: Path) -> None:
-        """Open a saved annotation of the chosen image.
+    def load_from(self, path: Path, *, chosen: Format | None = None) -> None:
+        """Open a saved annotation of the chosen image, read in the background.
 
-        A TIFF without its JSON says nothing of what is not painted: that is asked.
+        A file that says nothing of what is not painted: that is asked.
+
+        Parameters
+        ----------
+        path : Path
+            A file in any of the formats; for a movie any file of its folder.
+        chosen : Format, optional
+            The format, where the content may mislead: a mask of a movie.
 
         Raises
         ------
-        UNetError
-            The files can't be read, or are not of this image.
+        ImageError
+            There is no image (NU-I06).
         """
         self.failure.show_failure(None)
-        stored = load_annotation(path)
-        labels = self._open(stored, path.stem)
-        # Taken from the layers: Shapes round the corners of regions to float32.
-        self.watch(labels, saved_digest=fingerprint(painted_of(labels).stored()))
-        self.message.setText("\n".join([f"Loaded {path}", *stored.notes]))
-        if stored.unpainted is None:
-            self._asked = weakref.ref(labels)
-            self._ask_label.setText(f"What is not painted in {path.name}?")
-        self.opened.emit(labels)
-        self.refresh()
+        image = self._image_box.layer()
+        if image is None:
+            raise ImageError("NU-I06", "there is no image to annotate: open one first")
+        events = loading(path, chosen, shape_if_clear(image), names_of(image))
+        if self._run(events, f"Loading {path} …"):
+            self._loading = weakref.ref(unwrapped(image))
 
     def refresh(self) -> None:
         """Look for unsaved annotations of the chosen image, and draw everything."""
@@ -182,8 +195,12 @@ class AnnotationFiles(QWidget):
         self.failure.show_failure(failure)
 
     def _build(self) -> None:
-        self.save_button = _button("Save …", "Save as a TIFF and a JSON file")
-        self.load_button = _button("Load …", "Load an annotation of this image")
+        self.save_button = _button(
+            "Save …", "Save as a TIFF and a JSON file, or for another program"
+        )
+        self.load_button = _button(
+            "Load …", "Load an annotation of this image, from any program"
+        )
         self.message = plain_label("What was saved or loaded")
         self.failure = FailureBox()
         self.restore_button = _button("Restore", "Open the unsaved annotation")
@@ -215,7 +232,7 @@ class AnnotationFiles(QWidget):
         self.unknown_button.clicked.connect(self._answer_unknown)
         self.background_button.clicked.connect(self._answer_background)
         self._autosaver.failed.connect(self.show_failure)
-        self._saver.happened.connect(self._on_saved)
+        self._saver.happened.connect(self._on_events)
         self._saver.failed.connect(self._on_failed)
 
     def _chosen(self) -> Labels:
@@ -226,8 +243,14 @@ class AnnotationFiles(QWidget):
             )
         return labels
 
-    def _open(self, stored: StoredAnnotation, name: str) -> Labels:
-        image = self._image_box.layer()
+    def _run(self, events: Generator[Event, None, None], doing: str) -> bool:
+        has_started = self._saver.run(lambda: events)
+        # One thing at a time: what runs already says itself when it is done.
+        if has_started:
+            self.message.setText(doing)
+        return has_started
+
+    def _open(self, stored: StoredAnnotation, name: str, image: ImageLayer) -> Labels:
         return open_annotation(self._viewer, image, stored, name=name)
 
     def _newest_autosave(self) -> Autosave | None:
@@ -239,11 +262,21 @@ class AnnotationFiles(QWidget):
 
     @guarded
     def _choose_and_save(self) -> None:
-        start = f"{self._chosen().name}.tif"
-        chosen, _ = QFileDialog.getSaveFileName(self, "Save annotation", start, _FILES)
-        path = _as_tiff(Path(chosen))
-        if chosen and (path == Path(chosen) or self._may_replace(path)):
-            self.save_to(path, may_replace=True)
+        labels = self._chosen()
+        text, kind = QFileDialog.getSaveFileName(
+            self,
+            "Save annotation",
+            f"{labels.name}.tif",
+            filters_to_save(is_stack=labels.ndim > 2),
+        )
+        if not text:
+            return
+        chosen = format_of_filter(kind)
+        path, _ = as_written(Path(text), chosen)
+        # The dialogue asks about files, but not about a movie's folder.
+        is_asked = path == Path(text) and not path.is_dir()
+        if is_asked or self._may_replace(path):
+            self.save_to(path, chosen=chosen, may_replace=True)
 
     def _may_replace(self, path: Path) -> bool:
         """Ask about a file that the dialogue did not see: we added its suffix."""
@@ -263,7 +296,8 @@ class AnnotationFiles(QWidget):
                     f'{path} is the file of the open layer "{layer.name}": save the '
                     "annotation under another name",
                 )
-        is_ours = path.with_name(f"{stem_of(path)}.json").exists()
+        is_pair = as_written(path)[1].name == "tiff"
+        is_ours = is_pair and path_of_json(path).exists()
         if path.exists() and not is_ours and not may_replace:
             raise SaveError(
                 "NU-S03",
@@ -273,18 +307,47 @@ class AnnotationFiles(QWidget):
 
     @guarded
     def _choose_and_load(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(self, "Load annotation", "", _FILES)
+        path, kind = QFileDialog.getOpenFileName(
+            self, "Load annotation", "", filters_to_load()
+        )
         if path:
-            self.load_from(Path(path))
+            self.load_from(Path(path), chosen=format_of_filter(kind))
 
     @guarded
-    def _on_saved(self, events: list[Event]) -> None:
+    def _on_events(self, events: list[Event]) -> None:
         for event in events:
             if isinstance(event, Saved):
-                self.message.setText(f"Saved {event.path}")
-                labels = None if self._saving is None else self._saving()
-                if labels is not None:
-                    self._autosaver.mark_saved(labels, event.fingerprint)
+                self._on_saved(event)
+            elif isinstance(event, Loaded):
+                self._on_loaded(event)
+
+    def _on_saved(self, event: Saved) -> None:
+        self.message.setText("\n".join([f"Saved {event.path}", *event.notes]))
+        labels = None if self._saving is None else self._saving()
+        if labels is not None and event.fingerprint:
+            self._autosaver.mark_saved(labels, event.fingerprint)
+
+    def _on_loaded(self, event: Loaded) -> None:
+        image = None if self._loading is None else self._loading()
+        if image is None or image not in self._viewer.layers:
+            self.message.setText(f"{event.path} is not shown: its image is gone")
+            return
+        self.message.setText("")  # where it can't be opened the failure says it all
+        labels = self._open(event.stored, image_stem(event.path), image)
+        digest = ""
+        if event.labels_digest:
+            # Taken from the layers: Shapes round the corners of regions to float32.
+            painted = painted_of(labels)
+            digest = fingerprint_of(
+                event.labels_digest, painted, painted.regions, painted.unpainted
+            )
+        self.watch(labels, saved_digest=digest)
+        self.message.setText("\n".join([f"Loaded {event.path}", *event.notes]))
+        if event.stored.unpainted is None:
+            self._asked = weakref.ref(labels)
+            self._ask_label.setText(f"What is not painted in {event.path.name}?")
+        self.opened.emit(labels)
+        self.refresh()
 
     @guarded
     def _on_failed(self, failure: Failure) -> None:
@@ -295,7 +358,8 @@ class AnnotationFiles(QWidget):
     def _restore(self) -> None:
         if self._offer is not None:
             path = self._offer.path
-            labels = self._open(load_annotation(path), self._offer.layer)
+            image = self._image_box.layer()
+            labels = self._open(load_annotation(path), self._offer.layer, image)
             self.watch(labels, path=path)
             self.opened.emit(labels)
             self.refresh()
@@ -322,37 +386,12 @@ class AnnotationFiles(QWidget):
         self.refresh()
 
 
-def _as_tiff(path: Path) -> Path:
-    is_tiff = not path.name or path.suffix.lower() in (".tif", ".tiff")
-    return path if is_tiff else path.with_name(f"{path.name}.tif")
-
-
 def _is_same(one: Path, other: Path) -> bool:
     """Return whether two paths lead to one file, by links or in other letters."""
     try:
         return one.samefile(other)
     except OSError:  # one of them is not there
         return False
-
-
-def _pixel_size_um(labels: Labels) -> tuple[float, ...] | None:
-    return pixel_size_um_of(labels, "TZYX"[-labels.ndim :])
-
-
-def _saving(
-    path: Path,
-    painted: Painted,
-    pixel_size_um: tuple[float, ...] | None,
-) -> Generator[Event, None, None]:
-    stored = painted.stored()
-    save_annotation(
-        path,
-        stored.annotation,
-        regions=stored.regions,
-        unpainted=stored.unpainted,
-        pixel_size_um=pixel_size_um,
-    )
-    yield Saved(path, fingerprint(stored))
 
 
 def _button(text: str, tooltip: str) -> QPushButton:

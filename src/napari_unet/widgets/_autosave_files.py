@@ -24,7 +24,14 @@ from napari_unet.files.annotations import StoredAnnotation, save_annotation
 from napari_unet.files.atomic import write_text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from napari_unet.files.annotations import Region, Unpainted
+    from napari_unet.imaging.arrays import Annotation
+    from napari_unet.widgets._painted import Painted
 
 _log = logging.getLogger(__name__)
 
@@ -111,19 +118,38 @@ def discard_autosave(path: Path) -> None:
 
 def fingerprint(stored: StoredAnnotation) -> str:
     """Return a digest of all that saving would write."""
-    annotation = stored.annotation
-    digest = hashlib.blake2b(annotation.labels.tobytes(), digest_size=16)
-    rest = (
-        annotation.labels.shape,
-        sorted(pair for pair in annotation.label_class.items() if pair[1] != 1),
-        annotation.class_names,
-        annotation.class_colors,
-        sorted(annotation.area_classes),
-        [(tuple(plane), np.asarray(xy).tolist()) for plane, xy in stored.regions],
+    return fingerprint_of(
+        digest_of_labels(stored.annotation.labels),
+        stored.annotation,
+        stored.regions,
         stored.unpainted,
     )
-    digest.update(repr(rest).encode())
+
+
+def digest_of_labels(labels: NDArray[np.int32]) -> str:
+    """Return a digest of labels, the part of a fingerprint that takes time."""
+    digest = hashlib.blake2b(np.ascontiguousarray(labels).data, digest_size=16)
+    digest.update(repr(labels.shape).encode())
     return digest.hexdigest()
+
+
+def fingerprint_of(
+    labels_digest: str,
+    classes: Annotation | Painted,
+    regions: Sequence[Region],
+    unpainted: Unpainted | None,
+) -> str:
+    """Return the fingerprint of an annotation whose labels were digested before."""
+    rest = (
+        labels_digest,
+        sorted((int(i), int(c)) for i, c in classes.label_class.items() if c != 1),
+        classes.class_names,
+        classes.class_colors,
+        sorted(classes.area_classes),
+        [(tuple(plane), np.asarray(xy).tolist()) for plane, xy in regions],
+        unpainted,
+    )
+    return hashlib.blake2b(repr(rest).encode(), digest_size=16).hexdigest()
 
 
 def _short_digest(text: str) -> str:
