@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.errors import ConfigError
+from napari_unet.errors import ConfigError, LabelError
 from napari_unet.files.kinds import not_readable
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 _MAX_BYTES = 16 * 2**20
+_MAX_FOREIGN_BYTES = 256 * 2**20
 _MAX_DEPTH = 64
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file.
+    """Read a JSON file of ours.
 
     Parameters
     ----------
@@ -31,16 +32,7 @@ def read_json(path: Path) -> Any:
         Not JSON, over 16 MB, nested deeper than 64, with a key given twice or a
         number that is none (NU-C01).
     """
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise ConfigError(
-                "NU-C01",
-                f"{path} has {path.stat().st_size:,} bytes, but at most "
-                f"{_MAX_BYTES:,} are read: check that it is the right file",
-            )
-        content = path.read_bytes()
-    except OSError as error:
-        raise not_readable(path, error) from error
+    content = _read(path, _MAX_BYTES)
     try:
         value = json.loads(
             content, object_pairs_hook=_unique_keys, parse_constant=_refuse
@@ -55,6 +47,51 @@ def read_json(path: Path) -> Any:
     return value
 
 
+def read_foreign_json(path: Path) -> Any:
+    """Read a JSON file of another program, which may be large and loosely written.
+
+    A number that is none (NaN, as QuPath writes for what it could not measure) is
+    None, and of a key that is given twice the last one counts.
+
+    Parameters
+    ----------
+    path : Path
+        A file of UTF-8 text.
+
+    Raises
+    ------
+    FolderError
+        Missing or not readable (NU-F04).
+    ConfigError
+        Over 256 MB (NU-C01).
+    LabelError
+        Not JSON, or nested deeper than 64 (NU-A02).
+    """
+    content = _read(path, _MAX_FOREIGN_BYTES)
+    try:
+        value = json.loads(content, parse_constant=_none)
+        _check_depth(value)
+    except (ValueError, RecursionError) as error:
+        raise LabelError(
+            "NU-A02",
+            f"{path} is no JSON file that can be read ({error}): export it again",
+        ) from error
+    return value
+
+
+def _read(path: Path, max_bytes: int) -> bytes:
+    try:
+        if path.stat().st_size > max_bytes:
+            raise ConfigError(
+                "NU-C01",
+                f"{path} has {path.stat().st_size:,} bytes, but at most "
+                f"{max_bytes:,} are read: check that it is the right file",
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise not_readable(path, error) from error
+
+
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     unique = dict(pairs)
     if len(unique) < len(pairs):
@@ -64,6 +101,10 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse(name: str) -> None:
     raise ValueError(f"{name} is no number")
+
+
+def _none(_: str) -> None:
+    return None
 
 
 def _check_depth(value: Any) -> None:
