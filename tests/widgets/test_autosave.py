@@ -16,6 +16,7 @@ from qtpy.QtWidgets import QWidget
 from napari_unet.errors import SaveError
 from napari_unet.files.annotations import load_annotation
 from napari_unet.widgets import _autosave as autosave
+from napari_unet.widgets import _finished as finished
 from napari_unet.widgets import _painting as painting
 from napari_unet.widgets._autosave import (
     Autosaver,
@@ -140,7 +141,7 @@ def test_regions_classes_and_unpainted_are_written(
     painting.paint_with(viewer, labels, painting.background_id(labels))
     labels.paint((2, 2), 1)
     painting.set_unpainted(labels, "background")
-    shapes = painting.draw_finished(viewer, labels)
+    shapes = finished.draw_finished(viewer, labels)
     saver.save_now()
     idle(qtbot, saver)
     shapes.add_rectangles(RECTANGLE)  # an edit of the Shapes layer alone
@@ -168,7 +169,7 @@ def test_closing_keeps_finished_regions_that_go_before_their_annotation(
     saver = make_saver()
     saver.watch(labels, image="key")
     labels.paint((2, 2), 1)
-    shapes = painting.draw_finished(viewer, labels)
+    shapes = finished.draw_finished(viewer, labels)
     shapes.add_rectangles(RECTANGLE)
     if n_saved:
         saver.flush()
@@ -185,7 +186,7 @@ def test_finished_regions_that_the_user_deletes_are_gone(
     saver = make_saver()
     saver.watch(labels, image="key")
     labels.paint((2, 2), 1)
-    shapes = painting.draw_finished(viewer, labels)
+    shapes = finished.draw_finished(viewer, labels)
     shapes.add_rectangles(RECTANGLE)
     saver.flush()
     viewer.layers.remove(shapes)
@@ -376,7 +377,7 @@ def test_quitting_writes(qtbot, make_saver, labels, tmp_path) -> None:
 def test_region_across_slices_does_not_stop_the_writing(viewer, tmp_path):
     image = viewer.add_image(np.zeros((3, 8, 9)), name="stack")
     labels = painting.new_annotation(viewer, image, "ZYX")
-    shapes = painting.draw_finished(viewer, labels)
+    shapes = finished.draw_finished(viewer, labels)
     corners = np.array([[0, 3, 0], [2, 3, 0], [2, 3, 5], [0, 3, 5]])
     shapes.add_polygons(corners)
     assert len(painted_of(labels).regions) == 0

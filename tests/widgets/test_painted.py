@@ -15,10 +15,10 @@ from napari_unet.errors import LabelError
 from napari_unet.imaging.arrays import Image
 from napari_unet.widgets._layers import about, note_about
 from napari_unet.widgets._painted import (
-    annotation_from_layers,
+    check_lies_on,
+    check_shape,
     link_regions,
     painted_of,
-    read_annotation_of,
     regions_from_shapes,
 )
 
@@ -29,9 +29,16 @@ def image_of(shape: tuple[int, ...]) -> Image:
     return Image(np.zeros((1, *shape), np.float32))
 
 
+def known_with(layer: Labels, shapes: Shapes) -> np.ndarray:
+    """Return what is known where `shapes` are the finished regions of a layer."""
+    viewer = ViewerModel()
+    link_regions(viewer, layer, shapes)
+    return painted_of(layer).annotation().is_known
+
+
 def test_annotation_is_a_copy_and_unknown_where_nothing_is_painted() -> None:
     layer = Labels(np.eye(4, dtype=np.int32), name="cells")
-    annotation = read_annotation_of(layer, image_of((4, 4)))
+    annotation = painted_of(layer).annotation()
     layer.data[0, 1] = 7
     assert annotation.labels[0, 1] == 0
     assert annotation.source == 'labels "cells"'
@@ -44,7 +51,7 @@ def test_background_brush_is_class_0() -> None:
     labels[1] = 2
     layer = Labels(labels)
     note_about(layer, label_class={5: 0})
-    annotation = read_annotation_of(layer, image_of((4, 4)))
+    annotation = painted_of(layer).annotation()
     assert annotation.class_map()[:, 0].tolist() == [0, 1, 0, 0]
     assert annotation.is_known[:, 0].tolist() == [True, True, False, False]
 
@@ -53,9 +60,8 @@ def test_unpainted_background_holds_on_slices_with_paint_only() -> None:
     labels = np.zeros((3, 4, 4), np.int32)
     labels[1, 0, 0] = 1
     layer = Labels(labels)
-    annotation = annotation_from_layers(
-        layer, image_of((3, 4, 4)), unpainted="background"
-    )
+    note_about(layer, unpainted="background")
+    annotation = painted_of(layer).annotation()
     assert annotation.is_known.all(axis=(1, 2)).tolist() == [False, True, False]
     assert not annotation.is_known[0].any()
 
@@ -63,7 +69,7 @@ def test_unpainted_background_holds_on_slices_with_paint_only() -> None:
 def test_unpainted_background_holds_on_an_empty_plane() -> None:
     layer = Labels(np.zeros((4, 4), np.int32))
     note_about(layer, unpainted="background")
-    assert read_annotation_of(layer, image_of((4, 4))).is_known.all()
+    assert painted_of(layer).annotation().is_known.all()
 
 
 def test_labels_of_another_shape_are_refused() -> None:
@@ -71,7 +77,7 @@ def test_labels_of_another_shape_are_refused() -> None:
     with pytest.raises(
         LabelError, match=r'"cells" is 4 x 5 but image is 4 x 4.*NU-L02'
     ):
-        read_annotation_of(layer, image_of((4, 4)))
+        check_shape(painted_of(layer), image_of((4, 4)))
 
 
 def test_finished_rectangle_is_known_through_both_transforms() -> None:
@@ -79,10 +85,10 @@ def test_finished_rectangle_is_known_through_both_transforms() -> None:
     layer = Labels(np.zeros((8, 9), np.int32), scale=(0.5, 0.5), translate=(10, 20))
     world = np.array(RECTANGLE) * 0.5 + (10, 20)
     shapes = Shapes([world / 4], shape_type="rectangle", scale=(4, 4))
-    annotation = annotation_from_layers(layer, image_of((8, 9)), regions_layer=shapes)
+    known = known_with(layer, shapes)
     expected = np.zeros((8, 9), bool)
     expected[2:6, 3:7] = True
-    np.testing.assert_array_equal(annotation.is_known, expected)
+    np.testing.assert_array_equal(known, expected)
 
 
 def test_finished_polygon_and_ellipse_are_areas_and_a_line_is_none() -> None:
@@ -91,9 +97,7 @@ def test_finished_polygon_and_ellipse_are_areas_and_a_line_is_none() -> None:
     shapes.add_polygons(np.array([[0, 0], [0, 6], [6, 0]]))
     shapes.add_ellipses(np.array([[10, 10], [10, 18], [18, 18], [18, 10]]))
     shapes.add_lines(np.array([[0, 19], [19, 19]]))
-    known = annotation_from_layers(
-        layer, image_of((20, 20)), regions_layer=shapes
-    ).is_known
+    known = known_with(layer, shapes)
     y, x = np.indices((20, 20))
     triangle = y + x <= 6
     disc = (y - 14) ** 2 + (x - 14) ** 2
@@ -106,9 +110,7 @@ def test_finished_region_of_a_stack_is_on_its_slice() -> None:
     layer = Labels(np.zeros((3, 8, 9), np.int32), scale=(2, 1, 1))
     corners = np.array([[1, *corner] for corner in RECTANGLE])
     shapes = Shapes([corners], shape_type="rectangle", scale=(2, 1, 1))
-    known = annotation_from_layers(
-        layer, image_of((3, 8, 9)), regions_layer=shapes
-    ).is_known
+    known = known_with(layer, shapes)
     assert known.sum(axis=(1, 2)).tolist() == [0, 16, 0]
 
 
@@ -124,11 +126,10 @@ def test_region_outside_the_stack_is_left_out() -> None:
     assert regions_from_shapes(shapes, Labels(np.zeros((3, 8, 9), np.int32))) == []
 
 
-def test_region_across_slices_is_refused() -> None:
+def test_region_across_slices_is_left_out() -> None:
     corners = np.array([[0, 3, 0], [2, 3, 0], [2, 3, 5], [0, 3, 5]])
     shapes = Shapes([corners], shape_type="polygon", name="done")
-    with pytest.raises(LabelError, match=r'"done" is not on one slice.*NU-L09'):
-        regions_from_shapes(shapes, Labels(np.zeros((3, 8, 9), np.int32)))
+    assert regions_from_shapes(shapes, Labels(np.zeros((3, 8, 9), np.int32))) == []
 
 
 def test_linked_regions_survive_renaming_and_end_with_their_layer() -> None:
@@ -139,10 +140,10 @@ def test_linked_regions_survive_renaming_and_end_with_their_layer() -> None:
     link_regions(viewer, labels, shapes)
     shapes.name = "something else"
     viewer.layers.remove(other)
-    assert read_annotation_of(labels, image_of((8, 9))).is_known.sum() == 16
+    assert painted_of(labels).annotation().is_known.sum() == 16
     viewer.layers.remove(shapes)
     assert about(labels)["regions"] is None
-    assert not read_annotation_of(labels, image_of((8, 9))).is_known.any()
+    assert not painted_of(labels).annotation().is_known.any()
 
 
 def test_link_does_not_keep_removed_labels_alive() -> None:
@@ -160,7 +161,7 @@ def test_regions_are_linked_through_proxies() -> None:
     proxy = PublicOnlyProxy(viewer)
     link_regions(proxy, proxy.layers[0], proxy.layers[1])
     gc.collect()
-    known = read_annotation_of(viewer.layers[0], image_of((8, 9))).is_known
+    known = painted_of(viewer.layers[0]).annotation().is_known
     assert known.sum() == 16
 
 
@@ -186,7 +187,25 @@ def test_plane_of_a_stack_is_as_it_is_in_the_stack() -> None:
 def test_labels_that_lie_elsewhere_are_refused(place) -> None:
     labels = Labels(np.ones((4, 4), np.int32), name="mine")
     there = ImageLayer(np.zeros((4, 4)), name="nuclei")
-    read_annotation_of(labels, image_of((4, 4)), image_layer=there)
+    check_lies_on(labels, there)
     elsewhere = ImageLayer(np.zeros((4, 4)), name="nuclei", **place)
     with pytest.raises(LabelError, match=r'"mine" lie elsewhere .*"nuclei".*NU-L02'):
-        read_annotation_of(labels, image_of((4, 4)), image_layer=elsewhere)
+        check_lies_on(labels, elsewhere)
+
+
+def test_classes_travel_with_what_is_painted() -> None:
+    labels = np.zeros((4, 4), np.int32)
+    labels[0], labels[1] = 5, 2
+    layer = Labels(labels)
+    note_about(
+        layer,
+        label_class={5: 2},
+        class_names=("background", "cell", "tissue"),
+        class_colors=("#000000", "#111111", "#222222"),
+        area_classes=frozenset({2}),
+    )
+    annotation = painted_of(layer).annotation()
+    assert annotation.class_map()[:, 0].tolist() == [2, 1, 0, 0]
+    assert annotation.class_names[2] == "tissue"
+    assert annotation.class_colors[2] == "#222222"
+    assert annotation.cells()[:, 0].tolist() == [0, 2, 0, 0]

@@ -11,9 +11,11 @@ from napari.layers import Image, Labels
 from napari_unet.errors import ImageError, LabelError
 from napari_unet.files.annotations import Region, StoredAnnotation
 from napari_unet.imaging.arrays import Annotation
+from napari_unet.widgets import _finished as finished
 from napari_unet.widgets import _painting as painting
+from napari_unet.widgets._inspection import inspect
 from napari_unet.widgets._layers import about, axes_choices, show_labels
-from napari_unet.widgets._painted import Painted, painted_of, regions_layer_of
+from napari_unet.widgets._painted import painted_of, regions_layer_of
 
 SQUARE = [(1.0, 2.0), (1.0, 5.0), (4.0, 5.0), (4.0, 2.0)]
 
@@ -129,18 +131,18 @@ def test_huge_ids_make_no_huge_table(viewer, labels) -> None:
 
 
 def test_finished_area_has_a_layer_of_its_own_once(viewer, labels) -> None:
-    shapes = painting.draw_finished(viewer, labels)
+    shapes = finished.draw_finished(viewer, labels)
     assert shapes.name == "nuclei finished"
     assert shapes.mode == "add_rectangle"
     assert viewer.layers.selection.active is shapes
     np.testing.assert_array_equal(shapes.scale, labels.scale)
     assert regions_layer_of(labels) is shapes
-    assert painting.draw_finished(viewer, labels) is shapes
+    assert finished.draw_finished(viewer, labels) is shapes
 
 
 def test_deleted_finished_layer_is_made_anew(viewer, labels) -> None:
-    viewer.layers.remove(painting.draw_finished(viewer, labels))
-    assert painting.draw_finished(viewer, labels) in viewer.layers
+    viewer.layers.remove(finished.draw_finished(viewer, labels))
+    assert finished.draw_finished(viewer, labels) in viewer.layers
 
 
 def test_stored_annotation_opens_with_classes_and_regions(viewer) -> None:
@@ -191,7 +193,7 @@ def test_adopting_makes_small_ids_int32_and_keeps_ours(viewer) -> None:
 
 def test_labels_of_dask_are_read_to_paint_in(viewer) -> None:
     lazy = viewer.add_labels(da.full((8, 9), 4, dtype=np.int32))
-    assert painting.count(painted_of(lazy)).n_cells == 1
+    assert inspect(painted_of(lazy)).counts.n_cells == 1
     painting.adopt(lazy)
     assert isinstance(lazy.data, np.ndarray)
     assert painting.next_id(lazy) == 5
@@ -224,17 +226,6 @@ def test_adopted_prediction_is_not_overwritten_by_the_next(viewer) -> None:
     again = show_labels(viewer, "prediction", ids * 2, like=image)
     assert again is not prediction
     assert (prediction.data == 1).all()
-
-
-def test_counts_cells_but_not_background_and_annotated_slices() -> None:
-    ids = np.zeros((4, 5, 5), np.int32)
-    ids[0, 0, 0] = ids[1, 0, 0] = 2
-    ids[1, 1, 1] = 3
-    ids[1, 2] = 9
-    regions = [Region((3,), SQUARE), Region((1,), SQUARE)]
-    painted = Painted(ids, {9: 0}, ("background", "cell"), regions, "unknown", "x")
-    counts = painting.count(painted)
-    assert counts == painting.Counts(n_cells=2, n_regions=2, n_slices=3, n_planes=4)
 
 
 def test_labels_are_of_their_image_or_of_one_at_the_same_place(viewer, labels) -> None:

@@ -1,8 +1,8 @@
 """What is painted in the layers of an annotation -> Annotation.
 
-Annotate keeps in the Labels layer's metadata (`about`): ``label_class`` and
-``class_names``, ``unpainted``, and ``regions``, a weak reference to the Shapes layer
-with the finished regions.
+Annotate keeps in the Labels layer's metadata (`about`): ``label_class``,
+``class_names``, ``class_colors``, ``area_classes``, ``unpainted``, and ``regions``, a
+weak reference to the Shapes layer with the finished regions.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import numpy as np
 from napari_unet.errors import LabelError
 from napari_unet.files.annotations import Region, StoredAnnotation, known_pixels
 from napari_unet.imaging.arrays import Annotation
+from napari_unet.widgets._classes import CLASS_NAMES as CLASS_NAMES
+from napari_unet.widgets._classes import classes_of
 from napari_unet.widgets._layers import (
     about,
     full_resolution,
@@ -36,79 +38,7 @@ if TYPE_CHECKING:
     from napari_unet.files.annotations import Unpainted
     from napari_unet.imaging.arrays import Image
 
-CLASS_NAMES = ("background", "cell")
-
 _N_ELLIPSE_VERTICES = 64
-
-
-def read_annotation_of(
-    labels_layer: Labels, image: Image, *, image_layer: ImageLayer | None = None
-) -> Annotation:
-    """Return a Labels layer as an annotation, with what Annotate noted about it.
-
-    A layer that Annotate never saw has classes and regions of its own: none, and
-    what is not painted is unknown.
-
-    Parameters
-    ----------
-    labels_layer : napari Labels layer
-        What was painted.
-    image : Image
-        The image that it annotates.
-    image_layer : napari Image layer, optional
-        Where the image comes from: the labels must lie on it.
-
-    Raises
-    ------
-    LabelError
-        As `annotation_from_layers`; labels that lie elsewhere than the image layer
-        (NU-L02).
-    """
-    if image_layer is not None:
-        check_lies_on(labels_layer, image_layer)
-    known = about(labels_layer)
-    return annotation_from_layers(
-        labels_layer,
-        image,
-        regions_layer=regions_layer_of(labels_layer),
-        unpainted=known.get("unpainted", "unknown"),
-    )
-
-
-def annotation_from_layers(
-    labels_layer: Labels,
-    image: Image,
-    *,
-    regions_layer: Shapes | None = None,
-    unpainted: Unpainted = "unknown",
-) -> Annotation:
-    """Return what is painted in a layer as the annotation of an image: a copy.
-
-    Parameters
-    ----------
-    labels_layer : napari Labels layer
-        Its classes (background brush) are in its metadata.
-    image : Image
-        The image that it annotates.
-    regions_layer : napari Shapes layer, optional
-        Its rectangles, ellipses and polygons are finished: inside, what is not
-        painted is background.
-    unpainted : {"unknown", "background"}
-        What is not painted elsewhere. On a stack "background" holds for slices with
-        a painted pixel only.
-
-    Raises
-    ------
-    LabelError
-        Another shape than the image (NU-L02), not label ids (NU-L01), or a finished
-        region that is not on one slice (NU-L09).
-    """
-    regions = []
-    if regions_layer is not None:
-        regions = regions_from_shapes(regions_layer, labels_layer)
-    painted = _painted(labels_layer, regions, unpainted)
-    check_shape(painted, image)
-    return painted.annotation()
 
 
 def check_lies_on(labels_layer: Labels, image_layer: ImageLayer) -> None:
@@ -183,28 +113,17 @@ def painted_of(labels_layer: Labels) -> Painted:
     Finished regions that are not on one slice are left out.
     """
     shapes = regions_layer_of(labels_layer)
-    regions = (
-        []
-        if shapes is None
-        else regions_from_shapes(shapes, labels_layer, skip_crossing=True)
-    )
-    unpainted = about(labels_layer).get("unpainted", "unknown")
-    return _painted(labels_layer, regions, unpainted)
-
-
-def _painted(
-    labels_layer: Labels, regions: Sequence[Region], unpainted: Unpainted
-) -> Painted:
-    known = about(labels_layer)
+    regions = [] if shapes is None else regions_from_shapes(shapes, labels_layer)
+    known, classes = about(labels_layer), classes_of(labels_layer)
     return Painted(
         labels=full_resolution(labels_layer),
         label_class=dict(known.get("label_class", {})),
-        class_names=known.get("class_names", CLASS_NAMES),
+        class_names=classes.names,
         regions=regions,
-        unpainted=unpainted,
+        unpainted=known.get("unpainted", "unknown"),
         source=f'labels "{labels_layer.name}"',
-        class_colors=known.get("class_colors", ()),
-        area_classes=known.get("area_classes", frozenset()),
+        class_colors=classes.colors,
+        area_classes=classes.areas,
     )
 
 
@@ -230,29 +149,20 @@ def regions_layer_of(labels_layer: Labels) -> Shapes | None:
     return None if reference is None else reference()
 
 
-def regions_from_shapes(
-    shapes: Shapes, labels_layer: Labels, *, skip_crossing: bool = False
-) -> list[Region]:
+def regions_from_shapes(shapes: Shapes, labels_layer: Labels) -> list[Region]:
     """Return the areas of a Shapes layer in pixels of a Labels layer.
 
     Parameters
     ----------
     shapes, labels_layer : napari layers
         Their transforms are taken into account.
-    skip_crossing : bool
-        Leave shapes out that are not on one slice, instead of raising.
 
     Returns
     -------
     list of Region
-        Lines and paths enclose nothing and are left out. A shape of a
-        layer with fewer dimensions than the labels shows on every slice, and counts
-        on every slice.
-
-    Raises
-    ------
-    LabelError
-        A shape that is not on one slice (NU-L09).
+        Lines and paths enclose nothing and are left out, as are shapes that are not
+        on one slice. A shape of a layer with fewer dimensions than the labels shows
+        on every slice, and counts on every slice.
     """
     regions = []
     stack_shape = tuple(full_resolution(labels_layer).shape[:-2])
@@ -265,13 +175,7 @@ def regions_from_shapes(
         )
         planes = np.unique(np.round(pixels[:, :-2]).astype(int), axis=0)
         if len(planes) > 1:
-            if skip_crossing:
-                continue
-            raise LabelError(
-                "NU-L09",
-                f'a finished region in "{shapes.name}" is not on one slice: draw it '
-                "again with Y and X on screen",
-            )
+            continue
         found = [tuple(int(i) for i in planes[0])]
         if shapes.ndim < labels_layer.ndim:
             found = list(np.ndindex(stack_shape))

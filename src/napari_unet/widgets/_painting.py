@@ -1,20 +1,25 @@
-"""What the Annotate widget does to layers: brushes, classes, colours and counts."""
+"""What the Annotate widget does to layers: annotations and brushes."""
 
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-from napari.layers import Labels, Shapes
-from napari.utils.colormaps import CyclicLabelColormap, label_colormap
+from napari.layers import Labels
 
 from napari_unet.errors import LabelError
 from napari_unet.imaging.arrays import as_label_ids
+from napari_unet.widgets._class_colors import draw_classes
+from napari_unet.widgets._classes import (
+    CLASS_NAMES,
+    class_of,
+    classes_of,
+    note_classes,
+    without_class,
+)
+from napari_unet.widgets._finished import add_regions
 from napari_unet.widgets._layers import (
     META,
     about,
@@ -25,28 +30,14 @@ from napari_unet.widgets._layers import (
     placed_like,
     unwrapped,
 )
-from napari_unet.widgets._painted import CLASS_NAMES, link_regions, regions_layer_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
     from napari.layers import Layer
     from numpy.typing import NDArray
 
-    from napari_unet.files.annotations import Region, StoredAnnotation, Unpainted
-    from napari_unet.widgets._painted import Painted
-
-# napari's own colours for cells, but for its greys; the grey of the background comes
-# back after many more ids than they do.
-_N_PLAIN_COLORS = 49
-_N_COLORS = 2**14 - 1
-_MIN_COLORFULNESS = 0.2
-_GREY = (0.65, 0.65, 0.65, 0.55)
-# Ids may be sparse and large: the table of names is not.
-_N_NAMED_IDS = 10_000
-_N_NAMED_AT_ONCE = 500
+    from napari_unet.files.annotations import StoredAnnotation, Unpainted
 
 
 def image_key(layer: Layer) -> str:
@@ -120,8 +111,9 @@ def open_annotation(
             f'"{image_layer.name}" is of shape {shape}: choose the image that was '
             "annotated",
         )
-    # Every id that is not named is of class 1.
-    named = {i: c for i, c in annotation.label_class.items() if c != 1}
+    # Every id that is not named is of class 1; the id of an area is.
+    plain = {1} - annotation.area_classes
+    named = {i: c for i, c in annotation.label_class.items() if c not in plain}
     known = {
         "label_class": named,
         "class_names": annotation.class_names,
@@ -130,7 +122,7 @@ def open_annotation(
         "unpainted": stored.unpainted or "unknown",
     }
     labels = _add_labels(viewer, image_layer, annotation.labels, name, known)
-    _draw_classes(labels)
+    redraw(labels)
     if stored.regions:
         add_regions(viewer, labels, stored.regions)
     unwrapped(viewer).layers.selection.active = labels
@@ -180,7 +172,7 @@ def adopt(labels: Labels, image_layer: ImageLayer | None = None) -> None:
         "image": None if image_layer is None else weakref.ref(unwrapped(image_layer)),
     }
     labels.metadata = {**labels.metadata, META: mine}
-    _draw_classes(labels)
+    redraw(labels)
 
 
 def next_id(labels: Labels) -> int:
@@ -195,122 +187,154 @@ def next_id(labels: Labels) -> int:
 
 def background_id(labels: Labels) -> int:
     """Return the id of the background brush; takes the next free id at first."""
-    label_class = about(labels)["label_class"]
-    for i, c in label_class.items():
-        if c == 0:
-            return int(i)
-    i = next_id(labels)
-    note_about(labels, label_class={**label_class, i: 0})
+    return _id_of_class(labels, 0)
+
+
+def brush_id(labels: Labels, class_index: int) -> int:
+    """Return the id to paint a class with.
+
+    Background and each area have one id. A cell gets an id that nobody has painted:
+    the selected one if it is such a one.
+    """
+    if not classes_of(labels).is_cell(class_index):
+        return _id_of_class(labels, class_index)
+    i = int(labels.selected_label)
+    if not (_is_cell(labels, i) and i > int(np.max(labels.data))):
+        i = next_id(labels)
+    if class_of(labels, i) != class_index:
+        set_class(labels, i, class_index)
     return i
+
+
+def _id_of_class(labels: Labels, class_index: int) -> int:
+    label_class = about(labels)["label_class"]
+    found = [i for i, c in label_class.items() if c == class_index]
+    if not found and class_index == 1:
+        # Ids that are not named are of class 1.
+        painted = np.unique(labels.data)
+        found = np.setdiff1d(painted, [0, *label_class]).tolist()
+    i = int(min(found)) if found else next_id(labels)
+    if i not in label_class:
+        set_class(labels, i, class_index)
+    return i
+
+
+def _is_cell(labels: Labels, i: int) -> bool:
+    return i > 0 and classes_of(labels).is_cell(class_of(labels, i))
+
+
+def set_class(labels: Labels, i: int, class_index: int) -> None:
+    """Note the class of an id."""
+    label_class = about(labels)["label_class"]
+    note_about(labels, label_class={**label_class, i: class_index})
+
+
+def current_class(labels: Labels) -> int:
+    """Return the class of the next cell: that of the selected one, or of the last."""
+    if _is_cell(labels, labels.selected_label):
+        return class_of(labels, labels.selected_label)
+    last = int(about(labels).get("class_brush", 1))
+    return last if 0 < last < len(classes_of(labels)) else 1
+
+
+def paint_class(viewer: ViewerModel, labels: Labels, class_index: int) -> None:
+    """Paint background, an area, or a new cell of a class.
+
+    Raises
+    ------
+    LabelError
+        There is no such class (NU-L06).
+    """
+    _check_class(labels, class_index)
+    if class_index and about(labels).get("class_brush", 1) != class_index:
+        note_about(labels, class_brush=class_index)
+    paint_with(viewer, labels, brush_id(labels, class_index))
+
+
+def give_class(labels: Labels, i: int, class_index: int) -> None:
+    """Make a painted cell one of another class.
+
+    Raises
+    ------
+    LabelError
+        There is no such class (NU-L06), or the id is not a cell's (NU-L04).
+    """
+    _check_class(labels, class_index)
+    if not _is_cell(labels, i):
+        raise LabelError(
+            "NU-L04",
+            "no cell is chosen: hold the mouse over a cell, or pick it, and press "
+            "the key again",
+        )
+    set_class(labels, i, class_index)
+    redraw(labels)
+
+
+def _check_class(labels: Labels, class_index: int) -> None:
+    n = len(classes_of(labels)) - 1
+    if not 0 <= class_index <= n:
+        raise LabelError(
+            "NU-L06",
+            f"there is no class {class_index}, only {n}: add it with “+” first",
+        )
+
+
+def cell_in_hand(viewer: ViewerModel, labels: Labels) -> int:
+    """Return the id of the cell under the mouse, or else the selected one."""
+    viewer = unwrapped(viewer)
+    i = 0
+    if viewer.mouse_over_canvas and len(viewer.dims.displayed) == 2:
+        i = labels.get_value(viewer.cursor.position, world=True) or 0
+    return int(i if _is_cell(labels, i) else labels.selected_label)
+
+
+def is_used(labels: Labels, class_index: int) -> bool:
+    """Return whether something is painted as a class."""
+    label_class = about(labels)["label_class"]
+    ids = [i for i, c in label_class.items() if c == class_index]
+    if class_index == 1:
+        others = [i for i, c in label_class.items() if c != 1]
+        return not np.isin(labels.data, [0, *others]).all()
+    return bool(np.isin(labels.data, ids).any())
+
+
+def remove_class(labels: Labels, class_index: int) -> None:
+    """Remove a class; what is painted stays, as class 1.
+
+    Raises
+    ------
+    LabelError
+        Background, or the only class (NU-L06).
+    """
+    classes = classes_of(labels).without(class_index)
+    label_class = without_class(about(labels)["label_class"], class_index)
+    note_classes(labels, classes, label_class)
+    redraw(labels)
+
+
+def redraw(labels: Labels) -> None:
+    """Show classes as they are now."""
+    draw_classes(labels, next_id(labels))
 
 
 def paint_with(
     viewer: ViewerModel, labels: Labels, i: int, *, next_free: int | None = None
 ) -> None:
     """Paint with the id `i` in a layer; `next_free` is its `next_id` where known."""
+    # Before it is selected: napari shows the colour that an id has at that moment.
+    draw_classes(labels, next_id(labels) if next_free is None else next_free)
     labels.selected_label = i
     if labels.mode not in ("paint", "polygon"):
         labels.mode = "paint"
-    _draw_classes(labels, next_free)
     unwrapped(viewer).layers.selection.active = labels
 
 
-def draw_finished(viewer: ViewerModel, labels: Labels) -> Shapes:
-    """Draw finished rectangles for an annotation; adds their layer at first."""
-    shapes = regions_layer_of(labels) or add_regions(viewer, labels, [])
-    unwrapped(viewer).layers.selection.active = shapes
-    shapes.mode = "add_rectangle"
-    return shapes
-
-
-def add_regions(
-    viewer: ViewerModel, labels: Labels, regions: Iterable[Region]
-) -> Shapes:
-    """Add the layer of an annotation's finished regions, given in its pixels."""
-    corners = [
-        np.column_stack([np.tile(plane, (len(vertices), 1)), vertices])
-        for plane, vertices in regions
-    ]
-    shapes = Shapes(
-        corners or None,
-        ndim=labels.ndim,
-        shape_type="polygon",
-        name=f"{labels.name.removesuffix(' cells')} finished",
-        face_color="transparent",
-        edge_color="lime",
-        edge_width=max(1.0, max(labels.data.shape) / 400),
-        **placed_like(labels, labels.ndim),
-    )
-    unwrapped(viewer).add_layer(shapes)
-    link_regions(viewer, labels, shapes)
-    return shapes
+def erase(viewer: ViewerModel, labels: Labels) -> None:
+    """Erase with the brush."""
+    labels.mode = "erase"
+    unwrapped(viewer).layers.selection.active = labels
 
 
 def set_unpainted(labels: Labels, unpainted: Unpainted) -> None:
     """Note what is not painted in an annotation."""
     note_about(labels, unpainted=unpainted)
-
-
-@dataclass(frozen=True)
-class Counts:
-    """What an annotation holds.
-
-    `n_slices` counts the planes that hold a painted pixel or a finished region.
-    """
-
-    n_cells: int
-    n_regions: int
-    n_slices: int
-    n_planes: int
-
-
-def count(painted: Painted) -> Counts:
-    """Count cells, finished regions and annotated planes."""
-    cells: set[int] = set()
-    planes = {region.plane for region in painted.regions}
-    stack_shape = painted.labels.shape[:-2]
-    for index in np.ndindex(stack_shape):
-        found = set(np.unique(np.asarray(painted.labels[index])).tolist()) - {0}
-        cells |= {i for i in found if painted.label_class.get(i, 1) != 0}
-        if found:
-            planes.add(index)
-    n_planes = int(np.prod(stack_shape, dtype=int))
-    return Counts(len(cells), len(painted.regions), len(planes), n_planes)
-
-
-def _draw_classes(labels: Labels, next_free: int | None = None) -> None:
-    """Show background in grey, and the class of an id under the cursor.
-
-    Only what is new is given to napari, which takes a tenth of a second for it.
-    """
-    label_class = about(labels)["label_class"]
-    colormap = _colormap(tuple(sorted(i for i, c in label_class.items() if c == 0)))
-    if labels.colormap.name != colormap.name:
-        labels.colormap = colormap
-    # Rounded up: the next cells have their name already.
-    n_ids = next_id(labels) if next_free is None else next_free
-    n_ids = -(-n_ids // _N_NAMED_AT_ONCE) * _N_NAMED_AT_ONCE
-    first = range(1, min(n_ids, _N_NAMED_IDS) + 1)
-    ids = [0, *sorted({*first, *label_class, labels.selected_label} - {0})]
-    class_names = about(labels).get("class_names", CLASS_NAMES)
-    names = [class_names[label_class.get(i, 1)] if i else "not painted" for i in ids]
-    features = pd.DataFrame({"index": ids, "class": names})
-    if not features.equals(labels.features):
-        labels.features = features
-
-
-@lru_cache(maxsize=16)
-def _colormap(grey_ids: tuple[int, ...]) -> CyclicLabelColormap:
-    plain = label_colormap(_N_PLAIN_COLORS)
-    nothing, cells = plain.colors[:1], plain.colors[1:]
-    cells = cells[np.ptp(cells[:, :3], axis=1) > _MIN_COLORFULNESS]
-    n_repeats = -(-_N_COLORS // len(cells))
-    colors = np.concatenate([nothing, *[cells] * n_repeats])[: _N_COLORS + 1]
-    for i in grey_ids:
-        colors[(i - 1) % _N_COLORS + 1] = _GREY
-    return CyclicLabelColormap(
-        colors=colors,
-        background_value=0,
-        name=f"cells and background {grey_ids}",
-        seed=plain.seed,
-    )

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import weakref
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QTimer
+from napari.layers import Image as ImageLayer
 from qtpy.QtWidgets import (
     QComboBox,
     QFormLayout,
-    QGridLayout,
     QMainWindow,
     QPushButton,
     QSizePolicy,
@@ -19,36 +16,42 @@ from qtpy.QtWidgets import (
 )
 
 from napari_unet.errors import LabelError
-from napari_unet.events import Event
 from napari_unet.widgets import _painting as painting
 from napari_unet.widgets._annotation_files import AnnotationFiles
 from napari_unet.widgets._autosave import autosaver_of
-from napari_unet.widgets._controls import describe, plain_label, scrollable
+from napari_unet.widgets._check_list import CheckList
+from napari_unet.widgets._controls import Fold, describe, plain_label, scrollable
+from napari_unet.widgets._inspection import Inspector
+from napari_unet.widgets._keys import bind_key
 from napari_unet.widgets._layer_box import LayerBox
-from napari_unet.widgets._layers import about, axes_choices, layer_choices, unwrapped
-from napari_unet.widgets._painted import painted_of, regions_layer_of
-from napari_unet.widgets._worker import Failure, Runner, guarded
+from napari_unet.widgets._layers import (
+    about,
+    axes_choices,
+    layer_choices,
+    unwrapped,
+)
+from napari_unet.widgets._paint_tools import PaintTools
+from napari_unet.widgets._painted import regions_layer_of
+from napari_unet.widgets._tools import EditTools
+from napari_unet.widgets._worker import Failure, guarded
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
     from pathlib import Path
+    from typing import Any
 
     from napari.components import ViewerModel
     from napari.layers import Labels
     from qtpy.QtGui import QShowEvent
 
-    from napari_unet.widgets._painted import Painted
+    from napari_unet.widgets._inspection import Inspected
 
-_COUNT_AFTER_MS = 150
-_EDITS = ("paint", "set_data", "data", "metadata", "selected_label", "mode")
 _UNPAINTED = {"unknown": "unknown (ignored)", "background": "background"}
-
-
-@dataclass(frozen=True)
-class Counted(Event):
-    """An annotation was counted."""
-
-    counts: painting.Counts
+_WAYS = """\
+Three ways to annotate, which mix:
+• Paint every cell, and set “Unpainted is” to background.
+• Paint every cell of an area, and draw that area as finished.
+• Scribble some cells (or areas) and some background: what is not painted is ignored."""
+_CHECK = "Check before training"
 
 
 class AnnotateWidget(QWidget):
@@ -75,10 +78,8 @@ class AnnotateWidget(QWidget):
         super().__init__()
         self._viewer = unwrapped(napari_viewer)
         self._autosaver = autosaver_of(self._viewer, folder=folder, delay_s=delay_s)
-        self._counter = Runner(self)
-        self._count_timer = QTimer(self)
-        self._count_timer.setSingleShot(True)
-        self._count_timer.setInterval(_COUNT_AFTER_MS)
+        self._inspector = Inspector(self)
+        self._position: tuple[float, ...] = ()
         self._build()
         self._lay_out()
         self._connect()
@@ -112,8 +113,11 @@ class AnnotateWidget(QWidget):
         )
         self.axes_box = QComboBox()
         describe(self.axes_box, "Axes", "What the image's axes are: nothing says so")
-        self.new_button = _button(
-            "New annotation", "Add an empty annotation on top of the image"
+        self.new_button = QPushButton("New annotation")
+        describe(
+            self.new_button,
+            "New annotation",
+            "Add an empty annotation on top of the image",
         )
         self.labels_box = LayerBox(
             self._viewer, "labels", "Annotation", "The annotation to paint in"
@@ -130,19 +134,13 @@ class AnnotateWidget(QWidget):
             "What is not painted, outside of finished areas: unknown pixels are "
             "ignored in training",
         )
-        self.next_button = _button(
-            "Next cell (N)", "Paint another cell, with an id of its own. Key: N"
-        )
-        self.background_button = _button(
-            "Background (G)", "Paint what is surely no cell, in grey. Key: G"
-        )
-        self.finished_button = _button(
-            "Finished area",
-            "Draw a rectangle in which all cells are painted: the rest of it is "
-            "background",
-        )
-        self.brush_label = plain_label("What is painted now")
+        self.paint_tools = PaintTools(self._viewer, self._chosen_annotation)
+        self.ways_label = plain_label("Three ways to annotate", _WAYS)
         self.count_label = plain_label("What is annotated")
+        self.edit_tools = EditTools(self._viewer, self.labels_box)
+        self.check_list = CheckList(self._viewer, self.labels_box)
+        self.edit_fold = Fold("Correct cells", self.edit_tools)
+        self.check_fold = Fold(_CHECK, self.check_list)
         self.files = AnnotationFiles(
             self._viewer, self.image_box, self.labels_box, self._autosaver
         )
@@ -157,16 +155,18 @@ class AnnotateWidget(QWidget):
         self._form.addRow(self.new_button)
         self._form.addRow("Annotation", self.labels_box)
         self._form.addRow("Unpainted is", self.unpainted_box)
-        tools = QGridLayout()
-        tools.addWidget(self.next_button, 0, 0)
-        tools.addWidget(self.background_button, 0, 1)
-        tools.addWidget(self.finished_button, 1, 0, 1, 2)
         content = QWidget()
         layout = QVBoxLayout(content)
         layout.addWidget(self.files.offer_box)
         layout.addLayout(self._form)
-        layout.addLayout(tools)
-        for widget in (self.brush_label, self.count_label, self.files):
+        for widget in (
+            self.ways_label,
+            self.paint_tools,
+            self.count_label,
+            self.edit_fold,
+            self.check_fold,
+            self.files,
+        ):
             layout.addWidget(widget)
         layout.addStretch()
         outer = QVBoxLayout(self)
@@ -178,70 +178,51 @@ class AnnotateWidget(QWidget):
         self.labels_box.layer_changed.connect(self._on_annotation)
         self.labels_box.activated.connect(self._on_chosen)
         self.new_button.clicked.connect(self._new)
-        self.next_button.clicked.connect(self._next_cell)
-        self.background_button.clicked.connect(self._background)
-        self.finished_button.clicked.connect(self._finished)
         self.unpainted_box.activated.connect(self._set_unpainted)
+        self.paint_tools.failed.connect(self.show_failure)
+        self.edit_tools.edited.connect(self._on_edit)
+        self.check_list.changed.connect(self._render_n_problems)
+        self.check_list.fixed.connect(self._on_edit)
         self.files.opened.connect(self._on_opened)
-        self._count_timer.timeout.connect(self._count)
-        self._counter.happened.connect(self._on_counted)
-        self._counter.failed.connect(self.show_failure)
+        self._inspector.inspected.connect(self._render_inspected)
+        self._inspector.failed.connect(self.show_failure)
         self._viewer.layers.selection.events.active.connect(self._on_active)
-        # On the viewer, so that they work while a finished area is drawn, too; the
-        # manifest's key bindings are not honoured by napari.
-        self._bind(self._viewer, "N", "_next_cell")
-        self._bind(self._viewer, "G", "_background")
-
-    def _bind(self, target: Any, key: str, method: str) -> None:
-        # The viewer outlives the widget: it must not keep it alive.
-        reference = weakref.ref(self)
-
-        def press(_: Any) -> None:
-            widget = reference()
-            if widget is not None:
-                getattr(widget, method)()
-
-        target.bind_key(key, press, overwrite=True)
+        self.paint_tools.bind_keys(self._viewer)
 
     # -- drawing ----------------------------------------------------------------
 
     def _render(self) -> None:
         labels = self.annotation()
         self.new_button.setEnabled(self.image_box.layer() is not None)
-        for control in (
-            self.next_button,
-            self.background_button,
-            self.finished_button,
-            self.unpainted_box,
-        ):
-            control.setEnabled(labels is not None)
+        self.unpainted_box.setEnabled(labels is not None)
+        self.paint_tools.show_annotation(labels)
         known = {} if labels is None else about(labels)
         unpainted = known.get("unpainted", "unknown")
         self.unpainted_box.setCurrentIndex(self.unpainted_box.findData(unpainted))
-        self.brush_label.setText("" if labels is None else self._brush_text(labels))
         if labels is None:
-            self.count_label.setText(
-                "Nothing is annotated yet: press “New annotation” and paint a few "
-                "cells, and some background."
-            )
+            self.ways_label.show()
+            self.count_label.setText("Nothing is annotated yet: press “New annotation”")
 
-    def _brush_text(self, labels: Labels) -> str:
-        active = self._viewer.layers.selection.active
-        if active is not None and active is regions_layer_of(labels):
-            return "Drawing: finished area"
-        label_class = about(labels).get("label_class", {})
-        if label_class.get(labels.selected_label) == 0:
-            return "Painting: background"
-        return f"Painting: cell {labels.selected_label}"
-
-    def _render_counts(self, counts: painting.Counts) -> None:
+    @guarded
+    def _render_inspected(self, found: Inspected) -> None:
+        counts = found.counts
         parts = [
             _plural(counts.n_cells, "cell"),
-            _plural(counts.n_regions, "finished area"),
+            _plural(found.n_regions, "finished area"),
         ]
-        if counts.n_planes > 1:
-            parts.append(f"{counts.n_slices} of {counts.n_planes} slices annotated")
+        if found.n_planes > 1:
+            parts.append(f"{counts.n_planes} of {found.n_planes} slices annotated")
+        if counts.n_touching_pairs:
+            parts.append(_plural(counts.n_touching_pairs, "touching pair"))
         self.count_label.setText(", ".join(parts))
+        self.ways_label.setVisible(found.is_empty)
+        self.paint_tools.class_list.show_counts(counts.classes)
+        self.check_list.show_problems(found.problems)
+
+    @guarded
+    def _render_n_problems(self) -> None:
+        n = self.check_list.n_problems
+        self.check_fold.heading.setText(f"{_CHECK} ({n})" if n else _CHECK)
 
     # -- slots ------------------------------------------------------------------
 
@@ -267,12 +248,16 @@ class AnnotateWidget(QWidget):
     @guarded
     def _on_annotation(self) -> None:
         labels = self.annotation()
+        self._inspector.want(labels)
         if labels is not None:
-            for name in _EDITS:
+            for name in ("paint", "data"):
                 getattr(labels.events, name).connect(self._on_edit)
-            self._on_edit()
+            for name in ("selected_label", "mode"):
+                getattr(labels.events, name).connect(self._on_brush)
+            labels.events.metadata.connect(self._on_metadata)
+            labels.events.set_data.connect(self._on_shown)
             if "label_class" in about(labels):
-                self._bind_new_label(labels)
+                self._watch_brush(labels)
         self.files.refresh()
         self._render()
 
@@ -290,7 +275,16 @@ class AnnotateWidget(QWidget):
         elif active is not None:
             self.labels_box.set_layer(active)
             self.image_box.set_layer(active)
+            self._bind_active(active)
         self._render()
+
+    def _bind_active(self, active: Any) -> None:
+        labels = self.annotation()
+        if labels is None or "label_class" not in about(labels):
+            return
+        # napari's own digits would move an image, or edit a finished area.
+        if isinstance(active, ImageLayer) or active is regions_layer_of(labels):
+            self.paint_tools.bind_keys(active)
 
     @guarded
     def _on_opened(self, labels: Labels) -> None:
@@ -302,26 +296,26 @@ class AnnotateWidget(QWidget):
         shapes = None if labels is None else regions_layer_of(labels)
         if shapes is not None:
             shapes.events.data.connect(self._on_edit)
-        if not self._count_timer.isActive():
-            self._count_timer.start()
+        self._inspector.want(labels)
+
+    @guarded
+    def _on_metadata(self) -> None:
+        labels = self.annotation()
+        if labels is not None and "label_class" in about(labels):
+            painting.redraw(labels)
+        self._on_edit()
         self._render()
 
     @guarded
-    def _count(self) -> None:
-        labels = self.annotation()
-        if labels is None:
-            return
-        if self._counter.is_running:
-            self._count_timer.start()
-            return
-        painted = painted_of(labels)
-        self._counter.run(lambda: _counting(painted))
+    def _on_brush(self) -> None:
+        self._render()
 
     @guarded
-    def _on_counted(self, events: list[Event]) -> None:
-        for event in events:
-            if isinstance(event, Counted) and self.annotation() is not None:
-                self._render_counts(event.counts)
+    def _on_shown(self) -> None:
+        # Undo and redo tell of themselves by this event only; so does another slice.
+        position, self._position = self._position, tuple(self._viewer.dims.point)
+        if position == self._position:
+            self._on_edit()
 
     @guarded
     def _new(self) -> None:
@@ -333,12 +327,13 @@ class AnnotateWidget(QWidget):
 
     def _take(self, labels: Labels) -> None:
         self.labels_box.set_layer(labels)
-        self._bind_new_label(labels)
+        self._watch_brush(labels)
         self._render()
 
-    def _bind_new_label(self, labels: Labels) -> None:
+    def _watch_brush(self, labels: Labels) -> None:
+        self.paint_tools.bind_keys(labels)
         # napari's own M may take the id of the background brush.
-        self._bind(labels, "M", "_next_cell")
+        bind_key(labels, "M", self.paint_tools.next_cell)
 
     def _chosen_annotation(self) -> Labels:
         """Return the chosen annotation; a layer of another origin becomes one."""
@@ -355,33 +350,9 @@ class AnnotateWidget(QWidget):
         return labels
 
     @guarded
-    def _next_cell(self) -> None:
-        labels = self._chosen_annotation()
-        painting.paint_with(self._viewer, labels, painting.next_id(labels))
-
-    @guarded
-    def _background(self) -> None:
-        labels = self._chosen_annotation()
-        painting.paint_with(self._viewer, labels, painting.background_id(labels))
-
-    @guarded
-    def _finished(self) -> None:
-        painting.draw_finished(self._viewer, self._chosen_annotation())
-
-    @guarded
     def _set_unpainted(self) -> None:
         labels = self._chosen_annotation()
         painting.set_unpainted(labels, self.unpainted_box.currentData())
-
-
-def _counting(painted: Painted) -> Generator[Event, None, None]:
-    yield Counted(painting.count(painted))
-
-
-def _button(text: str, tooltip: str) -> QPushButton:
-    button = QPushButton(text)
-    describe(button, text, tooltip)
-    return button
 
 
 def _plural(n: int, noun: str) -> str:
