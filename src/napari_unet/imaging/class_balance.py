@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_unet.imaging.windows import box_of, grow
 from napari_unet.imaging.targets import cut_annotation
+from napari_unet.imaging.windows import box_of, grow
 
 if TYPE_CHECKING:
     from napari_unet.imaging.arrays import Annotation

@@ -196,6 +196,20 @@ class LiveWeights:
             self._measure_all_d1()
         return self._weigh(whole(self.weights.shape))
 
+    def set_other_counts(self, counts: Sequence[int]) -> Window | None:
+        """Take how many pixels of each class are known on the stack's other planes.
+
+        Returns
+        -------
+        tuple of slice, or None
+            The window whose weights may have changed; None if nothing changed.
+        """
+        if tuple(counts) == self._other_counts:
+            return None
+        self._other_counts = tuple(counts)
+        window = self._weigh(tuple(slice(0, 0) for _ in self.weights.shape))
+        return window if self.weights[window].size else None
+
     def explain(self, position: tuple[int, ...]) -> PixelWeight:
         """Return how the weight of a pixel comes about.
 
