@@ -170,6 +170,38 @@ def test_controls_have_names_and_tooltips(checks) -> None:
         assert control.toolTip()
 
 
+def test_looking_again_leaves_the_chosen_row(qtbot, checks, viewer, labels) -> None:
+    chosen = choose(checks, "speck")
+    row = checks.list.currentRow()
+    viewer.scene.camera.center = (0, 0, 0)
+    with qtbot.assertNotEmitted(checks.changed):
+        checks.show_problems(problems_of(labels))
+    assert checks.list.currentRow() == row
+    labels.data_setitem(np.nonzero(labels.data == PIECES), 0)
+    with qtbot.waitSignal(checks.changed):
+        checks.show_problems(problems_of(labels))
+    assert checks._chosen() == chosen
+    assert checks.list.currentRow() == row - 1
+    assert checks.repair_button.text() == "Repair: delete it"
+    assert viewer.scene.camera.center == (0, 0, 0)
+    labels.data_setitem(np.nonzero(labels.data == SPECK), 0)
+    checks.show_problems(problems_of(labels))
+    assert checks.list.currentRow() == -1
+    assert checks.repair_button.text() == "Repair"
+
+
+def test_list_stays_scrolled(qtbot, viewer, labels) -> None:
+    checks = make_list(qtbot, viewer)
+    many = [Problem("speck", f"Cell {i}", (0, 0), i) for i in range(1, 51)]
+    checks.show_problems(many)
+    checks.show()
+    checks.list.scrollToBottom()
+    scrolled_to = checks.list.verticalScrollBar().value()
+    assert scrolled_to > 0
+    checks.show_problems([*many[1:], many[0]])
+    assert checks.list.verticalScrollBar().value() == scrolled_to
+
+
 # -- going there ---------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import (
     QListWidget,
     QListWidgetItem,
     QPushButton,
+    QSizePolicy,
     QStyle,
     QVBoxLayout,
     QWidget,
@@ -96,6 +97,9 @@ class CheckList(QWidget):
     def show_problems(self, problems: Sequence[Problem], *, n_dims: int = 2) -> None:
         """List what was found in the chosen annotation, notes last.
 
+        What was chosen stays so, where it is still there: looking again, after each
+        edit, must not take the list from under the user's hands.
+
         Parameters
         ----------
         problems : sequence of Problem
@@ -106,8 +110,10 @@ class CheckList(QWidget):
         labels = self._labels_box.layer()
         self._layer = None if labels is None else weakref.ref(labels)
         self._n_dims = n_dims
-        self._problems = sorted(problems, key=lambda problem: problem.is_note)
-        self._fill()
+        found = sorted(problems, key=lambda problem: problem.is_note)
+        if found != self._problems:
+            chosen, self._problems = self._chosen(), found
+            self._fill(chosen)
 
     def clear(self) -> None:
         """Show nothing: nothing was looked at."""
@@ -129,7 +135,10 @@ class CheckList(QWidget):
         self.heading = plain_label("What was found")
         self.list = QListWidget()
         self.list.setWordWrap(True)
-        self.list.setMaximumHeight(_HEIGHT_PX)
+        self.list.setFixedHeight(_HEIGHT_PX)  # it scrolls
+        # Else it asks for room that goes to the heading above it.
+        self.list.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.list.setSpacing(1)
         self.list.setHorizontalScrollBarPolicy(
             Qt.ScrollBarPolicy.ScrollBarAlwaysOff  # rows wrap
         )
@@ -162,14 +171,20 @@ class CheckList(QWidget):
 
     # -- drawing ----------------------------------------------------------------
 
-    def _fill(self) -> None:
-        problems = self._problems or []
-        self.list.blockSignals(True)
+    def _fill(self, chosen: Problem | None = None) -> None:
+        listed = (self._problems or [])[:_MOST_ROWS]
+        bar = self.list.verticalScrollBar()
+        scrolled_to = 0 if bar is None else bar.value()
+        self.list.blockSignals(True)  # nobody chose anything
         self.list.clear()
-        for problem in problems[:_MOST_ROWS]:
+        for problem in listed:
             item = QListWidgetItem(self._icon(problem), problem.message)
             self.list.addItem(item)
+        if chosen in listed:
+            self.list.setCurrentRow(listed.index(chosen))
         self.list.blockSignals(False)
+        if bar is not None:
+            bar.setValue(scrolled_to)
         self._fade_notes()
         self.failure.show_failure(None)
         self._render()
