@@ -22,7 +22,7 @@ from napari_unet.widgets._autosave import autosaver_of
 from napari_unet.widgets._autosave_files import list_autosaves
 from napari_unet.widgets._layer_box import LayerBox
 from napari_unet.widgets._layers import META, about, note_about
-from napari_unet.widgets._painting import image_key, new_annotation
+from napari_unet.widgets._painting import image_key, new_annotation, redraw
 from napari_unet.widgets._tools import (
     _BUTTONS,
     EditTools,
@@ -151,7 +151,7 @@ def test_edits_are_autosaved(qtbot, viewer, tmp_path) -> None:
     (found,) = list_autosaves(image_key(image), tmp_path)
     saved = load_annotation(found.path).annotation
     np.testing.assert_array_equal(saved.labels, labels.data)
-    assert set(np.unique(saved.labels)) == {0, 4, 9, 10}
+    assert set(np.unique(saved.labels)) == {0, 4, 9, 11}
 
 
 def test_several_values_are_one_step_on_and_off_screen(viewer) -> None:
@@ -169,10 +169,10 @@ def test_new_cell_inherits_the_class_of_its_parent(tools, labels) -> None:
     click(tools.buttons["split"])
     tools._on_line(ACROSS)
     assert tools.message.text() == "Split cell 4."
-    assert about(labels)["label_class"] == {4: 2, 10: 2}
-    assert set(np.unique(labels.data)) == {0, 4, 7, 9, 10}
-    labels.selected_label = 10
-    assert "mitosis" in str(labels.features.set_index("index")["class"][10])
+    assert about(labels)["label_class"] == {4: 2, 11: 2}
+    assert set(np.unique(labels.data)) == {0, 4, 7, 9, 11}
+    labels.selected_label = 11
+    assert "mitosis" in str(labels.features.set_index("index")["class"][11])
 
 
 def test_plain_cells_are_not_named(tools, labels) -> None:
@@ -192,7 +192,18 @@ def test_free_id_at_the_end_of_the_numbers(viewer) -> None:
     most = np.iinfo(np.int32).max
     labels = annotate(viewer, np.array([[0, most]], np.int32))
     labels.selected_label = most
-    assert free_id(labels) == 1
+    assert free_id(labels, beside=3) == 1
+
+
+@pytest.mark.parametrize("parent", range(1, 10))
+def test_pieces_of_a_cut_cell_look_different(viewer, parent) -> None:
+    data = np.zeros((4, 30), np.int32)
+    data[0, 9], data[1:, 5:25] = 9, parent
+    labels = annotate(viewer, data)
+    redraw(labels)  # by class: there are several
+    new = free_id(labels, beside=parent)
+    assert new in (10, 11)
+    assert not np.allclose(labels.get_color(new), labels.get_color(parent))
 
 
 def test_background_and_areas_under_the_line_stay_whole(qtbot, viewer) -> None:
@@ -270,7 +281,7 @@ def test_split_and_merge_work_on_the_slice_on_screen(qtbot, viewer) -> None:
     click(tools.buttons["split"])
     tools._on_line(ACROSS)
     np.testing.assert_array_equal(labels.data[:2], stack[:2])
-    assert set(np.unique(labels.data[2])) == {0, 4, 7, 9, 10}
+    assert set(np.unique(labels.data[2])) == {0, 4, 7, 9, 11}
     click(tools.buttons["merge"])
     tools._on_line(np.array([(6.0, 8.0), (6.0, 25.0)]))
     np.testing.assert_array_equal(labels.data[:2], stack[:2])
@@ -556,12 +567,12 @@ def test_mouse_and_keys_correct_cells_on_the_canvas(qtbot, window) -> None:
     for x in (0, 15):  # one after the other
         stroke(canvas, *(at(10, x + i) for i in (2, 7, 12, 17)))
     after = labels.data.copy()
-    assert set(np.unique(after)) == {0, 4, 7, 9, 10, 11}
+    assert set(np.unique(after)) == {0, 4, 7, 9, 11, 12}
     assert (after[5:9, 5:15] == after[5, 5]).all()
     assert (after[12:15, 5:15] == after[12, 5]).all()
     assert (after > 0).sum() == 201
     QTest.keyClick(canvas, Qt.Key.Key_Z, CONTROL)
-    assert set(np.unique(labels.data)) == {0, 4, 7, 9, 10}
+    assert set(np.unique(labels.data)) == {0, 4, 7, 9, 11}
     QTest.keyClick(canvas, Qt.Key.Key_Z, CONTROL)
     np.testing.assert_array_equal(labels.data, square_cells())
     for _ in range(2):

@@ -281,7 +281,7 @@ def repair(
     place = position[:-n_dims]
     field = labels.data[place]
     if problem.kind == "pieces":
-        return edits.split_pieces(field, i, free_id(labels)), place
+        return edits.split_pieces(field, i, free_id(labels, beside=i)), place
     edit = edits.fill_holes(field, [i])
     if not edit.values.size:
         raise LabelError("NU-L10", f"cell {i} has no hole any more: check again")

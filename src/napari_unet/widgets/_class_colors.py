@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -29,10 +30,13 @@ _MIN_COLORFULNESS = 0.2
 _AREA_ALPHA = 0.55
 # Cells of one class that touch must be told apart.
 _SHADES = np.array([1.0, 0.72, 0.52])
+N_SHADES = len(_SHADES)
 _NAME = "classes of napari-unet"
 # Ids may be sparse and large: the table of names is not.
 _N_NAMED_IDS = 10_000
 _N_NAMED_AT_ONCE = 500
+# What layers show already: painting asks more often than something changes.
+_drawn: WeakKeyDictionary[Labels, tuple[object, ...]] = WeakKeyDictionary()
 
 
 def is_colored_by_class(labels: Labels) -> bool:
@@ -47,14 +51,17 @@ def is_colored_by_class(labels: Labels) -> bool:
 
 def draw_classes(labels: Labels, n_ids: int) -> None:
     """Show the class of each id up to `n_ids`, and of those that are named."""
-    known, classes = about(labels), classes_of(labels)
-    label_class = known.get("label_class", {})
-    by_class = is_colored_by_class(labels)
-    _set_colors(labels, _colors(label_class, classes, by_class=by_class))
+    classes, by_class = classes_of(labels), is_colored_by_class(labels)
+    label_class = about(labels).get("label_class", {})
     # Rounded up: the next cells have their name already.
-    n_ids = -(-n_ids // _N_NAMED_AT_ONCE) * _N_NAMED_AT_ONCE
-    first = range(1, min(n_ids, _N_NAMED_IDS) + 1)
-    ids = [0, *sorted({*first, *label_class, labels.selected_label} - {0})]
+    n_ids = min(-(-n_ids // _N_NAMED_AT_ONCE) * _N_NAMED_AT_ONCE, _N_NAMED_IDS)
+    others = {*label_class, int(labels.selected_label)} - {0}
+    ids = [0, *sorted({*range(1, n_ids + 1), *others})]
+    new = (classes, by_class, label_class, len(ids))
+    if labels.colormap.name == _NAME and _drawn.get(labels) == new:
+        return
+    _drawn[labels] = new
+    _set_colors(labels, _colors(label_class, classes, by_class=by_class))
     names = [classes.names[label_class.get(i, 1)] if i else "not painted" for i in ids]
     features = pd.DataFrame({"index": ids, "class": names})
     if not features.equals(labels.features):

@@ -14,6 +14,7 @@ from napari_unet.errors import LabelError
 from napari_unet.imaging import edits
 from napari_unet.imaging.interpolation import interpolate_slices
 from napari_unet.widgets._autosave import adopt_painted
+from napari_unet.widgets._class_colors import N_SHADES
 from napari_unet.widgets._classes import class_of, classes_of
 from napari_unet.widgets._controls import describe, plain_label
 from napari_unet.widgets._keys import bind_key
@@ -264,7 +265,8 @@ class EditTools(QWidget):
         plane = labels.data[place]
         # Painted background and areas may lie under the ends of the line.
         ids = _cells_among(labels, edits.cells_under(plane, line))
-        edit = edits.split_cells(plane, line, free_id(labels), ids=ids)
+        new_id = free_id(labels, beside=ids[0] if ids else 0)
+        edit = edits.split_cells(plane, line, new_id, ids=ids)
         apply_edit(labels, edit, place)
         parents = list(dict.fromkeys(edit.parents.values()))
         self._done(f"Split {_cells_text(parents)}.")
@@ -397,13 +399,17 @@ def on_screen(viewer: ViewerModel, labels: Labels, n_axes: int = 2) -> tuple[int
     return place
 
 
-def free_id(labels: Labels) -> int:
+def free_id(labels: Labels, *, beside: int) -> int:
     """Return an id for a cell that an edit makes; those that follow are free, too.
 
-    Not that of the cell that the user is about to paint.
+    Not that of the cell that the user is about to paint, and one of another shade
+    than the cell `beside`: else a cut would not be seen where classes have colours.
     """
     i, selected = next_id(labels), int(labels.selected_label)
-    return selected + 1 if i <= selected < np.iinfo(np.int32).max else i
+    last = np.iinfo(np.int32).max - 1
+    if i <= selected < last:
+        i = selected + 1
+    return i + 1 if (i - beside) % N_SHADES == 0 and i < last else i
 
 
 def apply_edit(labels: Labels, edit: Edit, place: tuple[int, ...] = ()) -> None:
