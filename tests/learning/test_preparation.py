@@ -26,6 +26,7 @@ from napari_unet.learning.preparation import (
     check_annotated,
     check_channels,
     pair_up,
+    planes_of,
     pooled_range,
     prepare,
     size_warnings,
@@ -391,3 +392,17 @@ def test_areas_have_a_role_of_their_own(cells):
     other = Annotation(labels, {1: 2}, np.ones(labels.shape, bool), names)
     with pytest.raises(LabelError, match="areas"):
         pair_up([image, image], [annotation, other])
+
+
+def test_weights_in_micrometres_take_the_pixel_size_of_the_image(cells):
+    image, labels = cells
+    weights = WeightConfig(sigma=2.5, unit="um")
+    halves = Image(image[np.newaxis], pixel_size_um=(0.5, 0.5))
+    pair = pair_up([halves], [labels])[0]
+    span = IntensityRange((0.0,), (1.0,))
+    in_um = planes_of(pair, span, weights)[0].target.weights
+    in_px = planes_of(pair, span, WeightConfig())[0].target.weights
+    np.testing.assert_allclose(in_um, in_px, rtol=1e-6)
+    bare = pair_up([image], [labels])[0]
+    with pytest.raises(ConfigError, match="no pixel size"):
+        planes_of(bare, span, weights)

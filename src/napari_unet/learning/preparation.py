@@ -190,7 +190,8 @@ def planes_of(pair: Pair, span: IntensityRange, weights: WeightConfig) -> list[P
 
     On a stack only planes that hold a painted pixel or a finished region count.
     """
-    target = make_target(pair.annotation, weights)
+    size = pair.image.pixel_size_um
+    target = make_target(pair.annotation, weights, pixel_size_um=size)
     if target.classes is None:
         raise TypeError("segmentation needs a target with classes")
     objects = _objects(pair.annotation)
