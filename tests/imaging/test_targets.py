@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from napari_unet.config import WeightConfig
-from napari_unet.errors import LabelError
+from napari_unet.errors import ConfigError, LabelError
 from napari_unet.imaging.arrays import Annotation
-from napari_unet.imaging.targets import make_target, separate_touching
+from napari_unet.imaging.targets import cut_annotation, make_target, separate_touching
 from napari_unet.imaging.weight_maps import weight_map
 
 label_images = hnp.arrays(
@@ -110,7 +110,7 @@ def test_cutting_refuses_what_is_no_label_image():
         separate_touching(np.array([[0.5]]))
 
 
-# --- the target --------------------------------------------------------------------
+# --- the target -------------------------------------------------------------------
 
 
 def halves():
@@ -187,3 +187,105 @@ def test_a_volume_makes_one_target():
     volume[:2], volume[2:] = 1, 2
     classes = make_target(Annotation.complete(volume), n_dims=3).classes
     np.testing.assert_array_equal(classes[:, 0, 0], [1, 0, 0, 1])
+
+
+# --- gaps -----------------------------------------------------------------------------
+
+
+def arrangements(n_dims):
+    """Every set of 3 neighbouring pixels, as offsets from its first pixel."""
+    steps = [s for s in itertools.product((-1, 0, 1), repeat=n_dims) if any(s)]
+    start = (0,) * n_dims
+    for a, b in itertools.product(steps, repeat=2):
+        for base in (start, a):
+            third = tuple(np.add(base, b))
+            if len({start, a, third}) == 3:
+                yield tuple(sorted({start, a, third}))
+
+
+@pytest.mark.parametrize("n_dims", [2, 3])
+def test_a_cell_of_three_pixels_is_never_deleted(n_dims):
+    for cell in set(arrangements(n_dims)):
+        places = tuple(np.transpose(np.array(cell) + 3))
+        labels = np.full((7,) * n_dims, 5)  # surrounded by one other cell
+        labels[places] = 2
+        cut = separate_touching(labels, n_dims=n_dims)
+        assert (cut[places] == 2).all()
+        # The other cell gives one pixel all around: nothing touches.
+        for place in np.transpose(places):
+            assert set(neighbours(cut, place)) <= {0, 2}
+        halves = np.zeros((7,) * n_dims, int)  # and cut by one neighbour on one side
+        halves[..., :3], halves[places] = 5, 2
+        assert {2, 5} <= set(np.unique(separate_touching(halves, n_dims=n_dims)))
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(label_images)
+def test_a_gap_takes_one_pixel_from_each_side_at_most(labels):
+    cut = separate_touching(labels, n_dims=labels.ndim)
+    for place in np.argwhere((labels > 0) & (cut == 0)):
+        own = labels[tuple(place)]
+        assert any(n not in (0, own) for n in neighbours(labels, place))
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(label_images, st.data())
+def test_a_gap_is_symmetric(labels, data):
+    axis = data.draw(st.integers(0, labels.ndim - 1))
+    cut = separate_touching(labels, n_dims=labels.ndim)
+    mirrored = separate_touching(np.flip(labels, axis), n_dims=labels.ndim)
+    np.testing.assert_array_equal(np.flip(mirrored, axis), cut)
+
+
+# --- areas ----------------------------------------------------------------------------
+
+
+def beside_an_area(kind):
+    labels = np.array([[1, 1, 1, 9, 9, 9, 2, 2, 3, 3]])
+    return Annotation(
+        labels,
+        label_class={9: kind},
+        class_names=("background", "cell", "tissue"),
+        area_classes=frozenset({2}),
+    )
+
+
+@pytest.mark.parametrize("kind", [0, 2])
+def test_areas_and_painted_background_neither_cut_nor_are_cut(kind):
+    cut = cut_annotation(beside_an_area(kind))
+    np.testing.assert_array_equal(cut.labels, [[1, 1, 1, 9, 9, 9, 2, 0, 0, 3]])
+    assert cut.is_known.all()
+    assert cut.label_class == {9: kind}
+    target = make_target(beside_an_area(kind))
+    want = [[1, 1, 1, kind, kind, kind, 1, 0, 0, 1]]
+    np.testing.assert_array_equal(target.classes, want)
+    assert (target.weights[target.classes > 0] == 1).all()
+    assert (target.weights[0, 7:9] > 1).all()
+
+
+def test_areas_that_touch_each_other_are_not_cut():
+    annotation = Annotation(
+        np.array([[1, 1, 2, 2]]),
+        class_names=("background", "tissue"),
+        area_classes=frozenset({1}),
+    )
+    target = make_target(annotation)
+    np.testing.assert_array_equal(target.classes, [[1, 1, 1, 1]])
+    np.testing.assert_array_equal(target.weights, [[1, 1, 1, 1]])
+
+
+def test_cutting_an_annotation_leaves_it_alone():
+    annotation = Annotation(halves())
+    cut_annotation(annotation)
+    np.testing.assert_array_equal(annotation.labels, halves())
+
+
+def test_a_target_takes_sigmas_in_micrometres():
+    config = WeightConfig(unit="um", sigma=1.0)
+    annotation = Annotation.complete(halves())
+    target = make_target(annotation, config, pixel_size_um=(0.5, 0.25))
+    cut = separate_touching(halves())
+    expected = weight_map(cut, config, pixel_size_um=(0.5, 0.25))
+    np.testing.assert_array_equal(target.weights, expected)
+    with pytest.raises(ConfigError, match="has no pixel size"):
+        make_target(annotation, config)

@@ -10,10 +10,13 @@ from hypothesis.extra import numpy as hnp
 
 from napari_unet.config import WeightConfig
 from napari_unet.errors import ConfigError, LabelError
+from napari_unet.imaging import weight_maps, windows
 from napari_unet.imaging.arrays import Annotation
+from napari_unet.imaging.weight_formulas import Formula, grid_of
 from napari_unet.imaging.weight_maps import (
     border_weights,
     class_weights,
+    explain_pixel,
     weight_map,
 )
 
@@ -196,7 +199,7 @@ def test_fractions_are_no_labels():
         border_weights(np.array([[0.5, 1.0]]))
 
 
-# --- the whole map ---------------------------------------------------------------
+# --- the whole map --------------------------------------------------------------
 
 
 def test_the_map_is_one_plus_the_border_term():
@@ -272,3 +275,259 @@ def test_class_weights_leave_out_what_is_unknown():
     labels = np.array([[1, 0, 0, 0]])
     known = np.array([[False, True, False, False]])
     assert class_weights(Annotation(labels, known=known)) == (1.0, 1.0)
+
+
+# --- both formulas, against the definition ------------------------------------------
+
+
+def map_by_definition(annotation, config, size=None):
+    """Both formulas as published, pixel by pixel, in float64."""
+    cells, classes = annotation.cells(), annotation.class_map()
+    size = np.ones(cells.ndim) if size is None else np.asarray(size)
+    places = {i: np.argwhere(cells == i) * size for i in np.unique(cells) if i > 0}
+    factors = class_weights(annotation) if config.balance_classes else [1.0] * 99
+    weights = np.zeros(cells.shape)
+    for pixel in np.argwhere(annotation.is_known):
+        kind = classes[tuple(pixel)]
+        d1, d2 = sorted(
+            [np.sqrt(((p - pixel * size) ** 2).sum(1)).min() for p in places.values()]
+            + [math.inf, math.inf]
+        )[:2]
+        weight = 1.0
+        if config.formula == "falk2019" and kind == 0:
+            fall = math.exp(-(d1**2) / (2 * config.sigma1**2))
+            weight = config.v_bal + (1 - config.v_bal) * fall
+        weight *= factors[kind]
+        if kind == 0:
+            weight += config.w0 * math.exp(-((d1 + d2) ** 2) / (2 * config.sigma**2))
+        weights[tuple(pixel)] = weight
+    return weights
+
+
+@st.composite
+def annotations(draw):
+    """Cells that touch, in pieces, on the border; areas; painted background."""
+    labels = draw(label_images)
+    return Annotation(
+        labels,
+        label_class={3: draw(st.integers(0, 2))},
+        known=draw(hnp.arrays(bool, labels.shape)),
+        class_names=("background", "cell", "debris"),
+        area_classes=draw(st.sampled_from([frozenset(), frozenset({2})])),
+    )
+
+
+configs = st.builds(
+    WeightConfig,
+    formula=st.sampled_from(["ronneberger2015", "falk2019"]),
+    w0=st.floats(0, 60),
+    sigma=st.floats(0.3, 12),
+    unit=st.sampled_from(["px", "um"]),
+    v_bal=st.floats(0.01, 1),
+    sigma1=st.floats(0.3, 12),
+    balance_classes=st.booleans(),
+)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(annotations(), configs, st.data())
+def test_both_formulas_equal_their_definition(annotation, config, data):
+    n_axes = annotation.labels.ndim
+    pixel_size_um = data.draw(st.tuples(*[st.floats(0.1, 4)] * n_axes))
+    size = pixel_size_um if config.unit == "um" else None
+    want = map_by_definition(annotation, config, size)
+    got = weight_map(annotation, config, pixel_size_um=pixel_size_um)
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, want, rtol=1e-6, atol=0)
+    grid = grid_of(config, n_axes, pixel_size_um, source="x")
+    exact = weight_maps._weigh(annotation, Formula(config, grid, np.float64), n_axes)
+    np.testing.assert_allclose(exact, want, rtol=1e-12, atol=0)
+    np.testing.assert_array_equal(got == 0, ~annotation.is_known)
+
+
+@pytest.mark.parametrize("formula", ["ronneberger2015", "falk2019"])
+def test_the_whole_weight_is_exact_far_from_cells_as_well(formula):
+    labels = scattered_cells((70, 110), 6, 3)
+    config = WeightConfig(formula=formula, sigma=3, sigma1=6)
+    annotation = Annotation.complete(labels)
+    want = map_by_definition(annotation, config)
+    np.testing.assert_allclose(weight_map(annotation, config), want, rtol=1e-6)
+    grid = grid_of(config, 2, None, source="x")
+    exact = weight_maps._weigh(annotation, Formula(config, grid, np.float64), 2)
+    np.testing.assert_allclose(exact, want, rtol=1e-12)
+
+
+@pytest.mark.parametrize("formula", ["ronneberger2015", "falk2019"])
+def test_a_map_of_several_blocks_is_that_of_one(formula, monkeypatch):
+    labels = scattered_cells((70, 110), 20, 4)
+    config = WeightConfig(formula=formula, sigma=3, sigma1=6)
+    in_one = weight_map(labels, config), border_weights(labels, sigma=3)
+    monkeypatch.setattr(weight_maps, "SMALL_BLOCK_PX", 900)
+    monkeypatch.setattr(
+        weight_maps, "blocks", lambda shape, n=2000: windows.blocks(shape, n)
+    )
+    in_many = weight_map(labels, config), border_weights(labels, sigma=3)
+    np.testing.assert_array_equal(in_many[0], in_one[0])
+    np.testing.assert_array_equal(in_many[1], in_one[1])
+
+
+def test_falk2019_beside_two_discs_has_its_closed_form():
+    y, x = np.mgrid[:41, :201]
+    left = (y - 20) ** 2 + (x - 15) ** 2 <= 100
+    right = (y - 20) ** 2 + (x - 43) ** 2 <= 100
+    labels = np.where(left, 1, np.where(right, 2, 0))
+    weights = weight_map(labels, WeightConfig.falk2019())
+    assert (weights[labels > 0] == 1).all()
+    far = 0.1 + 0.9 * math.exp(-((100 - 53) ** 2) / 200)
+    np.testing.assert_allclose(weights[20, 100], far, rtol=1e-6)
+    middle = 0.1 + 0.9 * math.exp(-16 / 200) + 50 * math.exp(-64 / 72)
+    np.testing.assert_allclose(weights[20, 29], middle, rtol=1e-6)
+    np.testing.assert_allclose(weights[20, 200], 0.1, rtol=1e-6)
+
+
+def test_without_any_cell_background_weighs_v_bal_in_falk2019():
+    weights = weight_map(np.zeros((5, 5), int), WeightConfig.falk2019())
+    np.testing.assert_array_equal(weights, np.float32(0.1))
+
+
+def test_micrometres_weigh_as_pixels_of_that_size():
+    labels = scattered_cells((40, 40), 8, 5)
+    in_um = WeightConfig.falk2019().model_copy(
+        update={"unit": "um", "sigma": 1.5, "sigma1": 2.5}
+    )
+    in_px = WeightConfig.falk2019()  # sigma 6 and sigma1 10: 4 px to the micrometre
+    got = weight_map(labels, in_um, pixel_size_um=(0.25, 0.25))
+    np.testing.assert_allclose(got, weight_map(labels, in_px), rtol=1e-6)
+
+
+def test_pixels_do_not_care_for_the_pixel_size():
+    labels = scattered_cells((40, 40), 8, 5)
+    got = weight_map(labels, pixel_size_um=(0.5, 0.25))
+    np.testing.assert_array_equal(got, weight_map(labels))
+
+
+def test_planes_of_a_stack_take_the_pixel_size_along_y_and_x():
+    stack = np.stack([scattered_cells((20, 20), 5, seed) for seed in range(2)])
+    config = WeightConfig(unit="um", sigma=2)
+    got = weight_map(stack, config, n_dims=2, pixel_size_um=(9.0, 0.5, 0.25))
+    for plane, weights in zip(stack, got, strict=True):
+        alone = weight_map(plane, config, pixel_size_um=(0.5, 0.25))
+        np.testing.assert_array_equal(weights, alone)
+
+
+@pytest.mark.parametrize("size", [None, (0.5,), ()])
+def test_micrometres_need_a_pixel_size(size):
+    annotation = Annotation(np.array([[1, 0]]), source="a.tif")
+    with pytest.raises(ConfigError, match=r"a\.tif has no pixel size") as caught:
+        weight_map(annotation, WeightConfig(unit="um"), pixel_size_um=size)
+    assert caught.value.code == "NU-C07"
+
+
+def test_a_pixel_size_that_is_none_is_refused():
+    with pytest.raises(ConfigError, match="spacing is"):
+        weight_map(
+            np.array([[1, 0]]), WeightConfig(unit="um"), pixel_size_um=(0.0, 1.0)
+        )
+
+
+def test_areas_get_no_border_weight_and_give_none():
+    labels = np.array([[1, 1, 0, 2, 2, 0, 3, 3]])
+    annotation = Annotation(
+        labels,
+        label_class={2: 2},
+        known=np.ones(labels.shape, bool),
+        class_names=("background", "cell", "tissue"),
+        area_classes=frozenset({2}),
+    )
+    want = 1 + brute_force(np.where(labels == 2, 0, labels))
+    assert_exact(weight_map(annotation), np.where(labels == 2, 1, want))
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(label_images, st.sampled_from([1, 2, 3, 900]))
+def test_a_cell_that_nobody_painted_changes_nothing_elsewhere(labels, erased):
+    known = np.random.default_rng(0).random(labels.shape) < 0.5
+    known &= labels != erased
+    without = np.where(labels == erased, 0, labels)
+    weights = weight_map(Annotation(without, known=known))
+    others = 1 + brute_force(without)
+    assert_exact(weights, np.where(known | (without > 0), others, 0))
+    assert (weights[labels == erased] == 0).all()
+
+
+# --- one pixel, explained -------------------------------------------------------------
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(annotations(), configs, st.data())
+def test_an_explained_pixel_has_the_weight_of_the_map(annotation, config, data):
+    n_axes = annotation.labels.ndim
+    sizes = st.sampled_from([0.5, 0.5, 0.3, 1.0, 2.0])
+    size = {"pixel_size_um": data.draw(st.tuples(*[sizes] * n_axes))}
+    weights = weight_map(annotation, config, **size)
+    sides = [st.integers(0, n - 1) for n in weights.shape]
+    position = data.draw(st.tuples(*sides))
+    pixel = explain_pixel(annotation, position, config, n_dims=n_axes, **size)
+    assert pixel.weight == weights[position]
+    assert pixel.is_known == annotation.is_known[position]
+    assert pixel.class_index == annotation.class_map()[position]
+    factors = class_weights(annotation)
+    expected = factors[pixel.class_index] if config.balance_classes else 1.0
+    assert pixel.class_weight == pytest.approx(expected)
+
+
+def test_an_explained_pixel_names_both_cells_and_where_they_are_nearest():
+    labels = np.zeros((9, 20), int)
+    labels[2:5, 2:5], labels[5:8, 12:15], labels[0, 19] = 7, 900, 3
+    pixel = explain_pixel(Annotation.complete(labels), (4, 8), WeightConfig())
+    assert (pixel.d1, pixel.first, pixel.first_at) == (4.0, 7, (4, 4))
+    assert pixel.d2 == pytest.approx(math.hypot(1, 4))
+    assert (pixel.second, pixel.second_at) == (900, (5, 12))
+    term = 10 * math.exp(-((4 + math.hypot(1, 4)) ** 2) / 50)
+    assert pixel.border == pytest.approx(term, rel=1e-6)
+    assert pixel.weight == pytest.approx(1 + term, rel=1e-6)
+
+
+def test_inside_a_cell_its_own_distance_is_zero_and_the_border_term_too():
+    labels = np.array([[1, 1, 0, 0, 2]])
+    pixel = explain_pixel(Annotation.complete(labels), (0, 0), WeightConfig())
+    assert (pixel.d1, pixel.first, pixel.d2, pixel.second) == (0.0, 1, 4.0, 2)
+    assert (pixel.border, pixel.weight, pixel.class_index) == (0.0, 1.0, 1)
+
+
+def test_cells_beyond_reach_are_not_named():
+    labels = np.zeros((1, 100), int)
+    labels[0, 0], labels[0, 99] = 1, 2
+    annotation = Annotation.complete(labels)
+    near = explain_pixel(annotation, (0, 30), WeightConfig())
+    assert (near.first, near.second, near.d2, near.second_at) == (1, None, None, None)
+    far = explain_pixel(annotation, (0, 50), WeightConfig())
+    assert (far.first, far.d1, far.first_at, far.weight) == (None, None, None, 1.0)
+
+
+def test_cells_are_named_even_if_w0_is_zero():
+    annotation = Annotation.complete(np.array([[1, 0, 0, 2]]))
+    pixel = explain_pixel(annotation, (0, 1), WeightConfig(w0=0))
+    assert (pixel.d1, pixel.d2, pixel.border) == (1.0, 2.0, 0.0)
+
+
+def test_an_unknown_pixel_weighs_nothing_whatever_lies_beside():
+    annotation = Annotation(np.array([[1, 0, 2]]))
+    pixel = explain_pixel(annotation, (0, 1), WeightConfig())
+    assert not pixel.is_known
+    assert (pixel.weight, pixel.border, pixel.d1, pixel.d2) == (0.0, 0.0, 1.0, 1.0)
+
+
+def test_a_pixel_of_a_stack_is_explained_in_its_own_plane():
+    stack = np.zeros((2, 3, 12), int)
+    stack[0, 1, 0], stack[0, 1, 8], stack[1, 1, 5] = 1, 2, 3
+    pixel = explain_pixel(Annotation.complete(stack), (0, 1, 3), WeightConfig())
+    assert (pixel.first, pixel.second) == (1, 2)
+    assert (pixel.first_at, pixel.second_at) == ((1, 0), (1, 8))
+
+
+def test_factors_that_are_known_are_not_counted_again():
+    annotation = Annotation.complete(np.array([[1, 0, 0]]))
+    config = WeightConfig(balance_classes=True)
+    pixel = explain_pixel(annotation, (0, 0), config, factors=(0.5, 4.0))
+    assert (pixel.class_weight, pixel.weight) == (4.0, 4.0)
