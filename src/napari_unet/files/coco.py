@@ -42,6 +42,7 @@ from napari_unet.files.shapes import (
     color_of,
     number,
 )
+from napari_unet.files.shapes import objects as counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -195,13 +196,12 @@ def _objects_by_image(
         else:
             n_crowds += bool(one.iscrowd)
             objects[one.image_id].append(one)
-    for n, what in (
-        (n_strays, "belong to no image in the file and were left out"),
-        (n_boxes, "have a box or nothing, but no shape, and were left out"),
-        (n_crowds, "are marked as a crowd; each was read as one cell"),
-    ):
-        if n:
-            notes.append(f"{path.name}: {n:,} of the objects {what}")
+    told = (
+        (n_strays, "left out that belonged to no image in the file"),
+        (n_boxes, "left out that had a box or nothing, but no shape"),
+        (n_crowds, "marked as a crowd, each of which was read as one cell"),
+    )
+    notes += [f"{path.name}: {counted(n)} {what}" for n, what in told if n]
     return objects
 
 

@@ -28,6 +28,7 @@ from napari_unet.files.shapes import (
     clean_name,
     color_of,
     number,
+    objects,
 )
 from napari_unet.imaging.outlines import label_outlines
 
@@ -106,8 +107,8 @@ def read_geojson(
     placed = [(one, k, plane) for one, k, plane in all_of if plane is not None]
     if len(placed) < len(shapes):
         notes.append(
-            f"{path.name}: {len(shapes) - len(placed):,} objects on planes that the "
-            "image does not have were left out"
+            f"{path.name}: {objects(len(shapes) - len(placed))} left out that were on "
+            "planes the image does not have"
         )
     canvas = Canvas(size, path.name)
     ids = number([one.wanted_id for one, *_ in placed], [plane for *_, plane in placed])
@@ -183,7 +184,9 @@ def _shapes(content: Any, path: Path, notes: list[str]) -> list[_Shape]:
         found.append(_shape(feature, geometry, polygons))
     skipped = [f"{count:,} {kind}" for kind, count in list(others.items())[:5]]
     if skipped:
-        notes.append(f"{path.name}: {', '.join(skipped)} left out: only areas are read")
+        notes.append(
+            f"{path.name}: {', '.join(skipped)} left out, because only areas are read"
+        )
     if n_nuclei:
         notes.append(
             f"{path.name}: the nuclei inside {n_nuclei:,} cells were left out: the "

@@ -110,9 +110,10 @@ def parse_own_member(value: Any, name: str, notes: list[str]) -> OwnMember:
             "out: check the finished regions and what unpainted pixels are"
         )
         return OwnMember()
-    n_colors = len(own.class_colors)
-    is_whole = n_colors in (0, len(own.class_names))
-    return own if is_whole else own.model_copy(update={"class_colors": ()})
+    is_whole = len(own.class_colors) == len(own.class_names)
+    colors = own.class_colors if is_whole else ()
+    names = unique_names(own.class_names)
+    return own.model_copy(update={"class_names": names, "class_colors": colors})
 
 
 def to_stored(

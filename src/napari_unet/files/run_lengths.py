@@ -112,7 +112,7 @@ def _from_text(text: str) -> NDArray[np.int64]:
     that more follow. The last one's highest bit is the sign. From the fourth on a
     number is the difference to the one two before.
     """
-    values = np.frombuffer(text.encode("ascii", "replace"), np.uint8).astype(np.int64)
+    values = np.frombuffer(text.encode(), np.uint8).astype(np.int64)
     values -= 48
     if ((values < 0) | (values > 63)).any() or (len(values) and values[-1] & 32):
         raise ValueError("the compressed text is damaged")

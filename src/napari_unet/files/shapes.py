@@ -137,7 +137,7 @@ def as_ring(vertices: Any, where: str) -> NDArray[np.float64]:
     try:
         array = np.asarray(vertices, float)
         ring = array.reshape(-1, 2) if array.ndim == 1 else array[:, :2]
-    except (TypeError, ValueError, IndexError) as error:
+    except (TypeError, ValueError, IndexError, OverflowError) as error:
         raise _no_place(where) from error
     # Not the other way around: a comparison with NaN is never true.
     if ring.shape != (len(ring), 2) or not (np.abs(ring) <= _MAX_COORDINATE).all():
@@ -274,24 +274,14 @@ class Canvas:
 
     def notes(self) -> list[str]:
         """Return what the user should know about the objects, in sentences."""
-        notes = []
-        if self._overlaps:
-            notes.append(
-                f"{self.name}: {sum(self._overlaps):,} pixels of "
-                f"{_objects(len(self._overlaps))} overlapped others; the first one "
-                "kept them"
-            )
-        if self._n_outside:
-            notes.append(
-                f"{self.name}: {_objects(self._n_outside)} reached beyond the image "
-                "and were cut off there"
-            )
-        if self._n_empty:
-            notes.append(
-                f"{self.name}: {_objects(self._n_empty)} covered no pixel and were "
-                "left out"
-            )
-        return notes
+        n_overlap_px = sum(self._overlaps)
+        told = (
+            (len(self._overlaps), f"overlapped others in {n_overlap_px:,} pixels, which "
+             "the first one kept"),
+            (self._n_outside, "cut off that reached beyond the image"),
+            (self._n_empty, "left out that covered no pixel"),
+        )  # fmt: skip
+        return [f"{self.name}: {objects(n)} {what}" for n, what in told if n]
 
 
 def _chunks(runs: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
@@ -307,5 +297,12 @@ def _chunks(runs: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
         yield indices_of(few)
 
 
-def _objects(n: int) -> str:
+def objects(n: int) -> str:
+    """Return a number of objects in words.
+
+    Examples
+    --------
+    >>> objects(1), objects(2000)
+    ('1 object', '2,000 objects')
+    """
     return "1 object" if n == 1 else f"{n:,} objects"
