@@ -94,7 +94,6 @@ def test_map_lies_on_its_annotation_which_is_painted_on(qtbot, widget, viewer) -
     assert shown.blending == "additive"
     assert list(viewer.layers)[1:] == [labels, shown]
     assert viewer.layers.selection.active is labels
-    assert shown.colorbar.visible
 
 
 def test_touching_cells_are_shown_cut(qtbot, widget, viewer) -> None:

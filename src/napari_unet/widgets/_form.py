@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QCheckBox,
+    QFormLayout,
     QHBoxLayout,
     QSizePolicy,
     QVBoxLayout,
@@ -20,9 +21,10 @@ from qtpy.QtWidgets import (
 
 from napari_unet.errors import ConfigError
 from napari_unet.widgets._controls import Fold, describe, plain_label, rows
+from napari_unet.widgets._slider import NumberSlider
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pydantic.fields import FieldInfo
 
@@ -45,14 +47,20 @@ class ConfigForm(QWidget, Generic[M]):
         Fields that the form keeps but does not show.
     more : str
         Heading of what is folded away.
+    sliders : mapping of str to (float, float)
+        Fields that get a slider beside their number, and its range; a number beyond
+        it can be typed.
 
     Signals
     -------
     valueChanged(object)
-        The new value, whenever it is a valid one.
+        The new value, whenever it is a valid one; while a slider is dragged as well.
+    released()
+        A slider was let go.
     """
 
     valueChanged = Signal(object)
+    released = Signal()
 
     def __init__(
         self,
@@ -61,6 +69,7 @@ class ConfigForm(QWidget, Generic[M]):
         fields: Sequence[str] | None = None,
         hidden: Sequence[str] = (),
         more: str = "More settings",
+        sliders: Mapping[str, tuple[float, float]] | None = None,
     ) -> None:
         super().__init__()
         self._model = model
@@ -72,7 +81,23 @@ class ConfigForm(QWidget, Generic[M]):
         self._build(front, [name for name in shown if name not in front], more)
         for row in self.rows.values():
             row.changed.connect(self._on_changed)
+        for name, (low, high) in (sliders or {}).items():
+            self.rows[name].add_slider(low, high).sliderReleased.connect(self.released)
         self.setValue(model())
+
+    @property
+    def is_dragged(self) -> bool:
+        """Whether the mouse holds a slider."""
+        sliders = [row.slider for row in self.rows.values() if row.slider is not None]
+        return any(slider.isSliderDown() for slider in sliders)
+
+    def set_row_visible(self, name: str, is_visible: bool) -> None:
+        """Show or hide a field with its title; its value is kept."""
+        row = self.rows[name]
+        group = row.parentWidget()
+        layout = None if group is None else group.layout()
+        if isinstance(layout, QFormLayout):
+            layout.setRowVisible(row, is_visible)
 
     def value(self) -> M:
         """Return the model that the form shows.
@@ -151,6 +176,7 @@ class FieldRow(QWidget):
         # Any: what kind of magicgui widget it is depends on the field.
         self.editor: Any = create_widget(annotation=self._kind, options=options)
         self.open_box = QCheckBox(self._open_value or "not set")
+        self.slider: NumberSlider | None = None
         self._build()
         self.setToolTip(self.tooltip)
         if self._has_open:
@@ -168,6 +194,19 @@ class FieldRow(QWidget):
         self.open_box.setChecked(is_open)
         if not is_open:
             self._show_number(value)
+
+    def add_slider(self, low: float, high: float) -> NumberSlider:
+        """Put a slider beside the number."""
+        self.slider = slider = NumberSlider(low, high)
+        describe(slider, f"{self.title} slider", self.tooltip)
+        layout = self.layout()
+        if isinstance(layout, QHBoxLayout):
+            layout.insertWidget(1, slider, 3)
+            layout.setStretchFactor(self.editor.native, 2)
+        slider.number_changed.connect(self._show_number)
+        self.editor.changed.connect(slider.show_number)
+        slider.show_number(self.editor.value)
+        return slider
 
     def _show_number(self, value: Any) -> None:
         if self._kind is float:

@@ -66,11 +66,12 @@ def unwrapped(thing: Any) -> Any:
 def layer_choices(viewer: ViewerModel, kind: Kind) -> list[Any]:
     """Return the layers that a user can choose from, the topmost first.
 
-    Images that show a result of ours (weight maps, probabilities) are left out.
+    Images and shapes that show a result of ours (weight maps, probabilities, lines)
+    are left out.
     """
     every = reversed(unwrapped(viewer).layers)
     layers = [layer for layer in every if isinstance(layer, _CLASSES[kind])]
-    if kind == "image":
+    if kind != "labels":
         layers = [x for x in layers if "shown_as" not in about(x)]
     return layers
 
@@ -274,6 +275,48 @@ def show_image(
     layer only, so that what the user changed stays.
     """
     return _show(viewer, ImageLayer, name, data, like=like, **style)
+
+
+def show_lines(
+    viewer: ViewerModel,
+    name: str,
+    lines: Sequence[NDArray[Any]],
+    *,
+    like: Layer,
+    colors: Sequence[str],
+    width: float,
+) -> Shapes:
+    """Show lines on top of a layer; update in place what we showed before.
+
+    Parameters
+    ----------
+    lines : sequence of ndarray, each (2, n_axes)
+        Their ends in pixels of `like`.
+    colors : sequence of str
+        One a line.
+    width : float
+        In pixels of `like`.
+    """
+    viewer, like = unwrapped(viewer), unwrapped(like)
+    active = viewer.layers.selection.active
+    for layer in viewer.layers:
+        if type(layer) is Shapes and about(layer).get("shown_as") == name:
+            break
+    else:
+        layer = Shapes(
+            ndim=like.ndim,
+            name=name,
+            metadata={META: {"shown_as": name}},
+            **placed_like(like, like.ndim),
+        )
+        viewer.add_layer(layer)
+        # What is painted in stays to be painted in.
+        viewer.layers.selection.active = active
+    layer.data = ([np.asarray(line) for line in lines], "line")
+    if lines:
+        layer.edge_color = list(colors[: len(lines)])
+        layer.edge_width = [width] * len(lines)
+    return layer
 
 
 def _show(

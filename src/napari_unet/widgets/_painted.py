@@ -84,14 +84,7 @@ class Painted:
     def annotation(self, plane: tuple[int, ...] = ()) -> Annotation:
         """Return the annotation: of all, or of one plane as it is in its stack."""
         labels = np.asarray(self.labels[plane])
-        if not plane:
-            known = known_pixels(labels, self.regions, self.unpainted)
-        else:
-            # A stack of one: on a plane of a stack where nothing is painted,
-            # nothing is known.
-            here = [r for r in self.regions if r.plane == plane]
-            in_stack = [Region((0,), region.vertices) for region in here]
-            known = known_pixels(labels[np.newaxis], in_stack, self.unpainted)[0]
+        known = self.known(plane)
         return Annotation(
             labels=labels,
             label_class=self.label_class,
@@ -101,6 +94,18 @@ class Painted:
             area_classes=self.area_classes,
             source=self.source,
         )
+
+    def known(self, plane: tuple[int, ...] = ()) -> NDArray[np.bool_]:
+        """Return where a pixel is background if nothing is painted on it."""
+        labels = np.asarray(self.labels[plane])
+        if not plane:
+            return known_pixels(labels, self.regions, self.unpainted)
+        # A stack of one: on a plane of a stack where nothing is painted, nothing is
+        # known.
+        here = [region for region in self.regions if region.plane == plane]
+        in_stack = [Region((0,), region.vertices) for region in here]
+        known = known_pixels(labels[np.newaxis], in_stack, self.unpainted)
+        return known.reshape(labels.shape)
 
     def stored(self) -> StoredAnnotation:
         """Return what a file should hold."""
