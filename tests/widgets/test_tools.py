@@ -15,21 +15,13 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QPushButton, QVBoxLayout, QWidget
 
-from napari_unet.errors import LabelError
 from napari_unet.files.annotations import load_annotation
-from napari_unet.imaging.edits import Edit
 from napari_unet.widgets._autosave import autosaver_of
 from napari_unet.widgets._autosave_files import list_autosaves
 from napari_unet.widgets._layer_box import LayerBox
 from napari_unet.widgets._layers import META, about, note_about
-from napari_unet.widgets._painting import image_key, new_annotation, redraw
-from napari_unet.widgets._tools import (
-    _BUTTONS,
-    EditTools,
-    apply_edit,
-    free_id,
-    on_screen,
-)
+from napari_unet.widgets._painting import image_key, new_annotation
+from napari_unet.widgets._tools import _BUTTONS, EditTools
 
 CONTROL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
 ACROSS = np.array([(10.0, 2.0), (10.0, 18.0)])  # cuts cell 4 in two
@@ -154,14 +146,6 @@ def test_edits_are_autosaved(qtbot, viewer, tmp_path) -> None:
     assert set(np.unique(saved.labels)) == {0, 4, 9, 11}
 
 
-def test_several_values_are_one_step_on_and_off_screen(viewer) -> None:
-    stack = annotate(viewer, np.zeros((3, 4, 5), np.int32))
-    indices = (np.array([0, 1, 2]), np.array([1, 1, 3]), np.array([1, 2, 4]))
-    apply_edit(stack, Edit(indices, np.array([5, 6, 7], np.int32)))
-    assert stack.data[indices].tolist() == [5, 6, 7]
-    check_one_step(stack, np.zeros((3, 4, 5), np.int32))
-
-
 # -- classes -------------------------------------------------------------------
 
 
@@ -186,24 +170,6 @@ def test_cell_that_is_about_to_be_painted_keeps_its_id(tools, labels) -> None:
     click(tools.buttons["split"])
     tools._on_line(ACROSS)
     assert set(np.unique(labels.data)) == {0, 4, 7, 9, 11}
-
-
-def test_free_id_at_the_end_of_the_numbers(viewer) -> None:
-    most = np.iinfo(np.int32).max
-    labels = annotate(viewer, np.array([[0, most]], np.int32))
-    labels.selected_label = most
-    assert free_id(labels, beside=3) == 1
-
-
-@pytest.mark.parametrize("parent", range(1, 10))
-def test_pieces_of_a_cut_cell_look_different(viewer, parent) -> None:
-    data = np.zeros((4, 30), np.int32)
-    data[0, 9], data[1:, 5:25] = 9, parent
-    labels = annotate(viewer, data)
-    redraw(labels)  # by class: there are several
-    new = free_id(labels, beside=parent)
-    assert new in (10, 11)
-    assert not np.allclose(labels.get_color(new), labels.get_color(parent))
 
 
 def test_background_and_areas_under_the_line_stay_whole(qtbot, viewer) -> None:
@@ -316,8 +282,6 @@ def test_slice_beside_the_stack_is_told(qtbot, viewer) -> None:
     click(tools.buttons["delete"])
     assert "no slice here" in failure(tools)
     qtbot.waitUntil(lambda: tools.cell_label.text() == "Cell 4 (cell)")
-    with pytest.raises(LabelError, match="NU-L10"):
-        on_screen(viewer, labels)
 
 
 def test_plane_in_a_viewer_of_stacks(qtbot, viewer, labels) -> None:

@@ -21,9 +21,9 @@ from qtpy.QtWidgets import (
 from napari_unet.errors import LabelError
 from napari_unet.imaging import edits
 from napari_unet.widgets._controls import describe, plain_label
+from napari_unet.widgets._layer_edits import apply_edit, as_annotation, free_id
 from napari_unet.widgets._layers import unwrapped
 from napari_unet.widgets._run import FailureBox
-from napari_unet.widgets._tools import apply_edit, as_annotation, free_id
 from napari_unet.widgets._worker import guarded
 
 if TYPE_CHECKING:
