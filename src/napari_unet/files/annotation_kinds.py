@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _HEAD_BYTES = 64 * 2**10
+# Not mask000.tif alone: other people call the mask of a single image so.
 _OF_CTC = re.compile(
-    r"(man|res)_track\.txt|(mask|man_track|man_seg)\d{3,}\.tif", re.IGNORECASE
+    r"(man|res)_track\.txt|man_(track|seg)_?\d{3,}(_\d{3,})?\.tiff?", re.IGNORECASE
 )
 _OURS = re.compile(r'"format"\s*:\s*"napari-unet annotation"')
 _COCO_LIST = re.compile(r'"(images|annotations|categories)"\s*:\s*\[')
