@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from napari_unet.errors import ConfigError, FolderError
-from napari_unet.files.json_files import read_json
+from napari_unet.errors import ConfigError, FolderError, LabelError
+from napari_unet.files.json_files import read_foreign_json, read_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,3 +64,19 @@ def test_a_huge_file_is_not_even_parsed(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FolderError, match=r"gone\.json can't be read"):
         read_json(tmp_path / "gone.json")
+
+
+def test_json_of_others_may_be_loose(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(b'\xef\xbb\xbf{"a": 1, "a": [NaN, -Infinity, 2]}')
+    assert read_foreign_json(path) == {"a": [None, None, 2]}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[1", "[" * 200_000, "1" * 5000, "\x80"], ids=lambda t: t[:5]
+)
+def test_json_of_others_that_is_none_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(text, encoding="latin-1")
+    with pytest.raises(LabelError, match=r"a\.json is no JSON file that can be read"):
+        read_foreign_json(path)

@@ -107,8 +107,8 @@ def read_geojson(
     placed = [(one, k, plane) for one, k, plane in all_of if plane is not None]
     if len(placed) < len(shapes):
         notes.append(
-            f"{path.name}: {objects(len(shapes) - len(placed))} left out that were on "
-            "planes the image does not have"
+            f"{path.name}: {objects(len(shapes) - len(placed))} left out on planes "
+            "that the image does not have"
         )
     canvas = Canvas(size, path.name)
     ids = number([one.wanted_id for one, *_ in placed], [plane for *_, plane in placed])
@@ -189,8 +189,8 @@ def _shapes(content: Any, path: Path, notes: list[str]) -> list[_Shape]:
         )
     if n_nuclei:
         notes.append(
-            f"{path.name}: the nuclei inside {n_nuclei:,} cells were left out: the "
-            "cells' outlines count"
+            f"{path.name}: {objects(n_nuclei)} read by the outline of the cell, "
+            "without the nucleus"
         )
     return found
 

@@ -65,18 +65,16 @@ def read_foreign_json(path: Path) -> Any:
     ConfigError
         Over 256 MB (NU-C01).
     LabelError
-        Not JSON, or nested deeper than 64 (NU-A02).
+        Not JSON, or nested too deeply to be read (NU-A02).
     """
     content = _read(path, _MAX_FOREIGN_BYTES)
     try:
-        value = json.loads(content, parse_constant=_none)
-        _check_depth(value)
+        return json.loads(content, parse_constant=_none)
     except (ValueError, RecursionError) as error:
         raise LabelError(
             "NU-A02",
             f"{path} is no JSON file that can be read ({error}): export it again",
         ) from error
-    return value
 
 
 def _read(path: Path, max_bytes: int) -> bytes:

@@ -274,13 +274,12 @@ class Canvas:
 
     def notes(self) -> list[str]:
         """Return what the user should know about the objects, in sentences."""
-        n_overlap_px = sum(self._overlaps)
+        overlap = f"overlapped others in {sum(self._overlaps):,} pixels"
         told = (
-            (len(self._overlaps), f"overlapped others in {n_overlap_px:,} pixels, which "
-             "the first one kept"),
+            (len(self._overlaps), f"{overlap}, which the first one kept"),
             (self._n_outside, "cut off that reached beyond the image"),
             (self._n_empty, "left out that covered no pixel"),
-        )  # fmt: skip
+        )
         return [f"{self.name}: {objects(n)} {what}" for n, what in told if n]
 
 
