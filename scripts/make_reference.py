@@ -1,4 +1,4 @@
-"""Write docs/reference.md from the config models."""
+"""Write docs/reference.md from the config models and what was measured."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 
 from napari_unet import config
 
-TARGET = Path(__file__).parent.parent / "docs" / "reference.md"
+ROOT = Path(__file__).parent.parent
+TARGET = ROOT / "docs" / "reference.md"
+SPEED = ROOT / "benchmarks" / "results" / "weight_maps.md"
 
 INTRO = """# Reference
 
@@ -71,6 +73,7 @@ def reference() -> str:
             ]
             lines.append("| " + " | ".join(cells) + " |")
         lines.append("")
+    lines += ["## Speed of the weight maps\n", SPEED.read_text(encoding="utf-8")]
     return "\n".join(lines)
 
 
