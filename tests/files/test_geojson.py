@@ -343,9 +343,7 @@ def test_objects_go_to_their_plane(tmp_path: Path) -> None:
         stored = read_geojson(_write(tmp_path, features), shape=shape, notes=notes)
         return stored.annotation.labels[..., 0, 0].tolist(), notes
 
-    note = [
-        "cells.geojson: 1 object left out that were on planes the image does not have"
-    ]
+    note = ["cells.geojson: 1 object left out on planes that the image does not have"]
     assert planes((3, 2, 2), {"z": 2}, {"z": 0}) == ([2, 0, 1], [])
     assert planes((3, 2, 2), {"t": 2}, {"t": 0}) == ([2, 0, 1], [])
     assert planes((3, 2, 2), {"z": 3}, {"z": 1}) == ([0, 1, 0], note)
