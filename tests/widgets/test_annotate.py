@@ -11,11 +11,21 @@ from napari.components import ViewerModel
 from napari.utils._proxies import PublicOnlyProxy
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QAbstractButton, QComboBox, QDockWidget, QMainWindow
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QComboBox,
+    QDockWidget,
+    QLineEdit,
+    QMainWindow,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_unet.errors import SaveError
 from napari_unet.files.annotations import load_annotation
 from napari_unet.widgets._autosave_files import list_autosaves
+from napari_unet.widgets._classes import Classes, classes_of, note_classes
 from napari_unet.widgets._layers import about, show_labels
 from napari_unet.widgets._painted import painted_of, regions_layer_of
 from napari_unet.widgets._painting import image_key, new_annotation
@@ -629,3 +639,95 @@ def test_mouse_and_keys_paint_cells_background_and_a_finished_area(
     key = image_key(viewer.layers["nuclei"])
     viewer.close()
     assert len(list_autosaves(key, tmp_path)) == 1
+
+
+@pytest.mark.gui
+def test_keys_paint_and_text_fields_keep_what_is_typed(qtbot, window, tmp_path) -> None:
+    viewer = window
+    image = viewer.add_image(np.zeros((100, 100)), name="nuclei")
+    widget = AnnotateWidget(viewer, folder=tmp_path, delay_s=LONG_S)
+    viewer.window.add_dock_widget(widget, name="Annotate")
+    fields = QWidget()
+    layout = QVBoxLayout(fields)
+    text, number = QLineEdit(), QSpinBox()
+    layout.addWidget(text)
+    layout.addWidget(number)
+    viewer.window.add_dock_widget(fields, name="fields")
+    canvas = viewer.window._qt_viewer.canvas.native
+    click(widget.new_button)
+    labels = widget.annotation()
+    note_classes(labels, Classes(("background", "a", "b")))
+    QTest.keyClick(canvas, Qt.Key.Key_2)
+    assert about(labels)["label_class"] == {1: 2}
+    QTest.keyClicks(text, "G1eN")
+    QTest.keyClicks(number, "12g")
+    assert text.text() == "G1eN"
+    assert number.value() == 12
+    assert about(labels)["label_class"] == {1: 2}
+    assert (labels.selected_label, labels.mode) == (1, "paint")
+    QTest.keyClick(canvas, Qt.Key.Key_1, Qt.KeyboardModifier.ControlModifier)
+    assert about(labels)["label_class"] == {1: 1}
+    # The digits of napari's images would move the image.
+    viewer.layers.selection.active = image
+    QTest.keyClick(canvas, Qt.Key.Key_2)
+    assert image.mode == "pan_zoom"
+    assert viewer.layers.selection.active is labels
+    click(widget.paint_tools.rectangle_button)
+    QTest.keyClick(canvas, Qt.Key.Key_E)
+    assert (viewer.layers.selection.active, labels.mode) == (labels, "erase")
+    settle(qtbot, widget)
+
+
+def test_ways_to_annotate_are_told_until_something_is_painted(
+    qtbot, widget, viewer
+) -> None:
+    assert not widget.ways_label.isHidden()
+    click(widget.new_button)
+    qtbot.waitUntil(lambda: widget.count_label.text().startswith("0 cells"))
+    assert not widget.ways_label.isHidden()
+    widget.annotation().paint((5, 5), 1)
+    qtbot.waitUntil(widget.ways_label.isHidden)
+
+
+def test_problems_are_counted_in_the_heading(qtbot, widget) -> None:
+    click(widget.new_button)
+    labels = widget.annotation()
+    heading = widget.check_fold.heading
+    labels.paint((5, 5), 1)  # without background there is nothing to learn
+    qtbot.waitUntil(lambda: heading.text() == "Check before training (1)")
+    widget.unpainted_box.setCurrentIndex(1)
+    widget.unpainted_box.activated.emit(1)
+    qtbot.waitUntil(lambda: heading.text() == "Check before training")
+
+
+def test_another_slice_is_no_edit(widget, viewer) -> None:
+    stack = viewer.add_image(np.zeros((3, 40, 50)), name="stack")
+    widget.image_box.set_layer(stack)
+    widget.axes_box.setCurrentText("ZYX")
+    click(widget.new_button)
+    widget._on_shown()
+    widget._inspector._timer.stop()
+    viewer.dims.set_current_step(0, 2)
+    assert not widget._inspector._timer.isActive()
+    widget.annotation().paint((2, 5, 5), 1)
+    widget._inspector._timer.stop()
+    widget.annotation().undo()
+    assert widget._inspector._timer.isActive()
+
+
+def test_saved_classes_load_as_they_were(qtbot, widget, viewer, tmp_path) -> None:
+    click(widget.new_button)
+    labels = widget.annotation()
+    classes = Classes(("background", "<b>a</b>", "tissue"), (), frozenset({2}))
+    note_classes(labels, classes.recolored(1, "#123456"))
+    labels.paint((5, 5), 1)
+    press(viewer, "2")
+    labels.paint((25, 25), labels.selected_label)
+    widget.files.save_to(tmp_path / "mine.tif")
+    qtbot.waitUntil(lambda: widget.files.message.text().startswith("Saved"))
+    widget.files.load_from(tmp_path / "mine.tif")
+    qtbot.waitUntil(lambda: widget.annotation() is not labels)
+    loaded = widget.annotation()
+    assert classes_of(loaded) == classes_of(labels)
+    assert painted_of(loaded).annotation().class_map()[25, 25] == 2
+    assert loaded.get_status((5, 5))["value"] == "1; class: <b>a</b>"

@@ -83,8 +83,9 @@ def add_regions(
         edge_width=max(1.0, max(labels.data.shape) / 400),
         **placed_like(labels, labels.ndim),
     )
-    unwrapped(viewer).add_layer(shapes)
+    # Known for what it is before anyone hears of it.
     link_regions(viewer, labels, shapes)
+    unwrapped(viewer).add_layer(shapes)
     return shapes
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from napari_unet.widgets._classes import Classes
 
 _N_KEYS = 9
+_PAINTING = ("paint", "fill", "polygon")
 
 
 class PaintTools(QWidget):
@@ -160,12 +161,13 @@ class PaintTools(QWidget):
             return "Drawing: finished area"
         if labels.mode == "erase":
             return "Erasing"
+        doing = "Painting" if labels.mode in _PAINTING else "Chosen"
         classes, i = classes_of(labels), int(labels.selected_label)
         k = class_of(labels, i)
         if not classes.is_cell(k):
-            return f"Painting: {classes.names[k]}"
+            return f"{doing}: {classes.names[k]}"
         name = f" ({classes.names[k]})" if len(classes) > 2 else ""
-        return f"Painting: cell {i}{name}"
+        return f"{doing}: cell {i}{name}"
 
     # -- slots ------------------------------------------------------------------
 
@@ -218,11 +220,11 @@ class PaintTools(QWidget):
     @guarded
     def _remove_class(self, class_index: int) -> None:
         labels = self._chosen()
-        names = classes_of(labels).names
-        rest = [name for i, name in enumerate(names) if i not in (0, class_index)]
+        classes = classes_of(labels)
+        left = classes.without(class_index)
         question = (
-            f"“{names[class_index]}” is painted. Remove the class, and make what is "
-            f"painted “{rest[0]}”? No painted pixel is lost."
+            f"“{classes.names[class_index]}” is painted. Remove the class, and "
+            f"make what is painted “{left.names[1]}”? No painted pixel is lost."
         )
         if not painting.is_used(labels, class_index) or _confirmed(self, question):
             painting.remove_class(labels, class_index)

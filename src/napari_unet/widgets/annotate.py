@@ -249,6 +249,7 @@ class AnnotateWidget(QWidget):
     def _on_annotation(self) -> None:
         labels = self.annotation()
         self._inspector.want(labels)
+        self.count_label.setText("")  # of another annotation
         if labels is not None:
             for name in ("paint", "data"):
                 getattr(labels.events, name).connect(self._on_edit)
@@ -324,6 +325,7 @@ class AnnotateWidget(QWidget):
         labels = painting.new_annotation(self._viewer, self.image_box.layer(), axes)
         self.files.watch(labels)
         self._take(labels)
+        self.ways_label.show()
 
     def _take(self, labels: Labels) -> None:
         self.labels_box.set_layer(labels)

@@ -1,0 +1,41 @@
+"""Keys that lead to a widget."""
+
+from __future__ import annotations
+
+import gc
+
+import numpy as np
+from napari.layers import Labels
+
+from napari_unet.widgets._keys import bind_key
+
+
+class Widget:
+    def __init__(self) -> None:
+        self.pressed: list[int] = []
+
+    def press(self, k: int) -> None:
+        self.pressed.append(k)
+
+
+def press(layer: Labels, key: str) -> None:
+    (bound,) = [f for k, f in layer.keymap.items() if str(k) == key]
+    bound(layer)
+
+
+def test_key_calls_the_widget_with_what_was_given() -> None:
+    layer, widget = Labels(np.zeros((2, 2), int)), Widget()
+    bind_key(layer, "1", widget.press, 1)
+    bind_key(layer, "Control-1", widget.press, 11)
+    press(layer, "1")
+    press(layer, "Ctrl+1")
+    assert widget.pressed == [1, 11]
+
+
+def test_key_is_napari_s_again_once_the_widget_is_gone() -> None:
+    layer, widget = Labels(np.zeros((2, 2), int)), Widget()
+    bind_key(layer, "1", widget.press, 1)
+    del widget
+    gc.collect()
+    press(layer, "1")
+    assert not layer.keymap
