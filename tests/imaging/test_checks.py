@@ -76,6 +76,15 @@ def test_a_tiny_piece_is_called_a_slip_of_the_brush():
     assert problem.position == (0, 30)
 
 
+@pytest.mark.parametrize(("px", "advice"), [(4, "a slip"), (5, "give each its own")])
+def test_a_piece_below_five_pixels_is_called_a_slip_of_the_brush(px, advice):
+    labels = grid_of_cells()
+    labels[9, 11 : 11 + px] = 4
+    problem = check_annotation(Annotation.complete(labels))[0]
+    assert (problem.kind, problem.cell) == ("pieces", 4)
+    assert advice in problem.message
+
+
 def test_pieces_that_share_a_corner_are_one():
     labels = np.zeros((20, 20), int)
     labels[2:6, 2:6] = labels[6:10, 6:10] = 1
@@ -161,10 +170,11 @@ def test_holes_are_named_with_their_size():
     assert problem.kind == "hole"
     assert problem.message == "Cell 1 has a hole of 12 px"
     assert problem.position == (3, 3)
-    labels[7, 7] = 0
+    labels[2, 2] = 0
+    labels[3, 3] = 1
     [problem] = check_annotation(Annotation.complete(labels))
-    assert problem.message == "Cell 1 has 2 holes, 13 px in all"
-    assert problem.position == (3, 3)
+    assert problem.message == "Cell 1 has 2 holes, 12 px in all"
+    assert problem.position == (3, 4)
 
 
 def test_what_is_painted_in_a_cell_is_no_hole():

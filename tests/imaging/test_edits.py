@@ -430,6 +430,11 @@ def test_a_cell_does_not_grow_across_another():
     assert (grown[:, 4:] == 0).all()
 
 
+def test_a_cell_does_not_grow_through_a_corner_between_others():
+    with pytest.raises(LabelError, match="cell 1 can't grow"):
+        grow_cell(np.array([[1, 2, 2], [3, 0, 0], [3, 0, 0]]), 1, 3)
+
+
 def test_a_cell_without_room_can_not_grow():
     with pytest.raises(LabelError, match="cell 1 can't grow: there is no unpainted"):
         grow_cell(np.array([[1, 2, 0]]), 1)

@@ -121,6 +121,24 @@ def test_upside_down_and_mirrored_the_same_is_filled(labels):
     np.testing.assert_array_equal(again[::-1, :, ::-1], filled)
 
 
+def test_a_cell_that_shrinks_towards_its_edge_stays_a_disc():
+    y, x = np.mgrid[:41, :41] - 20
+    labels = np.zeros((3, 41, 41), int)
+    labels[0, np.hypot(y, x) <= 20] = labels[2, np.hypot(y, x - 16) <= 4] = 1
+    filled = interpolate_slices(labels, 1).applied_to(labels)[1]
+    away = np.hypot(y, x - 8)
+    assert (filled[away <= 11] == 1).all()
+    assert (filled[away > 13] == 0).all()
+
+
+def test_ignored_pixels_in_between_stay():
+    labels = np.ones((3, 5, 5), int)
+    labels[1] = 0
+    labels[1, 2] = -1
+    filled = interpolate_slices(labels, 1).applied_to(labels)
+    np.testing.assert_array_equal(filled[1] == 1, labels[1] == 0)
+
+
 def test_other_cells_in_between_stay():
     labels = np.zeros((3, 5, 5), int)
     labels[[0, 2]] = 1

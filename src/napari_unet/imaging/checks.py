@@ -254,7 +254,7 @@ def _find_cut(cells: NDArray[np.int32], n_dims: int) -> dict[int, tuple[int, ...
             for i, at in zip(ids.tolist(), first.tolist(), strict=True):
                 place = np.unravel_index(at, face.shape)
                 where = (*map(int, place[:axis]), side, *map(int, place[axis:]))
-                cut[i] = min(cut.get(i, where), where)
+                cut.setdefault(i, where)
     cut.pop(0, None)
     return cut
 

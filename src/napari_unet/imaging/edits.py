@@ -248,7 +248,8 @@ def grow_cell(labels: NDArray[Any], i: int, px: int = 1) -> Edit:
     box = find_box(labels, i, margin=px)
     cell, free = labels[box] == i, labels[box] == 0
     near = free & (ndimage.distance_transform_edt(~cell) <= px)
-    grown = ndimage.binary_propagation(cell, corners(cell), mask=cell | near)
+    # Across sides only: not through where two other cells share a corner.
+    grown = ndimage.binary_propagation(cell, mask=cell | near)
     if not (grown & ~cell).any():
         raise LabelError(
             "NU-L10", f"cell {i} can't grow: there is no unpainted pixel beside it"

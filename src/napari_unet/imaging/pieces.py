@@ -114,7 +114,7 @@ def find_holes(
         label = labels[tuple(neighbours)]
         np.minimum.at(lowest, region[label != 0], label[label != 0])
         np.maximum.at(highest, region, label)
-    cells = np.where((lowest == highest) & (lowest > 0), lowest, 0)
+    cells = np.where(lowest == highest, lowest, 0)
     return np.asarray(regions, np.int32), cells
 
 
