@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 from napari.components import ViewerModel
+from napari.layers import Layer
 
 from napari_unet.errors import ImageError, LabelError, SaveError
 from napari_unet.files.annotations import Region, StoredAnnotation, load_annotation
@@ -28,6 +29,7 @@ from napari_unet.widgets._layer_box import LayerBox
 from napari_unet.widgets._layers import about
 from napari_unet.widgets._painted import painted_of
 from napari_unet.widgets._painting import add_regions, image_key, new_annotation
+from napari_unet.widgets.readers import read_layers
 
 SQUARE = [(1, 1), (1, 30), (30, 30), (30, 1)]
 
@@ -148,6 +150,21 @@ def test_a_loaded_pair_is_not_autosaved_until_it_changes(
     assert list_autosaves(key, tmp_path / "autosave") == []
     loaded.data_setitem((np.array([30]), np.array([30])), 3)
     files.autosaver.save_now()
+    qtbot.waitUntil(lambda: list_autosaves(key, tmp_path / "autosave") != [])
+
+
+def test_an_annotation_that_napari_opened_is_autosaved(
+    qtbot, viewer, files, labels, tmp_path
+) -> None:
+    files.save_to(tmp_path / "a.tif")
+    done(qtbot, files, "Saved")
+    (read,) = read_layers(str(tmp_path / "a.json"))
+    opened = viewer.add_layer(Layer.create(*read))
+    files._labels_box.set_layer(opened)
+    files.refresh()
+    opened.data_setitem((np.array([30]), np.array([30])), 3)
+    files.autosaver.save_now()
+    key = image_key(viewer.layers["nuclei"])
     qtbot.waitUntil(lambda: list_autosaves(key, tmp_path / "autosave") != [])
 
 

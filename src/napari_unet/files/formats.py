@@ -15,6 +15,11 @@ from napari_unet.files.annotations import (
     path_of_json,
     save_annotation,
 )
+from napari_unet.files.cellpose import read_cellpose
+from napari_unet.files.coco import read_coco, write_coco
+from napari_unet.files.ctc import read_ctc, write_ctc
+from napari_unet.files.geojson import read_geojson, write_geojson
+from napari_unet.files.imagej import read_imagej, write_imagej
 from napari_unet.files.images import read_label_image, stem_of
 from napari_unet.files.kinds import not_readable
 from napari_unet.imaging.arrays import Annotation
@@ -205,10 +210,10 @@ def read_annotations(
         for file in _files_of_one_format(path, format):
             found |= read_annotations(file, format=format, shapes=shapes, notes=notes)
         return found
-    chosen = _chosen(path, format)
+    chosen = FORMATS[format] if format else format_of(path)
+    if chosen is None:
+        raise _not_known(path)
     if chosen.name == "coco":
-        from napari_unet.files.coco import read_coco
-
         return read_coco(path, notes=notes)
     stem = image_stem(path)
     return {stem: _read_one(chosen.name, path, shapes.get(stem), notes)}
@@ -305,8 +310,6 @@ def write_annotations(
     if chosen.holds_many:
         target = next(iter(targets.values()), path)
         _check_not_ours(target)
-        from napari_unet.files.coco import write_coco
-
         write_coco(target, annotations, notes=notes)
         return [target]
     written: list[Path] = []
@@ -329,23 +332,13 @@ def _files_of_one_format(folder: Path, name: str | None) -> list[Path]:
     if name is not None:
         found = {name: found[name]} if name in found else {}
     if len(found) != 1:
+        kinds = " and ".join(FORMATS[name].title for name in found)
         raise FolderError(
             "NU-F10",
-            f"{folder} holds {_kinds(found)}: give the format, or a folder of one",
+            f"{folder} holds {kinds or 'no annotation'}: give the format, or a folder "
+            "of one",
         )
     return next(iter(found.values()))
-
-
-def _kinds(found: Mapping[str, object]) -> str:
-    titles = [FORMATS[name].title for name in found]
-    return " and ".join(titles) if titles else "no annotation"
-
-
-def _chosen(path: Path, name: str | None) -> Format:
-    one = FORMATS[name] if name else format_of(path)
-    if one is None:
-        raise _not_known(path)
-    return one
 
 
 def _not_known(path: Path) -> FolderError:
@@ -360,21 +353,13 @@ def _read_one(
 ) -> StoredAnnotation:
     match name:
         case "imagej":
-            from napari_unet.files.imagej import read_imagej
-
             return read_imagej(path, shape=shape, notes=notes)
         case "geojson":
-            from napari_unet.files.geojson import read_geojson
-
             return read_geojson(path, shape=shape, notes=notes)
         case "ctc":
-            from napari_unet.files.ctc import read_ctc
-
-            return read_ctc(path, notes=notes)
+            return read_ctc(path, shape=shape, notes=notes)
         case "cellpose":
-            from napari_unet.files.cellpose import read_cellpose
-
-            return read_cellpose(path, notes=notes)
+            return read_cellpose(path, shape=shape, notes=notes)
     return _read_tiff(path, shape, notes)
 
 
@@ -383,16 +368,10 @@ def _write_one(
 ) -> list[Path]:
     match name:
         case "imagej":
-            from napari_unet.files.imagej import write_imagej
-
             write_imagej(path, stored, notes=notes)
         case "geojson":
-            from napari_unet.files.geojson import write_geojson
-
             write_geojson(path, stored, notes=notes)
         case "ctc":
-            from napari_unet.files.ctc import write_ctc
-
             write_ctc(path, stored, notes=notes)
         case _:
             save_annotation(

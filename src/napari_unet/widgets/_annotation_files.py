@@ -43,7 +43,7 @@ from napari_unet.widgets._file_filters import (
     filters_to_save,
     format_of_filter,
 )
-from napari_unet.widgets._layers import unwrapped
+from napari_unet.widgets._layers import about, unwrapped
 from napari_unet.widgets._painted import painted_of
 from napari_unet.widgets._painting import (
     image_key,
@@ -177,9 +177,13 @@ class AnnotationFiles(QWidget):
 
     def refresh(self) -> None:
         """Look for unsaved annotations of the chosen image, and draw everything."""
-        image = self._image_box.layer()
+        image, labels = self._image_box.layer(), self._labels_box.layer()
         self.load_button.setEnabled(image is not None)
-        self.save_button.setEnabled(self._labels_box.layer() is not None)
+        self.save_button.setEnabled(labels is not None)
+        # One that napari's own Open added is an annotation from the first.
+        is_ours = labels is not None and "label_class" in about(labels)
+        if is_ours and not self._autosaver.is_watched(labels):
+            self.watch(labels)
         asked = None if self._asked is None else self._asked()
         self.ask_box.setVisible(asked is not None and asked in self._viewer.layers)
         self._offer = self._newest_autosave()
