@@ -14,9 +14,10 @@ from napari_unet.widgets._controls import plain_label
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_NAME_PX = 80
 _COLUMNS = (
     ("Class", "Classes of the annotation, touching cells cut apart"),
-    ("Known px", "Pixels of the class that training knows, on all slices"),
+    ("Pixels", "Pixels of the class that training knows, on all slices"),
     ("Share", "Part of all known pixels"),
     ("w_c", "Factor of the class in this map"),
     ("balanced", "What the factor is with “Balance classes”"),
@@ -30,7 +31,7 @@ class ClassBalance(QWidget):
         super().__init__(parent)
         self._layout = QGridLayout(self)
         self._layout.setContentsMargins(0, 0, 0, 0)
-        self._layout.setHorizontalSpacing(10)
+        self._layout.setHorizontalSpacing(6)
         self._layout.setVerticalSpacing(2)
         self._layout.setColumnStretch(0, 1)
         self._rows: list[list[QLabel]] = []
@@ -60,8 +61,9 @@ class ClassBalance(QWidget):
             zip(names, every, share_of(every), factors, strict=True), start=1
         ):
             now = factor if is_balanced else 1.0
-            numbers = [f"{n:,}", f"{share:.1%}", f"{now:.2f}", f"{factor:.2f}"]
+            numbers = [_count(n), _percent(share), f"{now:.2f}", f"{factor:.2f}"]
             self._show_row(i, [name, *numbers])
+            self._rows[i][1].setToolTip(f"{n:,} pixels")
         for row in self._rows[len(names) + 1 :]:
             for label in row:
                 label.hide()
@@ -84,9 +86,18 @@ class ClassBalance(QWidget):
 
     def _add_row(self, i: int) -> list[QLabel]:
         row = [plain_label("Class")]
+        row[0].setMinimumWidth(_NAME_PX)
         row += [QLabel() for _ in _COLUMNS[1:]]
         for column, label in enumerate(row):
             if column:
                 label.setAlignment(Qt.AlignmentFlag.AlignRight)
             self._layout.addWidget(label, i, column)
         return row
+
+
+def _count(n: int) -> str:
+    return f"{n:,}" if n < 10**6 else f"{n / 10**6:.2f} M"
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.1 else f"{share:.1%}"

@@ -45,7 +45,7 @@ def ticks_of(config: WeightConfig, limits: tuple[float, float]) -> tuple[Tick, .
     low, high = limits
     meanings = [
         Tick(0.0, "0 ignored"),
-        Tick(1.0, "1"),
+        Tick(1.0, "1 normal"),
         Tick(1 + config.w0, f"{1 + config.w0:.4g} closest gap"),
     ]
     ticks = [tick for tick in meanings if low <= tick.value <= high]

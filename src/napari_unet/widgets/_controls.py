@@ -43,6 +43,17 @@ def plain_label(name: str, text: str = "") -> QLabel:
     return label
 
 
+def let_wrap(label: QLabel) -> QLabel:
+    """Let a wrapping label ask for the lines that it has, not for those at no width.
+
+    Several of them beneath each other would make a dock scroll that has room enough.
+    """
+    policy = label.sizePolicy()
+    policy.setVerticalPolicy(QSizePolicy.Policy.Ignored)
+    label.setSizePolicy(policy)
+    return label
+
+
 class Fold(QWidget):
     """A heading that shows or hides what is beneath it; hidden at first."""
 

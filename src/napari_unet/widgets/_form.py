@@ -14,6 +14,7 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QFormLayout,
     QHBoxLayout,
+    QLabel,
     QSizePolicy,
     QVBoxLayout,
     QWidget,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound=BaseModel)
 _HUGE = 10**9
 _SMALL = 0.1
+_NUMBER_PX = 112
 
 
 class ConfigForm(QWidget, Generic[M]):
@@ -91,6 +93,14 @@ class ConfigForm(QWidget, Generic[M]):
         sliders = [row.slider for row in self.rows.values() if row.slider is not None]
         return any(slider.isSliderDown() for slider in sliders)
 
+    def insert_row(self, title: str, control: QWidget) -> None:
+        """Put a control that is no field above the fields, in line with them."""
+        label = QLabel(title)
+        label.setToolTip(control.toolTip())
+        layout = self._front.layout()
+        if isinstance(layout, QFormLayout):
+            layout.insertRow(0, label, control)
+
     def set_row_visible(self, name: str, is_visible: bool) -> None:
         """Show or hide a field with its title; its value is kept."""
         row = self.rows[name]
@@ -126,7 +136,8 @@ class ConfigForm(QWidget, Generic[M]):
     def _build(self, front: Sequence[str], rest: Sequence[str], more: str) -> None:
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self._rows_widget(front))
+        self._front = self._rows_widget(front)
+        layout.addWidget(self._front)
         self.more = Fold(more, self._rows_widget(rest))
         self.more.setVisible(bool(rest))
         self.problem = plain_label("Problem with the settings")
@@ -201,8 +212,9 @@ class FieldRow(QWidget):
         describe(slider, f"{self.title} slider", self.tooltip)
         layout = self.layout()
         if isinstance(layout, QHBoxLayout):
-            layout.insertWidget(1, slider, 3)
-            layout.setStretchFactor(self.editor.native, 2)
+            layout.insertWidget(1, slider, 1)
+            layout.setStretchFactor(self.editor.native, 1)
+        self.editor.native.setMinimumWidth(_NUMBER_PX)
         slider.number_changed.connect(self._show_number)
         self.editor.changed.connect(slider.show_number)
         slider.show_number(self.editor.value)

@@ -312,7 +312,7 @@ def show_lines(
         viewer.add_layer(layer)
         # What is painted in stays to be painted in.
         viewer.layers.selection.active = active
-    layer.data = ([np.asarray(line) for line in lines], "line")
+    layer.data = (list(lines), ["line"] * len(lines)) if lines else []
     if lines:
         layer.edge_color = list(colors[: len(lines)])
         layer.edge_width = [width] * len(lines)

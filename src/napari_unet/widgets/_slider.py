@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from qtpy.QtGui import QWheelEvent
 
 _LEAST_STEPS = 200
-_WIDTH_PX = 60
+_WIDTH_PX = 50
 
 
 class NumberSlider(QSlider):

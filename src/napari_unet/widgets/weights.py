@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFormLayout, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from napari_unet.widgets._class_balance import ClassBalance
 from napari_unet.widgets._color_bar import ColorBar
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from napari_unet.widgets._live_map import Weighed
 
 _STILL_PX = 3
-_LINE_PX = 2.5
+_LINE_PX = 4
 
 
 class WeightMapWidget(QWidget):
@@ -104,6 +104,7 @@ class WeightMapWidget(QWidget):
             self._viewer, "labels", "Annotation", "Whose weight map is shown"
         )
         self.form = WeightForm()
+        self.form.insert_row("Annotation", self.labels_box)
         self.show_button = QPushButton("Show weight map")
         self.show_button.setCheckable(True)
         describe(
@@ -118,10 +119,6 @@ class WeightMapWidget(QWidget):
         self.failure = FailureBox()
         content = QWidget()
         layout = QVBoxLayout(content)
-        row = QFormLayout()
-        row.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
-        row.addRow("Annotation", self.labels_box)
-        layout.addLayout(row)
         for widget in (
             self.form,
             self.show_button,
