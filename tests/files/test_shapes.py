@@ -157,3 +157,21 @@ def test_too_many_pixels_are_refused() -> None:
     check_pixels("a", (2**15, 2**14))
     with pytest.raises(ImageError, match="a claims images of 536,870,913 pixels"):
         check_pixels("a", (2**15, 2**14), (1, 1))
+
+
+@pytest.mark.parametrize("shift", [(2, 0), (0, 2), (-2, 0), (0, -2)])
+def test_an_object_beyond_any_edge_is_told(shift: tuple[int, int]) -> None:
+    canvas = Canvas((4, 5), "a")
+    canvas.paint_polygons(1, [[SQUARE]])
+    assert canvas.notes() == []
+    canvas.paint_polygons(1, [[SQUARE + shift]])
+    assert canvas.notes() == ["a: 1 object cut off that reached beyond the image"]
+
+
+def test_parts_of_one_object_do_not_overlap_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_CHUNK", 1)
+    canvas = Canvas((4, 5), "a")
+    canvas.paint_polygons(1, [[SQUARE], [SQUARE]])
+    assert canvas.notes() == []
