@@ -16,7 +16,6 @@ import numpy as np
 from napari_unet.errors import LabelError
 from napari_unet.files.annotations import Region, StoredAnnotation, known_pixels
 from napari_unet.imaging.arrays import Annotation
-from napari_unet.widgets._classes import CLASS_NAMES as CLASS_NAMES
 from napari_unet.widgets._classes import classes_of
 from napari_unet.widgets._layers import (
     about,
