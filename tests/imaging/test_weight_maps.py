@@ -443,6 +443,21 @@ def test_areas_get_no_border_weight_and_give_none():
     assert_exact(weight_map(annotation), np.where(labels == 2, 1, want))
 
 
+def test_areas_far_from_cells_count_in_full_in_falk2019():
+    annotation = Annotation(
+        np.array([[1, 0, 0, 0, 2, 0]]),
+        label_class={2: 2},
+        known=np.ones((1, 6), bool),
+        class_names=("background", "cell", "tissue"),
+        area_classes=frozenset({2}),
+    )
+    weights = weight_map(annotation, WeightConfig.falk2019())
+    assert weights[0, 4] == 1
+    # Background beside the area is as far from a cell as it is.
+    far = 0.1 + 0.9 * math.exp(-25 / 200)
+    np.testing.assert_allclose(weights[0, 5], far, rtol=1e-6)
+
+
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(label_images, st.sampled_from([1, 2, 3, 900]))
 def test_a_cell_that_nobody_painted_changes_nothing_elsewhere(labels, erased):
