@@ -456,6 +456,7 @@ def test_a_roi_on_no_plane_is_on_all_and_one_beyond_on_none(tmp_path: Path) -> N
     notes: list[str] = []
     labels = read_imagej(path, shape=(3, 4, 4), notes=notes).annotation.labels
     assert np.argwhere(labels).tolist() == [[0, 0, 0], [0, 2, 2], [1, 0, 0], [2, 0, 0]]
+    assert read_imagej(path, shape=(2, 2, 4, 4)).annotation.labels[:, :, 0, 0].all()
     assert "1 ROIs are on planes that the image lacks" in notes[0]
     assert "1 ROIs are on no particular plane and were put on all" in notes[1]
 
@@ -486,7 +487,7 @@ def test_the_first_roi_keeps_what_two_cover(tmp_path: Path) -> None:
     notes: list[str] = []
     labels = read_imagej(path, shape=SHAPE, notes=notes).annotation.labels
     assert labels[0, :6].tolist() == [1, 1, 1, 1, 2, 2]
-    assert "2 pixels of 1 object overlapped" in notes[0]
+    assert "1 object overlapped others in 2 pixels" in notes[0]
     assert "1 object reached beyond the image" in notes[1]
 
 

@@ -93,7 +93,8 @@ def id_and_class(name: str, group: int) -> tuple[int | None, str]:
 def n_corners(roi: ImagejRoi) -> int:
     """Return about how many corners the rings of a ROI have."""
     if roi.roitype.name in {"RECT", "OVAL"} and not roi.composite:
-        return 4 * max(int(roi.bottom - roi.top), 1)
+        is_round = roi.roitype.name == "OVAL" or roi.rounded_rect_arc_size
+        return 4 * max(int(roi.bottom - roi.top), 1) if is_round else 4
     return int(roi.n_coordinates) + max(int(roi.shape_roi_size), 0) // 2
 
 
