@@ -487,8 +487,8 @@ def test_the_first_roi_keeps_what_two_cover(tmp_path: Path) -> None:
     notes: list[str] = []
     labels = read_imagej(path, shape=SHAPE, notes=notes).annotation.labels
     assert labels[0, :6].tolist() == [1, 1, 1, 1, 2, 2]
-    assert "1 object overlapped others in 2 pixels" in notes[0]
-    assert "1 object reached beyond the image" in notes[1]
+    assert "in 2 pixels" in notes[0]
+    assert "beyond the image" in notes[1]
 
 
 # What can't be read
