@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 import gc
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.utils._proxies import PublicOnlyProxy
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QAbstractButton, QComboBox
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QApplication,
+    QComboBox,
+    QStyle,
+    QStyleOptionSlider,
+)
 
 from napari_unet.config import WeightConfig
 from napari_unet.imaging.arrays import Annotation
 from napari_unet.imaging.targets import make_target
+from napari_unet.widgets import _live_map as live_map
 from napari_unet.widgets import _painting as painting
-from napari_unet.widgets import weights as module
-from napari_unet.widgets._layers import note_about, placed_like
+from napari_unet.widgets._layers import (
+    about,
+    layer_choices,
+    note_about,
+    placed_like,
+)
 from napari_unet.widgets.train import TrainWidget
 from napari_unet.widgets.weights import WeightMapWidget
+
+if TYPE_CHECKING:
+    from napari.layers import Labels
 
 
 def two_cells() -> np.ndarray:
@@ -154,36 +169,68 @@ def test_background_brush_is_no_cell(qtbot, widget, viewer) -> None:
     assert shown.data.max() == 1
 
 
-def test_only_the_slice_on_screen_is_computed(qtbot, make, viewer, monkeypatch) -> None:
+def stack_of_cells(viewer) -> Labels:
     viewer.layers.clear()
     stack = np.stack([two_cells(), np.zeros((30, 40), np.int32), two_cells()[::-1]])
+    stack[2, 15:] = 0
     labels = viewer.add_labels(stack, name="stack", scale=(2, 1, 1))
     note_about(labels, unpainted="background")
-    shapes = []
-    make_target_ = module.make_target
-
-    def spy(annotation, config):
-        shapes.append(annotation.labels.shape)
-        return make_target_(annotation, config)
-
-    monkeypatch.setattr(module, "make_target", spy)
-    widget = make(viewer)
     viewer.dims.set_current_step(0, 0)
+    return labels
+
+
+def whole_target(labels: Labels, config: WeightConfig | None = None) -> np.ndarray:
+    stack = labels.data
+    known = (stack > 0).any((1, 2), keepdims=True) | (stack > 0)
+    return make_target(Annotation(labels=stack, known=known), config).weights
+
+
+def test_only_the_slice_on_screen_is_computed(qtbot, make, viewer, monkeypatch) -> None:
+    labels = stack_of_cells(viewer)
+    planes = []
+    live_weights = live_map.LiveWeights
+
+    def spy(annotation, config, **kwargs):
+        planes.append(annotation.labels.shape)
+        return live_weights(annotation, config, **kwargs)
+
+    monkeypatch.setattr(live_map, "LiveWeights", spy)
+    widget = make(viewer)
     shown = show(qtbot, widget)
     labels.visible = False  # its own slicing tells nothing then
     for i in (1, 2):
         viewer.dims.set_current_step(0, i)
         settle(qtbot, widget)
-    assert set(shapes) == {(30, 40)}
-    whole = Annotation(
-        labels=stack, known=(stack > 0).any((1, 2), keepdims=True) | (stack > 0)
-    )
-    np.testing.assert_array_equal(shown.data, make_target_(whole).weights)
+    assert planes == [(30, 40)] * 3
+    np.testing.assert_array_equal(shown.data, whole_target(labels))
     assert not shown.data[1].any()  # nothing is painted there
-    shapes.clear()
-    widget.form.setValue(WeightConfig(balance_classes=True))
+
+
+def test_slices_are_balanced_over_the_stack(qtbot, make, viewer) -> None:
+    labels = stack_of_cells(viewer)
+    widget = make(viewer)
+    balanced = WeightConfig(balance_classes=True)
+    widget.form.setValue(balanced)
+    shown = show(qtbot, widget)
+    expected = whole_target(labels, balanced)
+    np.testing.assert_array_equal(shown.data[0], expected[0])
+    labels.data_setitem((np.full(3, 2), np.arange(3), np.arange(3)), 5)
     settle(qtbot, widget)
-    assert set(shapes) == {stack.shape}
+    expected = whole_target(labels, balanced)
+    np.testing.assert_array_equal(shown.data[0], expected[0])
+    viewer.dims.set_current_step(0, 2)
+    settle(qtbot, widget)
+    np.testing.assert_array_equal(shown.data[2], expected[2])
+    known = expected > 0
+    n_cell = int((make_target_classes(labels) * known).sum())
+    (_, *background), (_, *cell) = widget.balance.texts()
+    assert background[0] == f"{known.sum() - n_cell:,}"
+    assert cell[0] == f"{n_cell:,}"
+    assert cell[2] == cell[3] == f"{known.sum() / (2 * n_cell):.2f}"
+
+
+def make_target_classes(labels: Labels) -> np.ndarray:
+    return make_target(Annotation.complete(labels.data)).classes
 
 
 def test_weight_under_the_cursor_is_told(qtbot, widget, viewer) -> None:
@@ -241,17 +288,40 @@ def test_no_labels_no_map(qtbot, widget, viewer) -> None:
     assert not widget.show_button.isChecked()
 
 
-def test_labels_with_fractions_are_told(qtbot, widget, viewer, monkeypatch) -> None:
-    def broken(*args):
+def test_a_fault_is_told_and_the_next_update_begins_anew(
+    qtbot, widget, viewer, monkeypatch
+) -> None:
+    def broken(*args, **kwargs):
         raise RuntimeError("as torch raises them")
 
-    monkeypatch.setattr(module, "make_target", broken)
+    monkeypatch.setattr(live_map, "LiveWeights", broken)
     show(qtbot, widget)
     assert "as torch raises them" in widget.failure.summary.text()
     monkeypatch.undo()
     widget.form.setValue(WeightConfig(w0=2))
     settle(qtbot, widget)
+    assert widget.failure.isHidden()
     assert widget.shown_layer().data.max() <= 3
+
+
+def test_micrometres_need_a_pixel_size(qtbot, make, viewer) -> None:
+    labels = viewer.add_labels(two_cells(), name="no size")
+    note_about(labels, unpainted="background")
+    widget = make(viewer)
+    widget.labels_box.set_layer(labels)
+    shown = show(qtbot, widget)
+    widget.form.setValue(WeightConfig(sigma=2, unit="um"))
+    settle(qtbot, widget)
+    assert "no pixel size" in widget.failure.summary.text()
+    assert not widget.failure.isHidden()
+    np.testing.assert_array_equal(shown.data, expected(two_cells()))
+    widget.labels_box.set_layer(viewer.layers["cells"])  # of 0.5 µm a pixel
+    widget.form.setValue(WeightConfig(sigma=2, unit="um"))
+    settle(qtbot, widget)
+    assert widget.failure.isHidden()
+    np.testing.assert_allclose(
+        widget.shown_layer().data, expected(two_cells(), WeightConfig(sigma=4))
+    )
 
 
 def test_works_behind_napari_s_proxy(qtbot, make, viewer) -> None:
@@ -299,3 +369,262 @@ def test_settings_tried_here_are_those_that_train_uses(qtbot, viewer):
     train.weights.setValue(WeightConfig(w0=2.0))
     shown.show()
     assert shown.form.value() == WeightConfig(w0=2.0)
+
+
+# -- sliders --------------------------------------------------------------------
+
+
+def handle_of(slider) -> QPoint:
+    option = QStyleOptionSlider()
+    slider.initStyleOption(option)
+    control, part = QStyle.ComplexControl.CC_Slider, QStyle.SubControl.SC_SliderHandle
+    return slider.style().subControlRect(control, option, part, slider).center()
+
+
+def test_map_follows_a_slider_while_it_is_dragged(qtbot, widget, viewer) -> None:
+    labels = viewer.layers["cells"]
+    shown = show(qtbot, widget)
+    widget.resize(400, 700)
+    widget.show()
+    noted = []
+    labels.events.metadata.connect(noted.append)
+    for name in ("w0", "sigma"):
+        slider, left = widget.form.rows[name].slider, Qt.MouseButton.LeftButton
+        start = handle_of(slider)
+        before, n_noted = shown.data.copy(), len(noted)
+        QTest.mousePress(slider, left, pos=start)
+        seen = []
+        for i in range(1, 6):
+            QTest.mouseMove(slider, start + QPoint(4 * i, 0))
+            qtbot.wait(60)
+            seen.append(shown.data[15, 20])
+        assert slider.isSliderDown()
+        assert sorted(seen) == seen  # higher, wider: more weight in the gap
+        assert seen[-1] > before[15, 20]
+        assert len(noted) == n_noted  # files and other docks hear of the last one
+        QTest.mouseRelease(slider, left, pos=start + QPoint(20, 0))
+        settle(qtbot, widget)
+        assert about(labels)["weights"] == widget.form.value() != WeightConfig()
+        exact = expected(two_cells(), widget.form.value())
+        np.testing.assert_array_equal(shown.data, exact)
+    assert tuple(shown.contrast_limits) == (0, 1 + widget.form.value().w0)
+    assert widget.bar.ticks[-1].value == 1 + widget.form.value().w0
+
+
+def test_map_becomes_exact_while_the_slider_rests(qtbot, widget) -> None:
+    shown = show(qtbot, widget)
+    slider = widget.form.rows["sigma"].slider
+    slider.setSliderDown(True)
+    slider.setValue(slider.maximum())
+    settle(qtbot, widget)
+    exact = expected(two_cells(), WeightConfig(sigma=25))
+    np.testing.assert_array_equal(shown.data, exact)
+    slider.setSliderDown(False)
+    settle(qtbot, widget)
+
+
+def test_limits_that_the_user_set_stay_until_w0_changes(qtbot, widget, viewer) -> None:
+    shown = show(qtbot, widget)
+    shown.contrast_limits = (0, 5)
+    viewer.layers["cells"].paint((15, 20), 3)
+    settle(qtbot, widget)
+    assert tuple(shown.contrast_limits) == (0, 5)
+    assert [tick.value for tick in widget.bar.ticks] == [0, 1, 5]
+
+
+# -- read-out -------------------------------------------------------------------
+
+
+def explain(qtbot, widget, place) -> str:
+    widget.explain(tuple(widget.shown_layer().data_to_world(place)))
+    settle(qtbot, widget)
+    return widget.readout.text()
+
+
+def test_pixel_is_explained_as_it_is_shown(qtbot, widget, viewer) -> None:
+    labels = viewer.layers["cells"]
+    viewer.layers.selection.active = labels
+    shown = show(qtbot, widget)
+    text = explain(qtbot, widget, (15, 19))
+    assert f"Pixel (y 15, x 19): w = {shown.data[15, 19]:.2f}" in text
+    assert "d1: 2.0 px to cell 1" in text
+    assert "d2: 3.0 px to cell 2" in text
+    assert "10·exp(−(2.0 + 3.0)² / (2·5²)) = 6.07" in text
+    lines = widget.lines_layer()
+    assert [line.tolist() for line in lines.data] == [
+        [[15, 19], [15, 17]],
+        [[15, 19], [15, 22]],
+    ]
+    assert set(lines.shape_type) == {"line"}
+    assert viewer.layers.selection.active is labels
+    np.testing.assert_array_equal(lines.scale, labels.scale)
+    np.testing.assert_array_equal(lines.translate, labels.translate)
+    assert lines not in layer_choices(viewer, "shapes")
+
+
+def test_explanation_follows_painting_in_place(qtbot, widget, viewer) -> None:
+    labels = viewer.layers["cells"]
+    shown = show(qtbot, widget)
+    explain(qtbot, widget, (15, 19))
+    lines = widget.lines_layer()
+    labels.brush_size = 1
+    labels.paint((15, 20), 7)
+    settle(qtbot, widget)
+    assert "d1: 1.0 px to cell 7" in widget.readout.text()
+    assert f"w = {shown.data[15, 19]:.2f}" in widget.readout.text()
+    labels.paint((15, 19), 7)
+    settle(qtbot, widget)
+    assert "this is cell 7, no gap" in widget.readout.text()
+    assert widget.lines_layer() is lines
+    assert len(lines.data) == 0
+    labels.undo()
+    labels.undo()
+    settle(qtbot, widget)
+    assert len(lines.data) == 2
+    assert lines in viewer.layers
+
+
+def test_ignored_pixels_and_places_outside_are_told(qtbot, widget, viewer) -> None:
+    painting.set_unpainted(viewer.layers["cells"], "unknown")
+    show(qtbot, widget)
+    before = explain(qtbot, widget, (-5, 3))
+    assert "Click on the map" in before
+    text = explain(qtbot, widget, (15, 20))
+    assert "ignored, nothing is known here" in text
+    assert widget.lines_layer() is None
+
+
+def test_pixel_of_a_stack_is_explained_on_its_slice(qtbot, make, viewer) -> None:
+    stack_of_cells(viewer)
+    widget = make(viewer)
+    viewer.dims.set_current_step(0, 2)
+    shown = show(qtbot, widget)
+    text = explain(qtbot, widget, (2, 10, 19))
+    assert f"Pixel (z 2, y 10, x 19): w = {shown.data[2, 10, 19]:.2f}" in text
+    assert {point[0] for line in widget.lines_layer().data for point in line} == {2}
+    viewer.dims.set_current_step(0, 0)
+    settle(qtbot, widget)
+    assert widget.readout.text() == text
+
+
+def test_explanation_goes_with_its_map(qtbot, widget, viewer) -> None:
+    show(qtbot, widget)
+    explain(qtbot, widget, (15, 19))
+    lines = widget.lines_layer()
+    QTest.mouseClick(widget.show_button, Qt.MouseButton.LeftButton)
+    assert not lines.visible
+    widget.explain((10, 10))
+    settle(qtbot, widget)
+    show(qtbot, widget)
+    assert lines.visible
+    viewer.layers.remove(lines)
+    assert "d1" in explain(qtbot, widget, (15, 21))
+    assert widget.lines_layer() in viewer.layers
+
+
+# -- what goes while the map is computed ------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["cells", "cells weights", "cells pixel explained"])
+def test_layers_may_go_while_the_map_is_computed(qtbot, widget, viewer, name) -> None:
+    show(qtbot, widget)
+    explain(qtbot, widget, (15, 19))
+    viewer.layers["cells"].paint((15, 20), 3)
+    qtbot.waitUntil(lambda: widget._updater._runner.is_running)
+    viewer.layers.remove(viewer.layers[name])
+    settle(qtbot, widget)
+    assert widget.failure.isHidden()
+    assert widget.show_button.isChecked() == (name == "cells pixel explained")
+
+
+def test_dock_may_go_while_the_map_is_computed(qtbot, viewer) -> None:
+    widget = WeightMapWidget(viewer)
+    show(qtbot, widget)
+    viewer.layers["cells"].paint((15, 20), 3)
+    gone = []
+    widget.destroyed.connect(lambda: gone.append(1))
+    widget.deleteLater()
+    del widget
+    qtbot.waitUntil(lambda: bool(gone))
+    viewer.layers["cells"].paint((15, 21), 3)
+    viewer.dims.set_current_step(0, 0)
+    viewer.cursor.position = (1, 1)
+    QApplication.processEvents()
+    viewer.layers.clear()
+
+
+# -- the real window ------------------------------------------------------------
+
+
+class Mouse:
+    """The mouse on the canvas of a window, which looks at 30 x 40 pixels."""
+
+    def __init__(self, viewer) -> None:
+        self.canvas = viewer.window._qt_viewer.canvas.native
+        self.camera = viewer.scene.camera
+        self.camera.center, self.camera.zoom = (15, 20), 8
+
+    def at(self, y: float, x: float) -> QPoint:
+        y, x = np.subtract((y, x), self.camera.center[-2:]) * self.camera.zoom
+        middle = self.canvas.rect().center()
+        return QPoint(round(middle.x() + x), round(middle.y() + y))
+
+    def click(self, place) -> None:
+        QTest.mouseMove(self.canvas, self.at(*place))
+        QTest.mouseClick(self.canvas, Qt.MouseButton.LeftButton, pos=self.at(*place))
+
+    def drag(self, *places) -> None:
+        left, no_key = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+        QTest.mousePress(self.canvas, left, no_key, self.at(*places[0]))
+        points = [self.at(*place) for place in places]
+        for point in points[1:]:
+            QTest.mouseMove(self.canvas, point)
+            QApplication.processEvents()
+        QTest.mouseRelease(self.canvas, left, no_key, points[-1])
+
+
+@pytest.fixture
+def docked(qtbot, window):
+    labels = window.add_labels(two_cells(), name="cells")
+    note_about(labels, unpainted="background")
+    widget = WeightMapWidget(window)
+    window.window.add_dock_widget(widget, name="Weight map")
+    show(qtbot, widget)
+    yield widget
+    settle(qtbot, widget)
+
+
+@pytest.mark.gui
+def test_click_explains_and_drag_does_not(qtbot, window, docked) -> None:
+    mouse = Mouse(window)
+    shown = docked.shown_layer()
+    centre = window.scene.camera.center
+    mouse.drag((15, 20), (13, 17), (11, 13))
+    settle(qtbot, docked)
+    assert "Click on the map" in docked.readout.text()
+    assert window.scene.camera.center != centre  # the drag has moved the picture
+    mouse.click((10, 19))
+    settle(qtbot, docked)
+    told = f"Pixel (y 10, x 19): w = {shown.data[10, 19]:.2f}"
+    assert told in docked.readout.text()
+    assert len(docked.lines_layer().data) == 2
+    mouse.click((10, 21))
+    settle(qtbot, docked)
+    assert "Pixel (y 10, x 21)" in docked.readout.text()
+
+
+@pytest.mark.gui
+def test_strokes_change_the_map_and_clicks_paint(qtbot, window, docked) -> None:
+    mouse, labels = Mouse(window), window.layers["cells"]
+    labels.mode, labels.brush_size, labels.selected_label = "paint", 3, 5
+    shown = docked.shown_layer()
+    mouse.drag((2, 3), (2, 8), (2, 14))
+    settle(qtbot, docked)
+    assert (labels.data[2, 4:14] == 5).all()
+    np.testing.assert_array_equal(shown.data, expected(labels.data))
+    mouse.click((15, 20))
+    settle(qtbot, docked)
+    assert labels.data[15, 20] == 5
+    np.testing.assert_array_equal(shown.data, expected(labels.data))
+    assert "this is cell 5, no gap" in docked.readout.text()
+    assert window.layers.selection.active is labels

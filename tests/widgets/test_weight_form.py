@@ -1,0 +1,44 @@
+"""The settings of the weight map."""
+
+from __future__ import annotations
+
+import pytest
+
+from napari_unet.config import WeightConfig
+from napari_unet.widgets._weight_form import WeightForm
+
+
+@pytest.fixture
+def form(qtbot):
+    form = WeightForm()
+    qtbot.addWidget(form)
+    form.show()
+    return form
+
+
+def test_another_formula_brings_its_published_numbers(form) -> None:
+    form.setValue(WeightConfig(w0=3, sigma=2, unit="um", balance_classes=True))
+    heard = []
+    form.valueChanged.connect(heard.append)
+    form.rows["formula"].editor.value = "falk2019"
+    expected = WeightConfig.falk2019().model_copy(update={"balance_classes": True})
+    assert heard == [expected]
+    assert (form.value().w0, form.value().sigma) == (50, 6)
+    form.rows["formula"].editor.value = "ronneberger2015"
+    assert form.value() == WeightConfig(balance_classes=True)
+
+
+def test_what_is_set_is_kept_whatever_the_formula(form) -> None:
+    value = WeightConfig(formula="falk2019", w0=7, sigma=3, v_bal=0.4, sigma1=20)
+    form.setValue(value)
+    assert form.value() == value
+    form.rows["w0"].slider.setValue(100)
+    assert form.value() == value.model_copy(update={"w0": 10.0})
+
+
+def test_fields_of_the_other_formula_are_hidden(form) -> None:
+    for formula, is_shown in (("falk2019", True), ("ronneberger2015", False)):
+        form.setValue(WeightConfig(formula=formula))
+        assert form.rows["v_bal"].isVisible() == is_shown
+        assert form.rows["sigma1"].isVisible() == is_shown
+    assert form.rows["w0"].isVisible()
