@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_unet.config import NetworkConfig, TrainConfig, WeightConfig
+from napari_unet.config import NetworkConfig, TrainConfig
 from napari_unet.events import Finished, Improved, Mailbox, TrainingStarted
 from napari_unet.widgets._autosave import autosave_all
 from napari_unet.widgets._choices import TRAINED, ModelChoice
@@ -33,6 +33,7 @@ from napari_unet.widgets._layers import about, note_about, unwrapped
 from napari_unet.widgets._loss_plot import LossPlot
 from napari_unet.widgets._run import RunPanel
 from napari_unet.widgets._training_data import TrainingData
+from napari_unet.widgets._weight_form import WeightForm
 from napari_unet.widgets._worker import Failure, guarded
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ class TrainWidget(QWidget):
         limit = self.settings.rows["max_minutes"]
         limit.open_box.setText("no limit")
         describe(limit.open_box, f"{limit.title}: no limit", limit.tooltip)
-        self.weights = ConfigForm(WeightConfig, fields=(), more="Border weights")
+        self.weights = WeightForm(fields=(), more="Border weights")
         self.network = ConfigForm(
             NetworkConfig,
             fields=(),
