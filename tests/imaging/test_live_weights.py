@@ -260,6 +260,19 @@ def test_a_dragged_slider_uses_the_distances_at_hand(measured):
     np.testing.assert_array_equal(live.border, full.border)
 
 
+@pytest.mark.parametrize("formula", ["ronneberger2015", "falk2019"])
+def test_painting_while_a_slider_is_dragged_leaves_nothing_behind(formula):
+    labels = field(20)
+    live = LiveWeights(Annotation.complete(labels), WeightConfig(formula=formula))
+    wide = WeightConfig(formula=formula, sigma=12, sigma1=25)
+    live.set_config(wide, is_final=False)
+    labels[300:305, 300:305] = 99
+    live.update(labels)
+    live.set_config(wide)
+    full = LiveWeights(Annotation.complete(labels), wide)
+    np.testing.assert_array_equal(live.weights, full.weights)
+
+
 def test_known_alone_measures_nothing(measured):
     labels = field()
     known = np.ones(labels.shape, bool)
