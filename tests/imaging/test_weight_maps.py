@@ -520,6 +520,13 @@ def test_cells_beyond_reach_are_not_named():
     assert (far.first, far.d1, far.first_at, far.weight) == (None, None, None, 1.0)
 
 
+def test_cells_beyond_reach_are_not_named_across_a_corner_either():
+    labels = np.zeros((40, 40), int)
+    labels[0, 0] = 1  # 35 px away along both axes, 49.5 px in all
+    pixel = explain_pixel(Annotation.complete(labels), (35, 35), WeightConfig())
+    assert (pixel.first, pixel.d1) == (None, None)
+
+
 def test_cells_are_named_even_if_w0_is_zero():
     annotation = Annotation.complete(np.array([[1, 0, 0, 2]]))
     pixel = explain_pixel(annotation, (0, 1), WeightConfig(w0=0))
