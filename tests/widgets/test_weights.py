@@ -76,6 +76,13 @@ def settle(qtbot, widget: WeightMapWidget) -> None:
     qtbot.waitUntil(lambda: not widget.is_busy)
 
 
+def begin(widget: WeightMapWidget) -> None:
+    """Begin the update that is due; its result comes with the next Qt events."""
+    widget._updater._timer.stop()
+    widget._updater._update()
+    assert widget._updater._runner.is_running
+
+
 def show(qtbot, widget: WeightMapWidget):
     QTest.mouseClick(widget.show_button, Qt.MouseButton.LeftButton)
     settle(qtbot, widget)
@@ -264,7 +271,35 @@ def test_deleted_map_is_not_made_again_by_itself(qtbot, widget, viewer) -> None:
     settle(qtbot, widget)
     assert not widget.show_button.isChecked()
     assert len(viewer.layers) == 2
-    assert show(qtbot, widget) in viewer.layers
+    shown = show(qtbot, widget)
+    assert shown in viewer.layers
+    np.testing.assert_array_equal(shown.data, expected(viewer.layers["cells"].data))
+
+
+def test_map_hidden_while_it_is_computed_is_whole_when_shown_again(
+    qtbot, widget, viewer
+) -> None:
+    shown = show(qtbot, widget)
+    viewer.layers["cells"].paint((15, 20), 3)
+    begin(widget)
+    widget.show_button.click()
+    settle(qtbot, widget)
+    assert show(qtbot, widget) is shown
+    np.testing.assert_array_equal(shown.data, expected(viewer.layers["cells"].data))
+
+
+def test_annotation_of_another_shape_has_a_map_of_its_own(
+    qtbot, widget, viewer
+) -> None:
+    labels = viewer.layers["cells"]
+    show(qtbot, widget)
+    labels.paint((15, 20), 3)
+    begin(widget)
+    labels.data = two_cells()[:20, :30]
+    settle(qtbot, widget)
+    assert widget.failure.isHidden()
+    shown = widget.shown_layer()
+    np.testing.assert_array_equal(shown.data, expected(labels.data))
 
 
 def test_other_annotation_gets_a_map_of_its_own(qtbot, widget, viewer) -> None:
@@ -530,7 +565,7 @@ def test_layers_may_go_while_the_map_is_computed(qtbot, widget, viewer, name) ->
     show(qtbot, widget)
     explain(qtbot, widget, (15, 19))
     viewer.layers["cells"].paint((15, 20), 3)
-    qtbot.waitUntil(lambda: widget._updater._runner.is_running)
+    begin(widget)
     viewer.layers.remove(viewer.layers[name])
     settle(qtbot, widget)
     assert widget.failure.isHidden()
@@ -541,6 +576,7 @@ def test_dock_may_go_while_the_map_is_computed(qtbot, viewer) -> None:
     widget = WeightMapWidget(viewer)
     show(qtbot, widget)
     viewer.layers["cells"].paint((15, 20), 3)
+    begin(widget)
     gone = []
     widget.destroyed.connect(lambda: gone.append(1))
     widget.deleteLater()

@@ -74,7 +74,7 @@ class MapUpdater(QObject):
         self._counter.happened.connect(self._on_counted)
         self._counter.failed.connect(self._on_failed)
         self._counter.finished.connect(self._on_counts_ended)
-        self._viewer.dims.events.current_step.connect(self._on_stroke)
+        self._viewer.dims.events.current_step.connect(self._on_plane)
 
     @property
     def is_busy(self) -> bool:
@@ -111,6 +111,10 @@ class MapUpdater(QObject):
         """Explain a pixel, an index of the labels, with each update from now on."""
         self._pixel = position
         self._ask()
+
+    def begin_anew(self) -> None:
+        """Send the whole map with the next update: what was sent is lost."""
+        self._map = LiveMap()
 
     def plane(self) -> tuple[int, ...]:
         """Return the index of the plane on screen in its stack."""
@@ -149,6 +153,10 @@ class MapUpdater(QObject):
     @guarded
     def _on_stroke(self) -> None:
         self._are_counts_due = True
+        self._ask()
+
+    @guarded
+    def _on_plane(self) -> None:
         self._ask()
 
     @guarded
@@ -241,10 +249,15 @@ class MapUpdater(QObject):
 
     @guarded
     def _on_weighed(self, events: list[Event]) -> None:
+        labels = self.labels()
         for event in events:
-            # Of an annotation that is not watched any more, or was hidden.
-            is_ours = isinstance(event, Weighed) and event.maker is self._map
-            if is_ours and self._is_active:
+            # Others are of an annotation that is not watched any more.
+            if not isinstance(event, Weighed) or event.maker is not self._map:
+                continue
+            shape = event.wanted.painted.labels.shape
+            if labels is None or not self._is_active or shape != labels.data.shape:
+                self.begin_anew()
+            else:
                 self.weighed.emit(event)
 
     @guarded

@@ -222,6 +222,7 @@ class WeightMapWidget(QWidget):
     def _on_removed(self, event: Any) -> None:
         if event.value is self.shown_layer():
             self._map.forget()
+            self._updater.begin_anew()
             self.bar.watch(None)
             self.show_button.setChecked(False)
         elif event.value is self.lines_layer():
