@@ -103,6 +103,20 @@ def test_last_painted_pixel_of_a_slice_makes_it_unknown() -> None:
     assert not shown.take(wanted).any()
 
 
+def test_erased_pixels_of_a_finished_region_are_background() -> None:
+    labels = stack()
+    painted = painted_as(labels, regions=[Region((0,), SQUARE)])
+    wanted = Wanted(painted, (0,), WeightConfig())
+    shown = Shown(labels.shape)
+    shown.take(wanted)
+    labels[0, 10:12, 10:12] = 0
+    labels[0, 10:12, 30:32] = 0  # outside
+    got = shown.take(wanted)
+    assert got[10, 10] >= 1
+    assert got[10, 30] == 0
+    np.testing.assert_array_equal(got, target_of(painted)[0])
+
+
 def test_strokes_send_only_a_window() -> None:
     labels = np.zeros((300, 300), np.int32)
     labels[5:10, 5:10] = 1

@@ -267,7 +267,6 @@ def test_button_hides_and_shows_the_map(qtbot, widget, viewer) -> None:
 
 def test_deleted_map_is_not_made_again_by_itself(qtbot, widget, viewer) -> None:
     viewer.layers.remove(show(qtbot, widget))
-    viewer.layers["cells"].paint((15, 20), 3)
     settle(qtbot, widget)
     assert not widget.show_button.isChecked()
     assert len(viewer.layers) == 2
@@ -446,13 +445,18 @@ def test_map_follows_a_slider_while_it_is_dragged(qtbot, widget, viewer) -> None
     assert widget.bar.ticks[-1].value == 1 + widget.form.value().w0
 
 
-def test_map_becomes_exact_while_the_slider_rests(qtbot, widget) -> None:
+def test_map_becomes_exact_while_the_slider_rests(qtbot, widget, viewer) -> None:
+    wide = np.zeros((20, 150), np.int32)  # a gap wider than sigma 5 looks for cells
+    wide[:, :30], wide[:, 110:] = 1, 2
+    viewer.layers["cells"].data = wide
     shown = show(qtbot, widget)
+    assert shown.data[10, 60] == 1
     slider = widget.form.rows["sigma"].slider
     slider.setSliderDown(True)
     slider.setValue(slider.maximum())
     settle(qtbot, widget)
-    exact = expected(two_cells(), WeightConfig(sigma=25))
+    exact = expected(wide, WeightConfig(sigma=25))
+    assert exact[10, 60] > 1
     np.testing.assert_array_equal(shown.data, exact)
     slider.setSliderDown(False)
     settle(qtbot, widget)
