@@ -155,3 +155,19 @@ def test_the_factors_of_balanced_classes_are_told(
     np.testing.assert_allclose(values[5, 5], 600 / 196, rtol=1e-6)
     weights_of(masks)
     assert "class weights" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("flags", [[], ["--cut"]])
+def test_cut_weighs_the_gap_between_touching_cells(
+    tmp_path: Path, flags: list[str]
+) -> None:
+    labels = np.repeat(np.array([[1, 1, 1, 2, 2, 2]], np.uint8), 4, axis=0)
+    (tmp_path / "masks").mkdir()
+    tifffile.imwrite(tmp_path / "masks" / "a.tif", labels)
+    argv = [f"--masks={tmp_path / 'masks'}", f"--out={tmp_path / 'out'}", *flags]
+    assert run(["weights", *argv]) == 0
+    values = tifffile.imread(tmp_path / "out" / "a_weights.tif")
+    # One pixel to the one, two to the other.
+    gap = 1 + 10 * np.exp(-(3**2) / (2 * 5**2)) if flags else 1
+    np.testing.assert_allclose(values[:, 2:4], gap, rtol=1e-6)
+    assert (values[:, [0, 1, 4, 5]] == 1).all()

@@ -68,7 +68,8 @@ def train(  # noqa: PLR0913 - one parameter a flag
     images
         Folder of images: TIFF or PNG.
     masks
-        Folder of their masks, of the same names.
+        Folder of their masks, of the same names; `napari-unet convert` makes them
+        from COCO, ImageJ, QuPath and others.
     out
         The model to write, such as cells.unet.
     pattern

@@ -9,6 +9,7 @@ from napari_unet.config import WeightConfig
 from napari_unet.errors import FolderError, UNetError
 from napari_unet.files.images import find_images, stem_of, write_image
 from napari_unet.files.masks import read_mask
+from napari_unet.imaging.targets import cut_annotation
 from napari_unet.imaging.weight_maps import class_weights, weight_map
 
 
@@ -17,6 +18,7 @@ def weights(
     masks: InputFolder,
     out: Output,
     pattern: Pattern = None,
+    cut: bool = False,
     config: Weights = WeightConfig(),  # noqa: B008 - frozen
 ) -> int:
     """Write the weight map of each mask: how much each pixel counts in training.
@@ -26,6 +28,9 @@ def weights(
     from cells). Writes NAME_weights.tif as 32-bit numbers; 0 where an annotation's JSON
     file says that nothing is known. Sigmas in um take the mask's own pixel size. A mask
     that can't be used is named and does not stop the others.
+
+    Masks are weighed as they are: cells that touch have no gap that could weigh more.
+    With --cut they are cut apart first, as training does.
 
     ```
     napari-unet weights --masks masks --out weights --w0 10 --sigma 5
@@ -39,6 +44,8 @@ def weights(
         Folder for the weight maps; it is made if needed.
     pattern
         Take only the files whose name fits, such as 'train_*'.
+    cut
+        Cut touching cells apart first, by one pixel of each.
     """
     paths = find_images(masks, pattern)
     if out.resolve() == masks.resolve():
@@ -50,7 +57,7 @@ def weights(
     n_failed = 0
     for path in console.track(paths, "Weighing"):
         try:
-            _weigh(path, out, config)
+            _weigh(path, out, config, cut=cut)
         except UNetError as error:
             n_failed += 1
             console.say_error(f"failed: {path}: {error}")
@@ -59,13 +66,15 @@ def weights(
     return 3 if n_failed else 0
 
 
-def _weigh(path: Path, out: Path, config: WeightConfig) -> None:
-    """Weigh each plane by itself, as training does."""
+def _weigh(path: Path, out: Path, config: WeightConfig, *, cut: bool) -> None:
+    """Weigh each plane by itself."""
     notes: list[str] = []
     mask = read_mask(path, notes=notes)
     for note in notes:
         console.warn(note)
     annotation, pixel_size_um = mask.annotation, mask.pixel_size_um
+    if cut:
+        annotation = cut_annotation(annotation)
     values = weight_map(annotation, config, n_dims=2, pixel_size_um=pixel_size_um)
     write_image(
         out / f"{stem_of(path)}_weights.tif",
