@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 PLUGIN = "napari-unet-loop"
 IMAGE = "nuclei_y256x0"
 OTHER = "nuclei_y256x256"
+CROWD = "nuclei_y0x0"
+# Two cells of CROWD that touch.
+JOINED = (4, 12)
 # In pixels of IMAGE: cells that touch each other.
 AREA = (118, 98, 212, 236)
 LEFT = Qt.MouseButton.LeftButton
@@ -173,6 +176,10 @@ class User:
         for pixel in (QPoint(40, 40), QPoint(2, 2)):
             QTest.mouseMove(self.canvas, pixel)
             self.wait(0.3)
+        self.save(name)
+
+    def save(self, name: str) -> None:
+        """Save what is on screen as a PNG, the mouse where it is."""
         picture = self.viewer.screenshot(canvas_only=False, flash=False)
         path = FOLDER / f"{name}.png"
         whole = PILImage.fromarray(picture).convert("RGB")
@@ -245,8 +252,19 @@ def show_weights(user: User) -> None:
     user.wait_until(
         lambda: weights.shown_layer() is not None and not weights.is_busy, "weight map"
     )
-    if weights.shown_layer().data.max() < 2:
+    shown = np.asarray(weights.shown_layer().data)
+    if shown.max() < 2:
         raise RuntimeError("no border weight between cells that touch")
+    # A gap wide enough for the eye, within the finished area.
+    top, left, bottom, right = AREA
+    gap = np.abs(shown[top:bottom, left:right] - 5)
+    y, x = np.add((top, left), np.unravel_index(np.argmin(gap), gap.shape))
+    user.viewer.layers.selection.active = user.viewer.layers[IMAGE]
+    user.stroke(IMAGE, [(y, x)])
+    explained = user.find(weights, "Explained pixel")
+    user.wait_until(explained.isVisible, "the pixel's explanation")
+    origin = user.viewer.layers[IMAGE].translate
+    user.look_at(origin[0] + y - 60, origin[1] + x - 60, 120)
 
 
 def train(user: User, labels: Labels, n_steps: int) -> None:
@@ -301,6 +319,58 @@ def segment_folder(user: User) -> None:
         raise RuntimeError("one bad file has stopped the others")
 
 
+def correct(user: User) -> None:
+    """Paint two classes with some slips, look at the list of them, and cut a cell."""
+    truth = user.viewer.layers[f"{CROWD} truth"].data
+    annotate = user.open_dock("Annotate")
+    user.choose(user.find(annotate, "Image"), CROWD)
+    user.click(user.find(annotate, "New annotation"))
+    labels = annotate.annotation()
+    user.click(user.find(annotate, "Add class"))
+    ids, sizes = np.unique(truth[truth > 0], return_counts=True)
+    for i, size in zip(ids, sizes, strict=True):
+        user.key(Qt.Key.Key_2 if size < np.median(sizes) else Qt.Key.Key_1)
+        mask = truth == i
+        if i == JOINED[1]:
+            labels.selected_label = mostly(labels.data[truth == JOINED[0]])
+        radius = min(4.0, max(1.5, float(np.sqrt(mask.sum() / np.pi)) / 3))
+        labels.brush_size = round(2 * radius)
+        user.stroke(CROWD, inside(mask, radius))
+    labels.brush_size = 2
+    user.stroke(CROWD, [places_without_cells(truth)[0]])
+    user.click(user.find(annotate, "Correct cells"))
+    user.click(user.find(annotate, "Check before training"))
+    user.wait(2)
+    user.click(user.find(annotate, "Split by a line"))
+    line = cut_between(truth, *JOINED)
+    origin = user.viewer.layers[CROWD].translate
+    middle = origin + np.mean(line, axis=0)
+    user.look_at(middle[0] - 60, middle[1] - 60, 120)
+    pixels = [user._pixel(origin + point) for point in line]
+    QTest.mousePress(user.canvas, LEFT, NO_KEY, pixels[0])
+    for pixel in pixels[1:]:
+        QTest.mouseMove(user.canvas, pixel)
+        user.wait(0.05)
+    user.save("correct")
+    QTest.mouseRelease(user.canvas, LEFT, NO_KEY, pixels[-1])
+    user.wait(0.5)
+    if len({mostly(labels.data[truth == i]) for i in JOINED}) != 2:
+        raise RuntimeError("the line has not cut the cell in two")
+
+
+def mostly(ids: np.ndarray) -> int:
+    """Return the id that most of the pixels have."""
+    return int(np.bincount(ids).argmax())
+
+
+def cut_between(truth: np.ndarray, one: int, other: int) -> np.ndarray:
+    """Return a line (y, x) across the border of two cells, a bit longer than it."""
+    centres = [np.argwhere(truth == i).mean(axis=0) for i in (one, other)]
+    middle, along = np.mean(centres, axis=0), np.subtract(*centres)
+    across = np.array([-along[1], along[0]]) / np.hypot(*along)
+    return np.array([middle + t * across for t in np.linspace(-22, 22, 12)])
+
+
 def main() -> None:
     """Take all pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -326,6 +396,7 @@ def main() -> None:
     user.open_dock("Train")
     user.look_at(0, 0, 512)
     user.take("overview")
+    correct(user)
 
 
 if __name__ == "__main__":
