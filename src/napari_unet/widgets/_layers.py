@@ -288,14 +288,7 @@ def show_lines(
 ) -> Shapes:
     """Show lines on top of a layer; update in place what we showed before.
 
-    Parameters
-    ----------
-    lines : sequence of ndarray, each (2, n_axes)
-        Their ends in pixels of `like`.
-    colors : sequence of str
-        One a line.
-    width : float
-        In pixels of `like`.
+    Each is an ndarray (2, n_axes) of its ends; they and `width` are in pixels of `like`.
     """
     viewer, like = unwrapped(viewer), unwrapped(like)
     active = viewer.layers.selection.active
