@@ -288,7 +288,8 @@ def show_lines(
 ) -> Shapes:
     """Show lines on top of a layer; update in place what we showed before.
 
-    Each is an ndarray (2, n_axes) of its ends; they and `width` are in pixels of `like`.
+    Each is an ndarray (2, n_axes) of its ends. They and the width are in pixels of
+    `like`.
     """
     viewer, like = unwrapped(viewer), unwrapped(like)
     active = viewer.layers.selection.active
