@@ -21,16 +21,6 @@ from napari_unet.cli.folders import prepare_folder
 from napari_unet.cli.settings import UsageError
 from napari_unet.errors import FolderError, UNetError
 from napari_unet.files.annotations import StoredAnnotation
-from napari_unet.files.conversion import (
-    Item,
-    by_name,
-    check_free,
-    check_is_plane,
-    images_by_stem,
-    items_in,
-    items_of,
-    read_item,
-)
 from napari_unet.files.formats import (
     FORMATS,
     Format,
@@ -39,6 +29,16 @@ from napari_unet.files.formats import (
     paths_to_write,
     write_annotations,
     written_format_of,
+)
+from napari_unet.files.formats.conversion import (
+    Item,
+    by_name,
+    check_free,
+    check_is_plane,
+    images_by_stem,
+    items_in,
+    items_of,
+    read_item,
 )
 
 _From = Literal["tiff", "coco", "imagej", "geojson", "ctc", "cellpose"]

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from napari_unet.errors import FolderError, UNetError
 from napari_unet.events import Event
-from napari_unet.files.annotation_kinds import kind_of
-from napari_unet.files.conversion import path_within
 from napari_unet.files.formats import (
     file_stem,
     image_stem,
     read_annotations,
     write_annotations,
 )
+from napari_unet.files.formats.conversion import path_within
+from napari_unet.files.formats.recognition import kind_of
 from napari_unet.widgets._autosave_files import digest_of_labels, fingerprint
 from napari_unet.widgets._layers import (
     about,

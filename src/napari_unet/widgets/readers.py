@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Labels
 
-from napari_unet.files.annotation_kinds import kind_of
 from napari_unet.files.formats import file_stem, read_annotations
+from napari_unet.files.formats.recognition import kind_of
 from napari_unet.widgets._annotation_formats import metadata_of
 from napari_unet.widgets._layers import META
 from napari_unet.widgets._painting import redraw

@@ -8,18 +8,18 @@ from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from napari_unet.errors import FolderError, SaveError
-from napari_unet.files.annotation_kinds import kind_of
 from napari_unet.files.annotations import (
     StoredAnnotation,
     load_annotation,
     path_of_json,
     save_annotation,
 )
-from napari_unet.files.cellpose import read_cellpose
-from napari_unet.files.coco import read_coco, write_coco
-from napari_unet.files.ctc import read_ctc, write_ctc
-from napari_unet.files.geojson import read_geojson, write_geojson
-from napari_unet.files.imagej import read_imagej, write_imagej
+from napari_unet.files.formats.cellpose import read_cellpose
+from napari_unet.files.formats.coco import read_coco, write_coco
+from napari_unet.files.formats.ctc import read_ctc, write_ctc
+from napari_unet.files.formats.geojson import read_geojson, write_geojson
+from napari_unet.files.formats.imagej import read_imagej, write_imagej
+from napari_unet.files.formats.recognition import kind_of
 from napari_unet.files.images import read_label_image, stem_of
 from napari_unet.files.kinds import not_readable
 from napari_unet.imaging.arrays import Annotation

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from napari_unet.errors import FolderError, LabelError, UNetError
-from napari_unet.files.cellpose import read_cellpose
-from napari_unet.files.pickled import PickleError, read_pickle
+from napari_unet.files.formats.cellpose import read_cellpose
+from napari_unet.files.formats.pickled import PickleError, read_pickle
 
-SOURCE = Path(__file__).parents[2] / "src" / "napari_unet"
+SOURCE = Path(__file__).parents[3] / "src" / "napari_unet"
 MASKS = np.random.default_rng(0).integers(0, 7, (23, 31)).astype(np.uint16)
 
 
@@ -132,7 +132,7 @@ def test_a_file_too_large_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path / "a_seg.npy", held())
-    monkeypatch.setattr("napari_unet.files.cellpose._MAX_BYTES", 100)
+    monkeypatch.setattr("napari_unet.files.formats.cellpose._MAX_BYTES", 100)
     with pytest.raises(LabelError, match=r"at most 100 are read.*NU-L11"):
         read_cellpose(path)
 
@@ -301,7 +301,7 @@ def test_hand_made_pickles_are_refused(tmp_path: Path, content: bytes) -> None:
 
 
 def test_the_number_of_steps_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_unet.files.pickled._MAX_STEPS", 10)
+    monkeypatch.setattr("napari_unet.files.formats.pickled._MAX_STEPS", 10)
     assert read_pickle(b"\x80\x04" + b"N" * 8 + b".") is None
     with pytest.raises(PickleError, match="more than 10 steps"):
         read_pickle(b"\x80\x04" + b"N" * 9 + b".")

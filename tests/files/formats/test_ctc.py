@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from napari_unet.errors import FolderError, ImageError, LabelError, SaveError, UNetError
 from napari_unet.files.annotations import Region, StoredAnnotation
-from napari_unet.files.ctc import read_ctc, write_ctc
+from napari_unet.files.formats.ctc import read_ctc, write_ctc
 from napari_unet.imaging.arrays import Annotation
 
 if TYPE_CHECKING:
@@ -286,7 +286,7 @@ def test_a_huge_table_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_ctc(tmp_path, stored(FRAMES))
-    monkeypatch.setattr("napari_unet.files.ctc_tracks._MAX_BYTES", 3)
+    monkeypatch.setattr("napari_unet.files.formats.ctc_tracks._MAX_BYTES", 3)
     notes: list[str] = []
     read_ctc(tmp_path, notes=notes)
     assert "is no table" in notes[0]

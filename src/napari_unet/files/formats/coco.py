@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from napari_unet.errors import LabelError
 from napari_unet.files.atomic import write_text
-from napari_unet.files.coco_content import (
+from napari_unet.files.formats.coco_content import (
     CocoContent,
     CocoImage,
     CocoObject,
@@ -23,8 +23,8 @@ from napari_unet.files.coco_content import (
     polygons_of,
     size_of,
 )
-from napari_unet.files.image_names import image_name
-from napari_unet.files.own_member import (
+from napari_unet.files.formats.image_names import image_name
+from napari_unet.files.formats.own_member import (
     OWN,
     OwnMember,
     left_out,
@@ -33,8 +33,8 @@ from napari_unet.files.own_member import (
     to_stored,
     unique_names,
 )
-from napari_unet.files.run_lengths import decode_counts, encode_counts
-from napari_unet.files.shapes import (
+from napari_unet.files.formats.run_lengths import decode_counts, encode_counts
+from napari_unet.files.formats.shapes import (
     Canvas,
     Classes,
     check_pixels,
@@ -42,7 +42,7 @@ from napari_unet.files.shapes import (
     color_of,
     number,
 )
-from napari_unet.files.shapes import objects as counted
+from napari_unet.files.formats.shapes import objects as counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -15,7 +15,7 @@ from napari_unet.files.annotations import (
     Unpainted,
     known_pixels,
 )
-from napari_unet.files.shapes import clean_name
+from napari_unet.files.formats.shapes import clean_name
 from napari_unet.imaging.arrays import Annotation
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_unet.files.shapes import Classes
+    from napari_unet.files.formats.shapes import Classes
 
 OWN = "napari_unet"
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from napari_unet.errors import FolderError, LabelError
 from napari_unet.files.annotations import StoredAnnotation
+from napari_unet.files.formats.pickled import Made, PickleError, read_pickle
 from napari_unet.files.kinds import not_readable
-from napari_unet.files.pickled import Made, PickleError, read_pickle
 from napari_unet.files.stored import name_of
 from napari_unet.imaging.arrays import Annotation
 

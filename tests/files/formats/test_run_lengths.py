@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from pycocotools import mask as coco_mask
 
 from napari_unet.errors import LabelError
-from napari_unet.files.run_lengths import decode_counts, encode_counts
+from napari_unet.files.formats.run_lengths import decode_counts, encode_counts
 from napari_unet.imaging.outlines import indices_of
 
 # pycocotools 2.0.11 has an array type of before NumPy 2.

@@ -18,7 +18,7 @@ from skimage.draw import disk
 from napari_unet.errors import ConfigError, FolderError, ImageError, LabelError
 from napari_unet.files import json_files
 from napari_unet.files.annotations import Region, StoredAnnotation, known_pixels
-from napari_unet.files.coco import read_coco, write_coco
+from napari_unet.files.formats.coco import read_coco, write_coco
 from napari_unet.imaging.arrays import Annotation
 
 if TYPE_CHECKING:

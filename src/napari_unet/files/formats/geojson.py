@@ -11,8 +11,7 @@ import numpy as np
 
 from napari_unet.errors import LabelError
 from napari_unet.files.atomic import write_text
-from napari_unet.files.json_files import read_foreign_json
-from napari_unet.files.own_member import (
+from napari_unet.files.formats.own_member import (
     OWN,
     left_out,
     own_member,
@@ -20,7 +19,7 @@ from napari_unet.files.own_member import (
     to_stored,
     unique_names,
 )
-from napari_unet.files.shapes import (
+from napari_unet.files.formats.shapes import (
     Canvas,
     Classes,
     as_ring,
@@ -30,6 +29,7 @@ from napari_unet.files.shapes import (
     number,
     objects,
 )
+from napari_unet.files.json_files import read_foreign_json
 from napari_unet.imaging.outlines import label_outlines
 
 if TYPE_CHECKING:

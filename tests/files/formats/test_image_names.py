@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_unet.errors import LabelError
-from napari_unet.files.image_names import image_name
+from napari_unet.files.formats.image_names import image_name
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from roifile import ROI_OPTIONS, ROI_SUBTYPE, ROI_TYPE, ImagejRoi
 
 from napari_unet.errors import FolderError, LabelError, UNetError
 from napari_unet.files.annotations import Region, StoredAnnotation
-from napari_unet.files.imagej import read_imagej, write_imagej
+from napari_unet.files.formats.imagej import read_imagej, write_imagej
 from napari_unet.imaging.arrays import Annotation
 
 if TYPE_CHECKING:
@@ -241,7 +241,7 @@ def test_what_is_lost_is_said(tmp_path: Path) -> None:
 def test_too_many_outlines_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("napari_unet.files.imagej.MAX_ROIS", 3)
+    monkeypatch.setattr("napari_unet.files.formats.imagej.MAX_ROIS", 3)
     with pytest.raises(LabelError, match=r"more than 3 outlines.*NU-L12"):
         write_imagej(tmp_path / "a.zip", stored([[1, 2, 3, 4]]))
     assert not (tmp_path / "a.zip").exists()
@@ -584,7 +584,7 @@ def test_bombs_are_refused_by_what_they_claim(
         ("imagej._MAX_CROSSINGS", 10, "longer than those of any cells"),
     ]:
         with monkeypatch.context() as patch:
-            patch.setattr(f"napari_unet.files.{limit}", least)
+            patch.setattr(f"napari_unet.files.formats.{limit}", least)
             refused(path, why)
 
 

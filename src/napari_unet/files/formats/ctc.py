@@ -14,11 +14,11 @@ import numpy as np
 from napari_unet.errors import FolderError, LabelError, SaveError
 from napari_unet.files.annotations import Region, StoredAnnotation, known_pixels
 from napari_unet.files.atomic import write_text
-from napari_unet.files.ctc_files import find_sequence, frames_in
-from napari_unet.files.ctc_tracks import read_tracks, table_of, tracks_of
+from napari_unet.files.formats.ctc_files import find_sequence, frames_in
+from napari_unet.files.formats.ctc_tracks import read_tracks, table_of, tracks_of
+from napari_unet.files.formats.not_held import not_held
+from napari_unet.files.formats.shapes import check_pixels
 from napari_unet.files.images import LabelImage, read_label_image, write_labels
-from napari_unet.files.not_held import not_held
-from napari_unet.files.shapes import check_pixels
 from napari_unet.files.stored import name_of
 from napari_unet.imaging.arrays import Annotation
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_unet.files.annotations import Unpainted
-    from napari_unet.files.ctc_files import Frame, FrameSequence
-    from napari_unet.files.ctc_tracks import Track
+    from napari_unet.files.formats.ctc_files import Frame, FrameSequence
+    from napari_unet.files.formats.ctc_tracks import Track
 
 _TABLES = {"mask": "res_track.txt", "man_track": "man_track.txt"}
 _MAX_ID = np.iinfo(np.uint16).max

@@ -17,7 +17,7 @@ from skimage.draw import disk
 
 from napari_unet.errors import FolderError, ImageError, LabelError
 from napari_unet.files.annotations import Region, StoredAnnotation, known_pixels
-from napari_unet.files.geojson import read_geojson, write_geojson
+from napari_unet.files.formats.geojson import read_geojson, write_geojson
 from napari_unet.imaging.arrays import Annotation
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from napari_unet.errors import ImageError, LabelError
-from napari_unet.files import shapes as module
-from napari_unet.files.shapes import (
+from napari_unet.files.formats import shapes as module
+from napari_unet.files.formats.shapes import (
     Canvas,
     Classes,
     as_ring,

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, Field, ValidationError
 
 from napari_unet.errors import LabelError
+from napari_unet.files.formats.own_member import OWN
+from napari_unet.files.formats.shapes import as_ring
 from napari_unet.files.json_files import read_foreign_json
-from napari_unet.files.own_member import OWN
-from napari_unet.files.shapes import as_ring
 
 if TYPE_CHECKING:
     from pathlib import Path

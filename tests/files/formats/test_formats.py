@@ -11,7 +11,6 @@ import pytest
 import tifffile
 
 from napari_unet.errors import FolderError, LabelError, SaveError
-from napari_unet.files.annotation_kinds import kind_of
 from napari_unet.files.annotations import StoredAnnotation, save_annotation
 from napari_unet.files.formats import (
     FORMATS,
@@ -23,6 +22,7 @@ from napari_unet.files.formats import (
     read_annotations,
     write_annotations,
 )
+from napari_unet.files.formats.recognition import kind_of
 from napari_unet.imaging.arrays import Annotation
 from napari_unet.imaging.drawn import draw_cells
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from napari_unet.errors import LabelError
 from napari_unet.files.annotations import StoredAnnotation
-from napari_unet.files.not_held import not_held
-from napari_unet.files.roi_shapes import (
+from napari_unet.files.formats.not_held import not_held
+from napari_unet.files.formats.roi_shapes import (
     RAISED_ON_DAMAGE,
     Position,
     id_and_class,
@@ -21,8 +21,19 @@ from napari_unet.files.roi_shapes import (
     rings_of,
     roi_of,
 )
-from napari_unet.files.roi_zip import MAX_ROIS, read_members, refused, write_members
-from napari_unet.files.shapes import Canvas, Classes, check_pixels, clean_name, number
+from napari_unet.files.formats.roi_zip import (
+    MAX_ROIS,
+    read_members,
+    refused,
+    write_members,
+)
+from napari_unet.files.formats.shapes import (
+    Canvas,
+    Classes,
+    check_pixels,
+    clean_name,
+    number,
+)
 from napari_unet.files.stored import name_of
 from napari_unet.imaging.arrays import Annotation
 from napari_unet.imaging.outlines import label_outlines
