@@ -225,10 +225,10 @@ def paint(user: User) -> Labels:
     labels.brush_size = 8
     for y, x in places_without_cells(truth)[:6]:
         user.stroke(IMAGE, [(y, x), (y, x + 8), (y + 1, x + 16)])
-    user.click(user.find(annotate, "Finished area: rectangle"))
+    user.click(user.find(annotate, "Finished region: rectangle"))
     user.stroke(IMAGE, [(top, left), (bottom - 9, right - 9), (bottom, right)])
     user.key(Qt.Key.Key_N)
-    expected = f"{len(cells)} cells, 1 finished area"
+    expected = f"{len(cells)} cells, 1 finished region"
     told = user.find(annotate, "What is annotated")
     user.wait_until(lambda: told.text().startswith(expected), expected)
     return labels
@@ -255,7 +255,7 @@ def show_weights(user: User) -> None:
     shown = np.asarray(weights.shown_layer().data)
     if shown.max() < 2:
         raise RuntimeError("no border weight between cells that touch")
-    # A gap wide enough for the eye, within the finished area.
+    # A gap wide enough for the eye, within the finished region.
     top, left, bottom, right = AREA
     gap = np.abs(shown[top:bottom, left:right] - 5)
     y, x = np.add((top, left), np.unravel_index(np.argmin(gap), gap.shape))

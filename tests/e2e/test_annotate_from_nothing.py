@@ -110,7 +110,7 @@ def test_sample_is_annotated_by_mouse_saved_and_trained_on(
     hand.drag(empty, (empty[0], empty[1] + 10), (empty[0], empty[1] + 20))
     QTest.mouseClick(widget.paint_tools.rectangle_button, LEFT)
     hand.drag((top, left), (bottom - 9, right - 9), (bottom, right))
-    expected = f"{len(cells)} cells, 1 finished area"
+    expected = f"{len(cells)} cells, 1 finished region"
     qtbot.waitUntil(lambda: widget.count_label.text().startswith(expected))
     widget.files.save_to(tmp_path / "mine.tif")
     qtbot.waitUntil(lambda: widget.files.message.text().startswith("Saved"))

@@ -130,7 +130,7 @@ def test_buttons_choose_the_brush(widget, viewer) -> None:
     click(widget.paint_tools.next_button)
     assert labels.selected_label == 3
     click(widget.paint_tools.rectangle_button)
-    assert widget.paint_tools.brush_label.text() == "Drawing: finished area"
+    assert widget.paint_tools.brush_label.text() == "Drawing: finished region"
 
 
 def test_key_works_while_a_finished_area_is_drawn(widget, viewer) -> None:
@@ -172,11 +172,11 @@ def test_counts_follow_painting_and_undo(qtbot, widget, viewer) -> None:
     def shows(text: str) -> None:
         qtbot.waitUntil(lambda: widget.count_label.text() == text)
 
-    shows("2 cells, 1 finished area")
+    shows("2 cells, 1 finished region")
     labels.undo()
-    shows("1 cell, 1 finished area")
+    shows("1 cell, 1 finished region")
     regions_layer_of(labels).data = []
-    shows("1 cell, 0 finished areas")
+    shows("1 cell, 0 finished regions")
 
 
 def test_stack_asks_for_its_axes_and_counts_slices(qtbot, widget, viewer) -> None:
@@ -190,7 +190,7 @@ def test_stack_asks_for_its_axes_and_counts_slices(qtbot, widget, viewer) -> Non
     click(widget.new_button)
     assert failure(widget) == ""
     widget.annotation().paint((1, 5, 5), 1)
-    expected = "1 cell, 0 finished areas, 1 of 3 slices annotated"
+    expected = "1 cell, 0 finished regions, 1 of 3 slices annotated"
     qtbot.waitUntil(lambda: widget.count_label.text() == expected)
 
 
@@ -598,7 +598,7 @@ def stroke(canvas, *points: tuple[int, int]) -> None:
 
 
 @pytest.mark.gui
-def test_mouse_and_keys_paint_cells_background_and_a_finished_area(
+def test_mouse_and_keys_paint_cells_background_and_a_finished_region(
     qtbot, window, tmp_path
 ) -> None:
     viewer = window
@@ -632,7 +632,7 @@ def test_mouse_and_keys_paint_cells_background_and_a_finished_area(
     assert viewer.layers.selection.active is labels
     QTest.keyClick(canvas, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     assert sorted(np.unique(labels.data)) == [0, 1, 2]
-    expected = "2 cells, 1 finished area"
+    expected = "2 cells, 1 finished region"
     qtbot.waitUntil(lambda: widget.count_label.text() == expected)
     assert widget.minimumSizeHint().width() <= 400
     settle(qtbot, widget)

@@ -1,4 +1,4 @@
-"""Finished areas."""
+"""Finished regions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Classes, brushes and finished areas, and their keys."""
+"""Classes, brushes and finished regions, and their keys."""
 
 from __future__ import annotations
 
@@ -250,6 +250,6 @@ def test_finished_areas_are_drawn_or_take_the_whole_image(
         QTest.mouseClick(button, Qt.MouseButton.LeftButton)
         assert viewer.layers.selection.active.mode == mode
         tools.show_annotation(labels)
-        assert tools.brush_label.text() == "Drawing: finished area"
+        assert tools.brush_label.text() == "Drawing: finished region"
     QTest.mouseClick(tools.plane_button, Qt.MouseButton.LeftButton)
     assert painted_of(labels).annotation().is_known.all()

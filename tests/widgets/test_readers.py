@@ -67,7 +67,7 @@ def test_a_layer_is_what_annotate_opens(tmp_path, viewer, drawn, stored, name) -
 def test_finished_areas_are_not_lost_silently(tmp_path) -> None:
     region = Region((), [(0, 0), (0, 9), (9, 9), (9, 0)])
     save_annotation(tmp_path / "a.tif", Annotation(np.eye(20)), [region])
-    with pytest.warns(UserWarning, match="1 finished areas of a.json are not shown"):
+    with pytest.warns(UserWarning, match="1 finished regions of a.json are not shown"):
         opened(tmp_path / "a.json")
 
 

@@ -18,7 +18,7 @@ SQUARE = [(2, 2), (2, 9), (9, 9), (9, 2)]
 
 @pytest.fixture
 def labels(viewer, tmp_path):
-    """An annotation with a class and a finished area, of an image from a file."""
+    """An annotation with a class and a finished region, of an image from a file."""
     image = viewer.add_image(np.zeros((20, 30)), name="nuclei")
     image.units, image.scale = ("um", "um"), (0.5, 0.25)
     labels = new_annotation(viewer, image)
@@ -49,7 +49,7 @@ def test_the_pair_holds_everything(viewer, labels, tmp_path) -> None:
 def test_other_shapes_are_left_out_with_a_warning(viewer, labels, tmp_path) -> None:
     other = viewer.add_shapes([np.array(SQUARE)], name="scribble")
     layers = [layer.as_layer_data_tuple() for layer in (labels, other)]
-    with pytest.warns(UserWarning, match="scribble are no finished areas"):
+    with pytest.warns(UserWarning, match="scribble are no finished regions"):
         writers.write_pair(str(tmp_path / "a.tif"), layers)
     assert len(load_annotation(tmp_path / "a.tif").regions) == 1
 

@@ -1,4 +1,4 @@
-"""The finished areas of an annotation: all cells in them are painted."""
+"""The finished regions of an annotation: all cells in them are painted."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def draw_finished(
     labels: Labels,
     shape: Literal["rectangle", "polygon"] = "rectangle",
 ) -> Shapes:
-    """Draw finished areas for an annotation; adds their layer at first."""
+    """Draw finished regions for an annotation; adds their layer at first."""
     shapes = regions_layer_of(labels) or add_regions(viewer, labels, [])
     unwrapped(viewer).layers.selection.active = shapes
     shapes.mode = f"add_{shape}"
@@ -38,7 +38,7 @@ def draw_finished(
 
 
 def finish_plane(viewer: ViewerModel, labels: Labels) -> None:
-    """Make the whole plane on screen a finished area, once.
+    """Make the whole plane on screen a finished region, once.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def finish_plane(viewer: ViewerModel, labels: Labels) -> None:
     if shown != {viewer.dims.ndim - 2, viewer.dims.ndim - 1}:
         raise LabelError(
             "NU-L09",
-            "a finished area lies on one slice: show slices of Y and X (2D) first",
+            "a finished region lies on one slice: show slices of Y and X (2D) first",
         )
     point = labels.world_to_data(viewer.dims.point[-labels.ndim :])
     plane = tuple(round(float(x)) for x in point[:-2])

@@ -1,4 +1,4 @@
-"""The middle of Annotate: classes, brushes and finished areas, and their keys."""
+"""The middle of Annotate: classes, brushes and finished regions, and their keys."""
 
 from __future__ import annotations
 
@@ -111,19 +111,19 @@ class PaintTools(QWidget):
             "Rectangle",
             "Draw a rectangle in which all cells are painted: the rest of it is "
             "background",
-            name="Finished area: rectangle",
+            name="Finished region: rectangle",
         )
         self.polygon_button = _button(
             "Polygon",
             "Click the corners of an area in which all cells are painted, and end it "
             "with Esc: the rest of it is background",
-            name="Finished area: polygon",
+            name="Finished region: polygon",
         )
         self.plane_button = _button(
             "Whole image",
             "All cells of what is on screen are painted: the rest of this image, or of "
             "this slice of a stack, is background",
-            name="Finished area: whole image",
+            name="Finished region: whole image",
         )
         self.brush_label = plain_label("What is painted now")
 
@@ -132,7 +132,7 @@ class PaintTools(QWidget):
         grid.addWidget(self.next_button, 0, 0)
         grid.addWidget(self.background_button, 0, 1)
         grid.addWidget(self.eraser_button, 0, 2)
-        grid.addWidget(plain_label("Finished area", "Finished area:"), 1, 0, 1, 3)
+        grid.addWidget(plain_label("Finished region", "Finished region:"), 1, 0, 1, 3)
         grid.addWidget(self.rectangle_button, 2, 0)
         grid.addWidget(self.polygon_button, 2, 1)
         grid.addWidget(self.plane_button, 2, 2)
@@ -158,7 +158,7 @@ class PaintTools(QWidget):
     def _brush_text(self, labels: Labels) -> str:
         active = self._viewer.layers.selection.active
         if active is not None and active is regions_layer_of(labels):
-            return "Drawing: finished area"
+            return "Drawing: finished region"
         if labels.mode == "erase":
             return "Erasing"
         doing = "Painting" if labels.mode in _PAINTING else "Chosen"

@@ -188,7 +188,7 @@ class TrainingData(QWidget):
         layer = self.labels.layer()
         if layer is None or self.slices.isHidden():
             return
-        # Finished areas may have come.
+        # Finished regions may have come.
         self._watch(layer)
         painted = painted_of(layer)
         if not self._counter.run(lambda: counting(painted)):

@@ -1,4 +1,4 @@
-"""Dock widget: paint cells, background and finished areas."""
+"""Dock widget: paint cells, background and finished regions."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ class AnnotateWidget(QWidget):
         describe(
             self.unpainted_box,
             "Unpainted is",
-            "What is not painted, outside of finished areas: unknown pixels are "
+            "What is not painted, outside of finished regions: unknown pixels are "
             "ignored in training",
         )
         self.paint_tools = PaintTools(self._viewer, self._chosen_annotation)
@@ -212,7 +212,7 @@ class AnnotateWidget(QWidget):
         counts = found.counts
         parts = [
             _plural(counts.n_cells, "cell"),
-            _plural(found.n_regions, "finished area"),
+            _plural(found.n_regions, "finished region"),
         ]
         if found.n_planes > 1:
             parts.append(f"{counts.n_planes} of {found.n_planes} slices annotated")
@@ -287,7 +287,7 @@ class AnnotateWidget(QWidget):
         labels = self.annotation()
         if labels is None or "label_class" not in about(labels):
             return
-        # napari's own digits would move an image, or edit a finished area.
+        # napari's own digits would move an image, or edit a finished region.
         if isinstance(active, ImageLayer) or active is regions_layer_of(labels):
             self.paint_tools.bind_keys(active)
 

@@ -58,7 +58,7 @@ def read_layers(path: str | list[str]) -> list[LayerDataTuple]:
     for name, stored in list(found.items())[:_MOST_LAYERS]:
         if stored.regions:
             notes.append(
-                f"the {len(stored.regions)} finished areas of {file.name} are not "
+                f"the {len(stored.regions)} finished regions of {file.name} are not "
                 "shown: open it with Load … in Annotate"
             )
         layers.append(_layer(file_stem(name), stored))

@@ -1,6 +1,6 @@
 """Saving a Labels layer as an annotation with napari: File > Save Selected Layers.
 
-Runs without Qt. Classes, colours and finished areas are those that Annotate noted.
+Runs without Qt. Classes, colours and finished regions are those that Annotate noted.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 def write_pair(path: str, layers: list[FullLayerData]) -> list[str]:
-    """Write a Labels layer as x.tif and x.json, alone or with its finished areas.
+    """Write a Labels layer as x.tif and x.json, alone or with its finished regions.
 
     It takes a Shapes layer so that napari's own writer of TIFFs goes first: npe2 asks
-    the one with fewer kinds of layers. The finished areas are found without it; any
+    the one with fewer kinds of layers. The finished regions are found without it; any
     other shapes are left out, which is warned of.
     """
     labels = [layer for layer in layers if layer[2] == "labels"]
@@ -35,7 +35,7 @@ def write_pair(path: str, layers: list[FullLayerData]) -> list[str]:
     for _, attributes, kind in layers:
         if kind == "shapes" and attributes["name"] != getattr(finished, "name", None):
             warnings.warn(
-                f"{attributes['name']} are no finished areas of "
+                f"{attributes['name']} are no finished regions of "
                 f"{labels[0][1]['name']}: they were not saved",
                 stacklevel=2,
             )

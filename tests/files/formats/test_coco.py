@@ -119,8 +119,8 @@ def test_a_round_trip_loses_nothing(tmp_path: Path) -> None:
     write_coco(tmp_path / "a.json", {"x/a.tif": stored}, notes=notes)
     back = read_coco(tmp_path / "a.json", notes=notes)["x/a.tif"]
     assert notes == [
-        "x/a.tif: COCO has no place for 1 finished region and 1 object of background: "
-        "napari-unet reads them back, other programs don't see them"
+        "x/a.tif: COCO has no place for 1 finished region and 1 painted background "
+        "object: napari-unet reads them back, other programs don't see them"
     ]
     np.testing.assert_array_equal(back.annotation.labels, labels)
     np.testing.assert_array_equal(back.annotation.is_known, annotation.is_known)

@@ -138,8 +138,8 @@ def test_a_round_trip_loses_nothing(tmp_path: Path) -> None:
     write_geojson(tmp_path / "a.geojson", stored, notes=notes)
     back = read_geojson(tmp_path / "a.geojson", notes=notes)
     assert notes == [
-        "a.geojson: GeoJSON has no place for 1 finished region and 1 object of "
-        "background: napari-unet reads them back, other programs don't see them"
+        "a.geojson: GeoJSON has no place for 1 finished region and 1 painted "
+        "background object: napari-unet reads them back, other programs don't see them"
     ]
     np.testing.assert_array_equal(back.annotation.labels, labels)
     np.testing.assert_array_equal(back.annotation.is_known, annotation.is_known)

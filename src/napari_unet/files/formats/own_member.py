@@ -176,7 +176,7 @@ def unique_names(names: Sequence[str]) -> tuple[str, ...]:
 def left_out(stored: StoredAnnotation, n_background: int, name: str, to: str) -> str:
     """Return what other programs don't see of an annotation, or an empty text."""
     n_regions = len(stored.regions)
-    counts = (n_regions, "finished region"), (n_background, "object of background")
+    counts = (n_regions, "finished region"), (n_background, "painted background object")
     parts = [f"{n:,} {what}{'s' * (n > 1)}" for n, what in counts if n]
     if not parts:
         return ""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import zipfile
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 _HEAD_BYTES = 64 * 2**10
@@ -40,7 +40,7 @@ def kind_of(path: Path) -> str | None:
     """
     try:
         if path.is_dir():
-            return "ctc" if any(map(_is_of_ctc, path.iterdir())) else None
+            return "ctc" if _is_of_ctc(path) else None
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
     except OSError:
@@ -49,7 +49,7 @@ def kind_of(path: Path) -> str | None:
     if name.endswith((".tif", ".tiff", ".png")):
         return "tiff"
     if name.endswith((".zip", ".roi")):
-        is_set = head.startswith(b"Iout") or _is_zip_of_rois(path, head)
+        is_set = head.startswith(b"Iout") or _is_zip_of_rois(head)
         return "imagej" if is_set else None
     if name.endswith("_seg.npy"):
         return "cellpose" if head.startswith(b"\x93NUMPY") else None
@@ -58,19 +58,30 @@ def kind_of(path: Path) -> str | None:
     return None
 
 
-def _is_of_ctc(path: Path) -> bool:
-    return _OF_CTC.fullmatch(path.name) is not None
+def _is_of_ctc(folder: Path) -> bool:
+    """Return whether a folder, or that of its truth, has the challenge's files."""
+    places = [p for p in (folder, folder / "SEG", folder / "TRA") if p.is_dir()]
+    return any(
+        _OF_CTC.fullmatch(path.name) for place in places for path in place.iterdir()
+    )
 
 
-def _is_zip_of_rois(path: Path, head: bytes) -> bool:
-    if not head.startswith(b"PK"):
-        return False
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = [n for n in archive.namelist() if not n.endswith("/")]
-    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
-        return False
-    return bool(names) and all(name.lower().endswith(".roi") for name in names)
+def _is_zip_of_rois(head: bytes) -> bool:
+    """Return whether the first bytes of a zip name a ROI.
+
+    The list of all names stands at its end, and a hostile one would take memory.
+    """
+    return any(
+        name.endswith(b".roi") and not name.startswith(b"__macosx")
+        for name in map(bytes.lower, _names_in(head))
+    )
+
+
+def _names_in(head: bytes) -> Iterator[bytes]:
+    """Yield the names in the local headers of a zip (APPNOTE 4.3.7)."""
+    for found in re.finditer(rb"PK\x03\x04.{22}(..)..", head, re.DOTALL):
+        length = int.from_bytes(found[1], "little")
+        yield head[found.end() : found.end() + length]
 
 
 def _kind_of_json(head: bytes) -> str | None:
