@@ -126,10 +126,13 @@ def test_region_outside_the_stack_is_left_out() -> None:
     assert regions_from_shapes(shapes, Labels(np.zeros((3, 8, 9), np.int32))) == []
 
 
-def test_region_across_slices_is_left_out() -> None:
+def test_region_across_slices_is_refused_or_left_out() -> None:
     corners = np.array([[0, 3, 0], [2, 3, 0], [2, 3, 5], [0, 3, 5]])
     shapes = Shapes([corners], shape_type="polygon", name="done")
-    assert regions_from_shapes(shapes, Labels(np.zeros((3, 8, 9), np.int32))) == []
+    labels = Labels(np.zeros((3, 8, 9), np.int32))
+    with pytest.raises(LabelError, match='"done" is not on one slice'):
+        regions_from_shapes(shapes, labels)
+    assert regions_from_shapes(shapes, labels, skip_crossing=True) == []
 
 
 def test_linked_regions_survive_renaming_and_end_with_their_layer() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtWidgets import (
     QFileDialog,
     QFormLayout,
@@ -30,26 +30,32 @@ def describe(widget: QWidget, name: str, tooltip: str) -> None:
     widget.setToolTip(tooltip)
 
 
+class _WrappingLabel(QLabel):
+    """A label that is never too narrow or too low for Qt; it gets the lines it needs.
+
+    Qt's own asks for the lines that it would have at its least width, and several of
+    them beneath each other make a dock scroll that has room enough. A long name without
+    spaces would widen the dock.
+    """
+
+    def sizeHint(self) -> QSize:
+        """Return the size of one line, of no width: `heightForWidth` says the rest."""
+        return QSize(1, self.fontMetrics().height())
+
+    def minimumSizeHint(self) -> QSize:
+        """Return what `sizeHint` does."""
+        return self.sizeHint()
+
+
 def plain_label(name: str, text: str = "") -> QLabel:
     """Return a label that wraps, and shows a file's or layer's name as it is."""
-    label = QLabel(text)
+    label = _WrappingLabel(text)
     # Names come from files and layers: never let Qt take them for HTML.
     label.setTextFormat(Qt.TextFormat.PlainText)
     label.setWordWrap(True)
     label.setAccessibleName(name)
-    # A long name without spaces must not widen the dock.
-    label.setMinimumWidth(1)
-    label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
-    return label
-
-
-def let_wrap(label: QLabel) -> QLabel:
-    """Let a wrapping label ask for the lines that it has, not for those at no width.
-
-    Several of them beneath each other would make a dock scroll that has room enough.
-    """
-    policy = label.sizePolicy()
-    policy.setVerticalPolicy(QSizePolicy.Policy.Ignored)
+    policy = QSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+    policy.setHeightForWidth(True)
     label.setSizePolicy(policy)
     return label
 

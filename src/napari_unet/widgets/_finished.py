@@ -61,7 +61,7 @@ def finish_plane(viewer: ViewerModel, labels: Labels) -> None:
         shapes = add_regions(viewer, labels, [])
     elif any(
         region.plane == plane and np.allclose(region.vertices, corners, atol=1e-3)
-        for region in regions_from_shapes(shapes, labels)
+        for region in regions_from_shapes(shapes, labels, skip_crossing=True)
     ):
         return
     shapes.add_rectangles(_in_stack(plane, corners))

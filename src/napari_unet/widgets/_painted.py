@@ -117,7 +117,11 @@ def painted_of(labels_layer: Labels) -> Painted:
     Finished regions that are not on one slice are left out.
     """
     shapes = regions_layer_of(labels_layer)
-    regions = [] if shapes is None else regions_from_shapes(shapes, labels_layer)
+    regions = (
+        []
+        if shapes is None
+        else regions_from_shapes(shapes, labels_layer, skip_crossing=True)
+    )
     known, classes = about(labels_layer), classes_of(labels_layer)
     return Painted(
         labels=full_resolution(labels_layer),
@@ -153,20 +157,29 @@ def regions_layer_of(labels_layer: Labels) -> Shapes | None:
     return None if reference is None else reference()
 
 
-def regions_from_shapes(shapes: Shapes, labels_layer: Labels) -> list[Region]:
+def regions_from_shapes(
+    shapes: Shapes, labels_layer: Labels, *, skip_crossing: bool = False
+) -> list[Region]:
     """Return the areas of a Shapes layer in pixels of a Labels layer.
 
     Parameters
     ----------
     shapes, labels_layer : napari layers
         Their transforms are taken into account.
+    skip_crossing : bool
+        Leave shapes out that are not on one slice, instead of raising: what is shown
+        and saved on the way must not fail for them, training must.
 
     Returns
     -------
     list of Region
-        Lines and paths enclose nothing and are left out, as are shapes that are not
-        on one slice. A shape of a layer with fewer dimensions than the labels shows
-        on every slice, and counts on every slice.
+        Lines and paths enclose nothing and are left out. A shape of a layer with fewer
+        dimensions than the labels shows on every slice, and counts on every slice.
+
+    Raises
+    ------
+    LabelError
+        A shape that is not on one slice (NU-L09).
     """
     regions = []
     stack_shape = tuple(full_resolution(labels_layer).shape[:-2])
@@ -179,7 +192,13 @@ def regions_from_shapes(shapes: Shapes, labels_layer: Labels) -> list[Region]:
         )
         planes = np.unique(np.round(pixels[:, :-2]).astype(int), axis=0)
         if len(planes) > 1:
-            continue
+            if skip_crossing:
+                continue
+            raise LabelError(
+                "NU-L09",
+                f'a finished region in "{shapes.name}" is not on one slice: draw it '
+                "again with Y and X on screen",
+            )
         found = [tuple(int(i) for i in planes[0])]
         if shapes.ndim < labels_layer.ndim:
             found = list(np.ndindex(stack_shape))

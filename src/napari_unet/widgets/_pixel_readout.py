@@ -9,7 +9,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor, QPixmap
 from qtpy.QtWidgets import QGridLayout, QLabel, QWidget
 
-from napari_unet.widgets._controls import let_wrap, plain_label
+from napari_unet.widgets._controls import plain_label
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -132,7 +132,7 @@ class PixelReadout(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.heading = let_wrap(plain_label("Explained pixel"))
+        self.heading = plain_label("Explained pixel")
         font = self.heading.font()
         font.setBold(True)
         self.heading.setFont(font)
@@ -175,7 +175,7 @@ class PixelReadout(QWidget):
     def _add_line(self) -> None:
         row = self._layout.rowCount()
         swatch, title = QLabel(), QLabel()
-        text = let_wrap(plain_label("Term of the weight"))
+        text = plain_label("Term of the weight")
         text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         line = (swatch, title, text)
         swatch.setFixedWidth(_SWATCH_PX[0])

@@ -51,7 +51,6 @@ Three ways to annotate, which mix:
 • Paint every cell, and set “Unpainted is” to background.
 • Paint every cell of an area, and draw that area as finished.
 • Scribble some cells (or areas) and some background: what is not painted is ignored."""
-_TEXT_PX = 280
 _CHECK = "Check before training"
 
 
@@ -170,9 +169,6 @@ class AnnotateWidget(QWidget):
         ):
             layout.addWidget(widget)
         layout.addStretch()
-        # Else the scroll area keeps room for their lines at the least width, 1 pixel.
-        for label in (self.ways_label, self.count_label, self.paint_tools.brush_label):
-            label.setMinimumWidth(_TEXT_PX)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(scrollable(content))
