@@ -51,6 +51,24 @@ def test_a_file_with_finished_areas_weighs_nothing_where_nothing_is_known(
     assert weights[2, 30] == 0
 
 
+def test_painted_background_and_areas_of_a_file_are_no_cells(tmp_path):
+    labels = np.zeros((24, 60), np.int32)
+    for i in range(5):
+        labels[4:20, 12 * i + 1 : 12 * i + 9] = i + 1
+    annotation = nu.Annotation(
+        labels,
+        {3: 0, 4: 2},
+        class_names=("background", "cell", "tissue"),
+        area_classes=frozenset({2}),
+    )
+    save_annotation(tmp_path / "b.tif", annotation)
+    cells_alone = np.where(np.isin(labels, [1, 2, 5]), labels, 0)
+    expected = weight_maps.border_weights(cells_alone)
+    for source in (tmp_path / "b.tif", str(tmp_path / "b.tif"), annotation):
+        np.testing.assert_array_equal(nu.border_weights(source), expected)
+    assert not np.array_equal(expected, weight_maps.border_weights(labels))
+
+
 def test_a_file_brings_its_pixel_size_and_a_given_one_goes_before(labels, tmp_path):
     nu.write_labels(tmp_path / "c.tif", labels, pixel_size_um=(0.5, 0.25))
     config = nu.WeightConfig(unit="um", sigma=1.5)

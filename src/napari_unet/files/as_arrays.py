@@ -9,6 +9,7 @@ from napari_unet.files.images import read_labels
 from napari_unet.files.inputs import as_annotation
 from napari_unet.files.masks import read_mask
 from napari_unet.imaging import scores, targets, weight_maps
+from napari_unet.imaging.arrays import Annotation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_unet.config import WeightConfig
-    from napari_unet.imaging.arrays import Annotation, Target
+    from napari_unet.imaging.arrays import Target
     from napari_unet.imaging.scores import Scores
 
     Labels = NDArray[Any] | Path | str
@@ -72,7 +73,7 @@ def _with_pixel_size(
 
 
 def border_weights(
-    labels: Labels,
+    labels: Annotation | Labels,
     *,
     w0: float = 10.0,
     sigma: float = 5.0,
@@ -80,11 +81,13 @@ def border_weights(
 ) -> NDArray[np.float32]:
     """Return the border term alone.
 
-    See `napari_unet.imaging.weight_maps.border_weights`.
+    An annotation's painted background and areas, which the JSON beside a file may
+    name, are no cells. See `napari_unet.imaging.weight_maps.border_weights`.
     """
-    return weight_maps.border_weights(
-        _labels(labels), w0=w0, sigma=sigma, spacing=spacing
-    )
+    if isinstance(labels, (str, Path)):
+        labels = read_mask(labels).annotation
+    cells = labels.cells() if isinstance(labels, Annotation) else labels
+    return weight_maps.border_weights(cells, w0=w0, sigma=sigma, spacing=spacing)
 
 
 def score(truth: Labels, predicted: Labels) -> Scores:
