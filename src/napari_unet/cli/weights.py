@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from napari_unet.cli import console
-from napari_unet.cli.flags import InputFolder, Output, Pattern, Weights
+from napari_unet.cli.flags import InputFolder, Output, Pattern, Switch, Weights
 from napari_unet.cli.folders import prepare_folder
 from napari_unet.config import WeightConfig
 from napari_unet.errors import FolderError, UNetError
@@ -18,7 +18,7 @@ def weights(
     masks: InputFolder,
     out: Output,
     pattern: Pattern = None,
-    cut: bool = False,
+    cut: Switch = False,
     config: Weights = WeightConfig(),  # noqa: B008 - frozen
 ) -> int:
     """Write the weight map of each mask: how much each pixel counts in training.
