@@ -282,3 +282,62 @@ def test_colours_and_areas_come_back(tmp_path):
     loaded = load_annotation(tmp_path / "a.tif").annotation
     assert loaded.class_colors == annotation.class_colors
     assert loaded.area_classes == {2}
+
+
+def _one_slice_cases() -> list[Any]:
+    return [
+        ((1, 30, 40), "ZYX", [(0,)]),
+        ((1, 30, 40), "TYX", [(0,)]),
+        ((1, 30, 40), None, [(0,)]),
+        ((3, 1, 30, 40), "TZYX", [(0, 0), (2, 0)]),
+        ((1, 3, 30, 40), "TZYX", [(0, 2)]),
+        ((1, 1, 30, 40), "TZYX", [(0, 0)]),
+        ((2, 3, 30, 40), "ZTYX", [(1, 2)]),
+        ((1, 30, 40), "ZYX", []),
+    ]
+
+
+class TestAxesOfLengthOne:
+    @pytest.mark.parametrize(("shape", "axes", "planes"), _one_slice_cases())
+    def test_shape_axes_regions_and_pixel_size_come_back(
+        self, tmp_path: Path, shape: Any, axes: str | None, planes: list[Any]
+    ) -> None:
+        labels = np.zeros(shape, np.int32)
+        labels[..., 3:5, 4] = np.arange(1, 1 + labels[..., 0, 0].size).reshape(
+            *shape[:-2], 1
+        )
+        regions = [Region(plane, _SQUARE.vertices) for plane in planes]
+        known = known_pixels(labels, regions)
+        size = (2.0, 0.5, 0.25) if "Z" in (axes or "ZYX") else (0.5, 0.25)
+        save_annotation(
+            tmp_path / "x.tif",
+            Annotation(labels, known=known),
+            regions,
+            axes=axes,
+            pixel_size_um=size,
+        )
+        stored = load_annotation(tmp_path / "x.tif")
+        np.testing.assert_array_equal(stored.annotation.labels, labels)
+        np.testing.assert_array_equal(stored.annotation.is_known, known | (labels > 0))
+        assert [region.plane for region in stored.regions] == planes
+        default = {3: "ZYX", 4: "TZYX"}[len(shape)]
+        assert (stored.axes, stored.pixel_size_um) == (axes or default, size)
+
+    def test_a_file_that_names_no_shape_still_loads(self, tmp_path: Path) -> None:
+        labels = np.zeros((3, 1, 30, 40), np.int32)
+        regions = [Region((2, 0), _SQUARE.vertices)]
+        save_annotation(tmp_path / "x.tif", Annotation(labels), regions)
+        content = json.loads((tmp_path / "x.json").read_text("utf-8"))
+        for key in ("shape", "axes", "pixel_size_um"):
+            del content[key]
+        (tmp_path / "x.json").write_text(json.dumps(content), encoding="utf-8")
+        stored = load_annotation(tmp_path / "x.tif")
+        assert stored.annotation.labels.shape == (3, 30, 40)
+        assert [region.plane for region in stored.regions] == [(2,)]
+
+    def test_a_tiff_of_another_size_keeps_its_own(self, tmp_path: Path) -> None:
+        save_annotation(tmp_path / "x.tif", Annotation(np.zeros((1, 30, 40), int)))
+        write_labels(tmp_path / "x.tif", _LABELS)
+        stored = load_annotation(tmp_path / "x.tif")
+        assert stored.annotation.labels.shape == _LABELS.shape
+        assert stored.axes == "YX"

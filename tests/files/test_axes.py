@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_unet.errors import ImageError
-from napari_unet.files.axes import arrange
+from napari_unet.files.axes import arrange, index_like
 
 _SIZES = {"C": 2, "T": 3, "Z": 4, "Y": 5, "X": 6}
 
@@ -101,3 +101,25 @@ def test_one_dimension_is_no_image() -> None:
     with pytest.raises(ImageError, match=r"needs at least 2 dimensions") as caught:
         arrange(np.zeros(7), "X")
     assert caught.value.code == "NU-I06"
+
+
+@pytest.mark.parametrize(
+    ("plane", "stack", "old", "expected"),
+    [
+        ((2, 0), (3,), (3, 1), (2,)),
+        ((0, 2), (3, 1), (1, 3), (2, 0)),
+        ((1, 2), (2, 3), None, (1, 2)),
+        ((0, 2), (3,), None, (2,)),
+        ((0, 0), (3,), None, (0,)),
+        ((1, 2), (3,), None, (1, 2)),
+        ((1,), (), (1,), (1,)),
+        ((), (1, 1), None, (0, 0)),
+    ],
+)
+def test_the_index_of_a_plane_follows_axes_of_length_one(
+    plane: tuple[int, ...],
+    stack: tuple[int, ...],
+    old: tuple[int, ...] | None,
+    expected: tuple[int, ...],
+) -> None:
+    assert index_like(plane, stack, old) == expected

@@ -82,3 +82,15 @@ def test_a_mask_is_put_into_the_order_of_its_image(tmp_path: Path) -> None:
     # The image's only frame is gone; its labels never had one.
     read = read_mask(tmp_path / "a.tif", image=image, axes="TYXZ")
     np.testing.assert_array_equal(read.annotation.labels, stack)
+
+
+def test_an_annotated_slice_of_a_stack_fits_its_image(tmp_path):
+    labels = np.zeros((1, 30, 40), np.int32)
+    labels[0, 3:6, 3:6] = 1
+    square = [(1, 1), (1, 8), (9, 8), (9, 1)]
+    save_annotation(
+        tmp_path / "m.tif", Annotation(labels), [((0,), square)], axes="ZYX"
+    )
+    stored = read_mask(tmp_path / "m.tif", image=Image(np.ones((1, 30, 40))))
+    np.testing.assert_array_equal(stored.annotation.labels, labels[0])
+    assert [region.plane for region in stored.regions] == [()]

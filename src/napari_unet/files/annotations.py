@@ -14,7 +14,13 @@ from skimage.draw import polygon
 
 from napari_unet.errors import ConfigError, LabelError, SaveError, UNetError
 from napari_unet.files.atomic import write_text
-from napari_unet.files.images import read_label_image, stem_of, write_labels
+from napari_unet.files.axes import index_like, is_same_but_for_singletons
+from napari_unet.files.images import (
+    LabelImage,
+    read_label_image,
+    stem_of,
+    write_labels,
+)
 from napari_unet.files.json_files import read_json
 from napari_unet.imaging.arrays import Annotation
 
@@ -75,6 +81,10 @@ class _AnnotationFile(BaseModel):
     area_classes: tuple[Annotated[int, Field(ge=1)], ...] = ()
     label_class: dict[int, Annotated[int, Field(ge=0)]]
     regions: tuple[_RegionInFile, ...]
+    # The TIFF is read without its axes of length 1, and their pixel size.
+    shape: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    axes: str = ""
+    pixel_size_um: tuple[Annotated[float, Field(gt=0)], ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,6 +227,9 @@ def save_annotation(
         area_classes=tuple(sorted(annotation.area_classes)),
         label_class=dict.fromkeys(ids, 1) | dict(annotation.label_class),
         regions=in_file,
+        shape=labels.shape,
+        axes=axes,
+        pixel_size_um=tuple(map(float, pixel_size_um)) if pixel_size_um else None,
     )
     write_text(beside, json.dumps(about.model_dump(mode="json"), ensure_ascii=False))
 
@@ -238,14 +251,14 @@ def load_annotation(path: str | Path) -> StoredAnnotation:
     """
     tif, beside = _pair(Path(path))
     notes: list[str] = []
-    labels, axes, pixel_size_um = read_label_image(tif, notes=notes)
+    read = read_label_image(tif, notes=notes)
     if not beside.exists():
         notes.append(f"{tif.name} came alone: say what unpainted pixels are")
         return StoredAnnotation(
-            Annotation(labels=labels, source=str(tif)),
+            Annotation(labels=read.labels, source=str(tif)),
             notes=tuple(notes),
-            axes=axes,
-            pixel_size_um=pixel_size_um,
+            axes=read.axes,
+            pixel_size_um=read.pixel_size_um,
         )
     about = _read_about(beside)
     if about.labels_sha256 != _sha256(tif):
@@ -253,7 +266,11 @@ def load_annotation(path: str | Path) -> StoredAnnotation:
             f"{beside} was written for another version of {tif.name}: check the "
             "classes and the finished regions"
         )
-    regions = tuple(Region(region.plane, region.vertices) for region in about.regions)
+    labels, axes, pixel_size_um = _as_saved(read, about)
+    regions = tuple(
+        Region(index_like(region.plane, labels.shape[:-2]), region.vertices)
+        for region in about.regions
+    )
     annotation = Annotation(
         labels=labels,
         label_class=about.label_class,
@@ -266,6 +283,22 @@ def load_annotation(path: str | Path) -> StoredAnnotation:
     return StoredAnnotation(
         annotation, regions, about.unpainted, tuple(notes), axes, pixel_size_um
     )
+
+
+def _as_saved(read: LabelImage, about: _AnnotationFile) -> LabelImage:
+    """Return labels with the axes they were saved with, those of length 1, too."""
+    labels, saved = read.labels, about.axes
+    if len(saved) != len(about.shape):
+        return read
+    if len(read.axes) == labels.ndim and set(read.axes) <= set(saved):
+        order = [read.axes.index(axis) for axis in saved if axis in read.axes]
+        labels = labels.transpose(order)
+    if not is_same_but_for_singletons(labels.shape, about.shape):
+        return read
+    pixel_size_um = read.pixel_size_um
+    if pixel_size_um is None or set(read.axes) != set(saved):
+        pixel_size_um = about.pixel_size_um
+    return LabelImage(labels.reshape(about.shape), saved, pixel_size_um)
 
 
 def _to_file(region: Region) -> _RegionInFile:

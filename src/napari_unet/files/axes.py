@@ -115,6 +115,58 @@ def drop_singletons(array: NDArray[Any], axes: str) -> tuple[NDArray[Any], str]:
     return array.squeeze(axis=dropped), kept
 
 
+def is_same_but_for_singletons(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    """Return whether two shapes ([T,] [Z,] Y, X) differ in axes of length 1 alone.
+
+    Examples
+    --------
+    >>> is_same_but_for_singletons((1, 30, 40), (30, 40))
+    True
+    >>> is_same_but_for_singletons((1, 40), (40, 1))
+    False
+    """
+    stacks = [[n for n in shape[:-2] if n > 1] for shape in (a, b)]
+    return a[-2:] == b[-2:] and stacks[0] == stacks[1]
+
+
+def index_like(
+    plane: tuple[int, ...], stack: tuple[int, ...], old: tuple[int, ...] | None = None
+) -> tuple[int, ...]:
+    """Return the index of a plane in a stack that has more or fewer axes of length 1.
+
+    Parameters
+    ----------
+    plane : tuple of int
+        Index of the plane.
+    stack : tuple of int
+        Shape ([T,] [Z]) that the stack has now; empty for a single plane.
+    old : tuple of int, optional
+        Shape of the stack that `plane` counts in. Where it is not known, zeros are
+        taken for what is too much.
+
+    Returns
+    -------
+    tuple of int
+        `plane` itself where no place of it in the stack is sure.
+
+    Examples
+    --------
+    >>> index_like((0,), ()), index_like((2,), (3, 1)), index_like((4,), ())
+    ((), (2, 0), (4,))
+    """
+    n_long = sum(n > 1 for n in stack)
+    if old is not None and len(old) == len(plane):
+        left = [i for i, n in zip(plane, old, strict=True) if n > 1 or i]
+    elif len(plane) in (len(stack), n_long):
+        left = list(plane)
+    else:
+        left = [i for i in plane if i] or [0] * n_long
+    if len(left) != n_long:
+        return plane
+    indices = iter(left)
+    return tuple(next(indices) if n > 1 else 0 for n in stack)
+
+
 def _reorder(array: NDArray[Any], axes: str) -> tuple[NDArray[Any], str]:
     if "S" in axes and "C" in axes:  # several colour pictures: all their channels
         array = np.moveaxis(array, [axes.index("C"), axes.index("S")], [0, 1])

@@ -10,6 +10,7 @@ from napari_unet.files.annotations import (
     load_annotation,
     path_of_json,
 )
+from napari_unet.files.fitting import fit_to_shape
 from napari_unet.files.images import read_label_image
 from napari_unet.files.label_checks import n_pieces_of_one_id
 from napari_unet.imaging.arrays import Annotation
@@ -54,6 +55,8 @@ def read_mask(
     if path_of_json(path).is_file():
         stored = load_annotation(path)
         notes.extend(stored.notes)
+        if image is not None:
+            stored = fit_to_shape(stored, image.shape, image.axes[1:])
     else:
         stored = _complete(path, image, axes, notes)
     n_pieces = n_pieces_of_one_id(stored.annotation.labels)

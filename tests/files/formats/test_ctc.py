@@ -368,3 +368,13 @@ def test_a_damaged_frame_is_named(tmp_path: Path) -> None:
     (tmp_path / "mask003.tif").write_bytes(content[: len(content) // 2])
     with pytest.raises(UNetError, match=r"mask003\.tif"):
         read_ctc(tmp_path)
+
+
+@pytest.mark.parametrize("shape", [(6, 1, 1, 4), (6, 1, 5, 4), (1, 1, 5, 4)])
+def test_volumes_of_one_slice_come_back(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    labels = np.zeros(shape, np.int32)
+    labels[..., 0, 1:3] = 5
+    write_ctc(tmp_path, stored(labels, "TZYX"))
+    read = read_ctc(tmp_path, shape=shape)
+    np.testing.assert_array_equal(read.annotation.labels, labels)
+    assert read.axes == "TZYX"

@@ -14,6 +14,7 @@ from napari_unet.files.annotations import (
     path_of_json,
     save_annotation,
 )
+from napari_unet.files.fitting import fit_to_shape
 from napari_unet.files.formats.cellpose import read_cellpose
 from napari_unet.files.formats.coco import read_coco, write_coco
 from napari_unet.files.formats.ctc import read_ctc, write_ctc
@@ -390,7 +391,7 @@ def _read_tiff(path: Path, shape: Shape | None, notes: list[str]) -> StoredAnnot
     if path.suffix.lower() == ".json" or path_of_json(path).is_file():
         stored = load_annotation(path)
         notes.extend(stored.notes)
-        return stored
+        return stored if shape is None else fit_to_shape(stored, shape)
     read = read_label_image(path, shape=shape, notes=notes)
     return StoredAnnotation(
         Annotation(labels=read.labels, source=str(path)),

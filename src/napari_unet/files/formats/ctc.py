@@ -14,6 +14,7 @@ import numpy as np
 from napari_unet.errors import FolderError, LabelError, SaveError
 from napari_unet.files.annotations import Region, StoredAnnotation, known_pixels
 from napari_unet.files.atomic import write_text
+from napari_unet.files.axes import is_same_but_for_singletons
 from napari_unet.files.formats.ctc_files import find_sequence, frames_in
 from napari_unet.files.formats.ctc_tracks import read_tracks, table_of, tracks_of
 from napari_unet.files.formats.not_held import not_held
@@ -104,6 +105,8 @@ def read_ctc(
 
 def _read(frame: Frame, shape: tuple[int, ...] | None, notes: list[str]) -> LabelImage:
     read = read_label_image(frame.path, shape=shape, notes=notes)
+    if shape is not None and is_same_but_for_singletons(read.labels.shape, shape):
+        read = read._replace(labels=read.labels.reshape(shape))
     if shape is not None and read.labels.shape != shape:
         raise LabelError(
             "NU-L02",
