@@ -202,6 +202,19 @@ def test_any_labels_layer_becomes_an_annotation_when_painted(widget, viewer) -> 
     assert mine.selected_label == 2
 
 
+def test_negative_ids_are_told_before_anything_is_done(qtbot, widget, viewer) -> None:
+    data = np.zeros((40, 50), np.int32)
+    data[5:15, 5:15], data[20:30, 5:15] = 1, -5
+    mine = viewer.add_labels(data, name="mine")
+    text = "1 cell, 0 finished regions, 1 negative id (ignored, not saved: see Check)"
+    qtbot.waitUntil(lambda: widget.count_label.text() == text)
+    assert "Id -5" in widget.check_list.list.item(0).text()
+    mine.selected_label = -5
+    expected = "Chosen: id -5, which is negative and ignored"
+    qtbot.waitUntil(lambda: widget.paint_tools.brush_label.text() == expected)
+    qtbot.waitUntil(lambda: "negative" in widget.edit_tools.cell_label.text())
+
+
 def test_labels_chosen_in_the_layer_list_are_painted_in(widget, viewer) -> None:
     click(widget.new_button)
     first = widget.annotation()

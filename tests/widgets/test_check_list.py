@@ -14,8 +14,10 @@ from napari_unet.errors import LabelError
 from napari_unet.imaging.arrays import Annotation
 from napari_unet.imaging.checks import Problem, check_annotation
 from napari_unet.widgets._check_list import CheckList, go_to, repair
+from napari_unet.widgets._inspection import inspect
 from napari_unet.widgets._layer_box import LayerBox
 from napari_unet.widgets._layers import META, about
+from napari_unet.widgets._painted import painted_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -399,3 +401,22 @@ def test_click_and_repair_in_the_window(qtbot, window) -> None:
     QTest.keyClick(canvas, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     assert labels.data[2, 9, 309] == 0
     QTest.qWait(100)
+
+
+def test_negative_id_is_gone_to_and_becomes_a_cell_in_one_step(qtbot, viewer) -> None:
+    data = painted()
+    data[20:24, 60:64] = -5
+    labels = annotate(viewer, data)
+    before = labels.data.copy()
+    checks = make_list(qtbot, viewer)
+    checks.show_problems(inspect(painted_of(labels)).problems)
+    problem = choose(checks, "negative")
+    assert problem.message.startswith("Id -5 is negative: its 16 px are ignored")
+    assert (problem.position, labels.selected_label) == ((20, 60), -5)
+    QTest.mouseClick(checks.repair_button, Qt.MouseButton.LeftButton)
+    new = int(before.max()) + 1
+    np.testing.assert_array_equal(labels.data, np.where(before == -5, new, before))
+    labels.undo()
+    np.testing.assert_array_equal(labels.data, before)
+    with pytest.raises(LabelError, match="id -6 is not painted any more"):
+        repair(labels, Problem("negative", "", (0, 0), -6))

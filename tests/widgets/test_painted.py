@@ -11,9 +11,14 @@ from napari.layers import Image as ImageLayer
 from napari.layers import Labels, Shapes
 from napari.utils._proxies import PublicOnlyProxy
 
+from napari_unet.config import WeightConfig
 from napari_unet.errors import LabelError
+from napari_unet.files.formats import FORMATS
 from napari_unet.imaging.arrays import Image
+from napari_unet.imaging.targets import make_target
+from napari_unet.widgets._annotation_formats import saving, to_save
 from napari_unet.widgets._layers import about, note_about
+from napari_unet.widgets._live_map import LiveMap, Wanted
 from napari_unet.widgets._painted import (
     check_lies_on,
     check_shape,
@@ -212,3 +217,41 @@ def test_classes_travel_with_what_is_painted() -> None:
     assert annotation.class_names[2] == "tissue"
     assert annotation.class_colors[2] == "#222222"
     assert annotation.cells()[:, 0].tolist() == [0, 2, 0, 0]
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+def test_negative_ids_are_ignored_at_every_door(dtype, tmp_path) -> None:
+    data = np.zeros((12, 12), dtype)
+    data[1:4, 1:4], data[7:10, 7:10] = 2, -5
+    layer = Labels(data, name="cells")
+    note_about(layer, unpainted="background")
+    painted, ignored = painted_of(layer), data == -5
+    annotation = painted.annotation()
+    np.testing.assert_array_equal(annotation.is_known, ~ignored)
+    assert painted.negative_ids() == [-5]
+    (weighed,) = LiveMap().weigh(Wanted(painted, (), WeightConfig()))
+    target = make_target(annotation)
+    for weights in (weighed.weights, target.weights):
+        np.testing.assert_array_equal(weights == 0, ignored)
+    events = saving(tmp_path / "x.tif", FORMATS["tiff"], to_save(layer))
+    (saved,) = events
+    assert 'labels "cells" has negative ids (-5)' in saved.notes[0]
+
+
+def test_erased_negative_id_is_unpainted_in_the_live_map() -> None:
+    layer = Labels(np.full((8, 9), -1, np.int32))
+    layer.data[0, 0] = 3
+    note_about(layer, unpainted="background")
+    live = LiveMap()
+    list(live.weigh(Wanted(painted_of(layer), (), WeightConfig())))
+    layer.data[4, 4] = 0
+    (after,) = live.weigh(Wanted(painted_of(layer), (), WeightConfig()))
+    assert after.class_counts == (1, 1)
+
+
+def test_slice_with_negative_ids_only_was_not_looked_at() -> None:
+    layer = Labels(np.zeros((2, 4, 4), np.int32))
+    layer.data[0, 1, 1], layer.data[1, 1, 1] = -1, 1
+    note_about(layer, unpainted="background")
+    known = painted_of(layer).annotation().is_known
+    assert known.sum(axis=(1, 2)).tolist() == [0, 16]

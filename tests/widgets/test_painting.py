@@ -13,6 +13,7 @@ from napari_unet.files.annotations import Region, StoredAnnotation
 from napari_unet.imaging.arrays import Annotation
 from napari_unet.widgets import _finished as finished
 from napari_unet.widgets import _painting as painting
+from napari_unet.widgets._classes import Classes, note_classes
 from napari_unet.widgets._inspection import inspect
 from napari_unet.widgets._layers import about, axes_choices, show_labels
 from napari_unet.widgets._painted import painted_of, regions_layer_of
@@ -249,3 +250,17 @@ def test_image_is_known_by_its_file_else_by_name_and_shape(tmp_path) -> None:
         of_file = Image(np.zeros((4, 5)), name="x")
     assert painting.image_key(of_file) == str((tmp_path / "a.tif").resolve())
     assert painting.image_key(Image(np.zeros((4, 5)), name="x")) == "x (4, 5)"
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.int32, np.int64])
+def test_adopting_keeps_negative_ids_in_sight_but_paints_no_class_with_them(
+    viewer, dtype
+) -> None:
+    layer = viewer.add_labels(np.array([[0, 3], [-5, -7]], dtype))
+    painting.adopt(layer)
+    assert layer.data.dtype == np.int32
+    np.testing.assert_array_equal(layer.data, [[0, 3], [-5, -7]])
+    note_classes(layer, Classes(("background", "tissue", "cell"), (), frozenset({1})))
+    assert painting.brush_id(layer, 1) == 3
+    layer.data[0, 1] = 0
+    assert not painting.is_used(layer, 1)

@@ -31,7 +31,8 @@ class Problem:
     Parameters
     ----------
     kind : str
-        "no background", "pieces", "speck", "hole" or "cut".
+        "no background", "pieces", "speck", "hole" or "cut"; "negative" is an id that
+        an `Annotation` does not hold any more: who sees the layer says it.
     message : str
         One sentence for the person who painted it.
     position : tuple of int, or None
@@ -42,7 +43,7 @@ class Problem:
         Whether there is nothing to repair.
     """
 
-    kind: Literal["no background", "pieces", "speck", "hole", "cut"]
+    kind: Literal["no background", "pieces", "speck", "hole", "cut", "negative"]
     message: str
     position: tuple[int, ...] | None = None
     cell: int | None = None

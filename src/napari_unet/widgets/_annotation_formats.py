@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from napari_unet.widgets._painted import Painted
 
 
+_MOST_SHOWN = 5
+
+
 @dataclass(frozen=True)
 class Saved(Event):
     """An annotation is in a file of the user's.
@@ -119,7 +122,7 @@ def saving(
     path: Path, chosen: Format, annotation: ToSave
 ) -> Generator[Event, None, None]:
     """Write an annotation; yields `Saved`."""
-    stored, notes = annotation.stored(), list[str]()
+    stored, notes = annotation.stored(), _left_out(annotation.painted)
     write_annotations(
         path,
         {annotation.name_in(chosen, path): stored},
@@ -129,6 +132,19 @@ def saving(
     # Another format may lose something: the autosave keeps it.
     is_whole = chosen.name == "tiff"
     yield Saved(path, fingerprint(stored) if is_whole else "", tuple(notes))
+
+
+def _left_out(painted: Painted) -> list[str]:
+    ids = painted.negative_ids()
+    if not ids:
+        return []
+    shown = ", ".join(map(str, ids[:_MOST_SHOWN])) + (
+        ", …" if len(ids) > _MOST_SHOWN else ""
+    )
+    return [
+        f"{painted.source} has negative ids ({shown}), which are not in the file: there "
+        "their pixels are not painted. Check gives them positive ids"
+    ]
 
 
 # -- from files ----------------------------------------------------------------

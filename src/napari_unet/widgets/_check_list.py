@@ -22,7 +22,8 @@ from napari_unet.errors import LabelError
 from napari_unet.imaging import edits
 from napari_unet.widgets._controls import describe, plain_label
 from napari_unet.widgets._layer_edits import apply_edit, as_annotation, free_id
-from napari_unet.widgets._layers import unwrapped
+from napari_unet.widgets._layers import full_resolution, unwrapped
+from napari_unet.widgets._painting import next_id
 from napari_unet.widgets._run import FailureBox
 from napari_unet.widgets._worker import guarded
 
@@ -48,6 +49,7 @@ _REPAIRS = {
     "pieces": "Repair: number the pieces",
     "speck": "Repair: delete it",
     "hole": "Repair: fill it",
+    "negative": "Repair: give it a positive id",
 }
 _NO_REPAIR = "Repair"
 
@@ -278,6 +280,8 @@ def repair(
         raise LabelError("NU-L10", "this can't be repaired by itself: paint it")
     if problem.kind == "speck":
         return edits.delete_cell(labels.data, i), ()
+    if problem.kind == "negative":
+        return _numbered(labels, i), ()
     place = position[:-n_dims]
     field = labels.data[place]
     if problem.kind == "pieces":
@@ -286,6 +290,15 @@ def repair(
     if not edit.values.size:
         raise LabelError("NU-L10", f"cell {i} has no hole any more: check again")
     return edit, place
+
+
+def _numbered(labels: Labels, i: int) -> Edit:
+    """Return the edit that makes what has a negative id a cell of its own."""
+    indices = np.nonzero(labels.data == i)
+    if not indices[0].size:
+        raise LabelError("NU-L10", f"id {i} is not painted any more: check again")
+    new = np.full(indices[0].size, next_id(labels), np.int32)
+    return edits.Edit(indices, new)
 
 
 def go_to(
@@ -333,7 +346,7 @@ def _extent(
 ) -> list[float]:
     """Return the extent of a cell along the axes on screen, in world coordinates."""
     cut = tuple(slice(None) if i in axes else k for i, k in enumerate(position))
-    places = np.nonzero(np.asarray(labels.data[cut]) == cell)
+    places = np.nonzero(np.asarray(full_resolution(labels)[cut]) == cell)
     spans = [int(np.ptp(place)) + 1 if place.size else 1 for place in places]
     order = sorted(axes)
     return [

@@ -7,22 +7,25 @@ import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_unet.events import Event
-from napari_unet.imaging.checks import check_annotation, count_annotation
+from napari_unet.imaging.checks import Problem, check_annotation, count_annotation
 from napari_unet.widgets._painted import painted_of
 from napari_unet.widgets._worker import Failure, Runner, guarded
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
 
     from napari.layers import Labels
 
-    from napari_unet.imaging.checks import AnnotationCounts, Problem
+    from napari_unet.imaging.checks import AnnotationCounts
     from napari_unet.widgets._painted import Painted
 
 _REST_MS = 500
+# Each is looked for in all pixels.
+_MOST_NEGATIVE = 20
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Inspected(Event):
     n_regions: int
     n_planes: int
     problems: list[Problem]
+    n_negative: int = 0
 
     @property
     def is_empty(self) -> bool:
@@ -43,12 +47,31 @@ class Inspected(Event):
 def inspect(painted: Painted) -> Inspected:
     """Count what is painted, and check it."""
     annotation = painted.annotation()
+    negative = painted.negative_ids()
     return Inspected(
         counts=count_annotation(annotation),
         n_regions=len(painted.regions),
         n_planes=math.prod(annotation.labels.shape[:-2]),
-        problems=check_annotation(annotation),
+        problems=[
+            *_negative_ids(painted, negative[:_MOST_NEGATIVE]),
+            *check_annotation(annotation),
+        ],
+        n_negative=len(negative),
     )
+
+
+def _negative_ids(painted: Painted, ids: list[int]) -> Iterator[Problem]:
+    labels = np.asarray(painted.labels)
+    for i in ids:
+        is_here = labels == i
+        place = np.unravel_index(int(np.argmax(is_here)), labels.shape)
+        yield Problem(
+            "negative",
+            f"Id {i} is negative: its {np.count_nonzero(is_here)} px are ignored in "
+            "training, and not saved",
+            tuple(int(k) for k in place),
+            i,
+        )
 
 
 class Inspector(QObject):

@@ -121,8 +121,9 @@ class LiveMap:
             pixel_size_um=wanted.pixel_size_um,
             other_counts=wanted.other_counts,
         )
-        # An annotation does not tell what a painted pixel is once it is erased.
-        labels = annotation.labels
+        # An annotation does not tell what a painted pixel is once it is erased, and
+        # holds no negative ids, which are ignored.
+        labels = np.asarray(painted.labels[plane])
         self._known_key = _known_key(painted, plane, labels)
         live.update(labels, known=painted.known(plane))
         return live, whole(annotation.labels.shape)
@@ -181,5 +182,5 @@ def _known_key(
         if tuple(region.plane) == plane
     ]
     # In a stack, a plane on which nothing is painted was not looked at.
-    counts = painted.unpainted == "background" and (not plane or bool(labels.any()))
+    counts = painted.unpainted == "background" and (not plane or bool((labels > 0).any()))
     return (counts, labels.shape, *vertices)

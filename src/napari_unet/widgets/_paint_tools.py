@@ -163,6 +163,8 @@ class PaintTools(QWidget):
             return "Erasing"
         doing = "Painting" if labels.mode in _PAINTING else "Chosen"
         classes, i = classes_of(labels), int(labels.selected_label)
+        if i < 0:
+            return f"{doing}: id {i}, which is negative and ignored"
         k = class_of(labels, i)
         if not classes.is_cell(k):
             return f"{doing}: {classes.names[k]}"

@@ -96,7 +96,8 @@ class Painted:
 
     def known(self, plane: tuple[int, ...] = ()) -> NDArray[np.bool_]:
         """Return where a pixel is background if nothing is painted on it."""
-        labels = np.asarray(self.labels[plane])
+        # Negative ids are ignored: nothing is painted there.
+        labels = np.maximum(np.asarray(self.labels[plane]), 0)
         if not plane:
             return known_pixels(labels, self.regions, self.unpainted)
         # A stack of one: on a plane of a stack where nothing is painted, nothing is
@@ -106,8 +107,15 @@ class Painted:
         known = known_pixels(labels[np.newaxis], in_stack, self.unpainted)
         return known.reshape(labels.shape)
 
+    def negative_ids(self) -> list[int]:
+        """Return the ids below 0, which are ignored in training and not saved."""
+        labels = np.asarray(self.labels)
+        if labels.dtype.kind not in "if" or not labels.size or labels.min() >= 0:
+            return []
+        return [int(i) for i in np.unique(labels[labels < 0])[::-1]]
+
     def stored(self) -> StoredAnnotation:
-        """Return what a file should hold."""
+        """Return what a file should hold; negative ids are left out."""
         return StoredAnnotation(self.annotation(), self.regions, self.unpainted)
 
 

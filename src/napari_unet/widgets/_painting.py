@@ -149,6 +149,7 @@ def adopt(labels: Labels, image_layer: ImageLayer | None = None) -> None:
     A result of ours is not updated any more: it belongs to the user now. Ids become
     int32, because in a smaller type napari would stay on the largest id, and paint
     the next cell into another one; data of dask, in which napari can't paint, are read.
+    Negative ids stay: what is ignored is seen, and may be made a cell.
 
     Raises
     ------
@@ -165,7 +166,7 @@ def adopt(labels: Labels, image_layer: ImageLayer | None = None) -> None:
             "paint in: add the finest one as a layer of its own, and paint in that",
         )
     if not isinstance(labels.data, np.ndarray) or labels.data.dtype != np.int32:
-        labels.data = as_label_ids(np.asarray(labels.data), source=source)
+        labels.data = _as_painted(np.asarray(labels.data), source)
     mine: dict[str, Any] = {
         "label_class": {},
         "unpainted": "unknown",
@@ -173,6 +174,13 @@ def adopt(labels: Labels, image_layer: ImageLayer | None = None) -> None:
     }
     labels.metadata = {**labels.metadata, META: mine}
     redraw(labels)
+
+
+def _as_painted(array: NDArray[Any], source: str) -> NDArray[np.int32]:
+    ids, is_negative = as_label_ids(array, source=source), array < 0
+    negative = array[is_negative].astype(np.int64)
+    ids[is_negative] = np.maximum(negative, np.iinfo(np.int32).min)
+    return ids
 
 
 def next_id(labels: Labels) -> int:
@@ -212,7 +220,7 @@ def _id_of_class(labels: Labels, class_index: int) -> int:
     if not found and class_index == 1:
         # Ids that are not named are of class 1.
         painted = np.unique(labels.data)
-        found = np.setdiff1d(painted, [0, *label_class]).tolist()
+        found = np.setdiff1d(painted[painted > 0], [*label_class]).tolist()
     i = int(min(found)) if found else next_id(labels)
     if i not in label_class:
         set_class(labels, i, class_index)
@@ -294,7 +302,7 @@ def is_used(labels: Labels, class_index: int) -> bool:
     ids = [i for i, c in label_class.items() if c == class_index]
     if class_index == 1:
         others = [i for i, c in label_class.items() if c != 1]
-        return not np.isin(labels.data, [0, *others]).all()
+        return bool((~np.isin(labels.data, others) & (labels.data > 0)).any())
     return bool(np.isin(labels.data, ids).any())
 
 

@@ -22,7 +22,7 @@ from napari_unet.widgets._layer_edits import (
     free_id,
     on_screen,
 )
-from napari_unet.widgets._layers import unwrapped
+from napari_unet.widgets._layers import full_resolution, unwrapped
 from napari_unet.widgets._lines import CellPicker, LineDrawer
 from napari_unet.widgets._run import FailureBox
 from napari_unet.widgets._worker import guarded
@@ -192,6 +192,8 @@ class EditTools(QWidget):
         i = int(labels.selected_label)
         if i == 0:
             return "No cell is selected."
+        if i < 0:
+            return f"Id {i} is negative: it is ignored, see Check"
         classes, c = classes_of(labels), class_of(labels, i)
         name = classes.names[c] if c < len(classes) else f"class {c}"
         text = f"Cell {i} ({name})" if classes.is_cell(c) else name.capitalize()
@@ -199,7 +201,7 @@ class EditTools(QWidget):
             place = self._place(labels)
         except LabelError:
             return text
-        n = int(np.count_nonzero(np.asarray(labels.data[place]) == i))
+        n = int(np.count_nonzero(np.asarray(full_resolution(labels)[place]) == i))
         if n == 0:
             return f"{text}, not painted{' on this slice' if place else ''}"
         return f"{text}, {n} px"

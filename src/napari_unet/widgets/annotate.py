@@ -214,6 +214,9 @@ class AnnotateWidget(QWidget):
             parts.append(f"{counts.n_planes} of {found.n_planes} slices annotated")
         if counts.n_touching_pairs:
             parts.append(_plural(counts.n_touching_pairs, "touching pair"))
+        if found.n_negative:
+            ids = _plural(found.n_negative, "negative id")
+            parts.append(f"{ids} (ignored, not saved: see Check)")
         self.count_label.setText(", ".join(parts))
         self.ways_label.setVisible(found.is_empty)
         self.paint_tools.class_list.show_counts(counts.classes)
