@@ -159,10 +159,31 @@ def test_words_are_no_ids():
 
 
 @pytest.mark.parametrize("dtype", [np.uint32, np.int64, np.uint64, np.float64])
-def test_ids_beyond_int32_are_refused(dtype):
+def test_the_highest_id_is_that_of_int32(dtype):
     assert as_label_ids(np.array([[2**31 - 1]], dtype), source="x").max() == 2**31 - 1
-    with pytest.raises(LabelError, match="ids above 2147483647"):
-        as_label_ids(np.array([[2**31]], dtype), source="x")
+
+
+def test_float32_holds_ids_up_to_the_last_below_2_to_the_31():
+    last = np.nextafter(np.float32(2**31), np.float32(0))
+    got = as_label_ids(np.array([[-last, last]]), source="x")
+    assert got.tolist() == [[0, 2**31 - 128]]
+
+
+@pytest.mark.parametrize("dtype", ["u4", "i8", ">i8", "u8", "f4", ">f4", "f8", "g"])
+@pytest.mark.parametrize("power", [31, 32, 62, 63, 120])
+def test_ids_beyond_int32_are_refused(dtype, power):
+    number = 2**power
+    if np.dtype(dtype).kind != "f":
+        number = min(number, int(np.iinfo(dtype).max))
+    for copy in (True, False):
+        with pytest.raises(LabelError, match="ids above 2147483647"):
+            as_label_ids(np.array([[0, number]], dtype), source="x", copy=copy)
+
+
+@pytest.mark.parametrize("copy", [True, False])
+def test_the_highest_float16_is_an_id(copy):
+    array = np.array([[65504, -65504]], np.float16)
+    assert as_label_ids(array, source="x", copy=copy).tolist() == [[65504, 0]]
 
 
 @pytest.mark.parametrize("shape", [(3,), (0, 3), ()])

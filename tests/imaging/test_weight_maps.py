@@ -424,7 +424,7 @@ def test_micrometres_need_a_pixel_size(size):
 
 
 def test_a_pixel_size_that_is_none_is_refused():
-    with pytest.raises(ConfigError, match="spacing is"):
+    with pytest.raises(ConfigError, match="pixel_size_um is"):
         weight_map(
             np.array([[1, 0]]), WeightConfig(unit="um"), pixel_size_um=(0.0, 1.0)
         )

@@ -10,6 +10,7 @@ from napari_unet.files.inputs import as_annotation
 from napari_unet.files.masks import read_mask
 from napari_unet.imaging import scores, targets, weight_maps
 from napari_unet.imaging.arrays import Annotation
+from napari_unet.imaging.given import as_array
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
     Labels = NDArray[Any] | Path | str
 
 
-def _labels(source: Labels) -> NDArray[Any]:
-    return read_labels(source) if isinstance(source, (str, Path)) else source
+def _labels(source: Labels, name: str) -> NDArray[Any]:
+    if isinstance(source, (str, Path)):
+        return read_labels(source)
+    return as_array(source, source=name)
 
 
 def make_target(
@@ -95,4 +98,4 @@ def score(truth: Labels, predicted: Labels) -> Scores:
 
     See `napari_unet.imaging.scores.score`.
     """
-    return scores.score(_labels(truth), _labels(predicted))
+    return scores.score(_labels(truth, "truth"), _labels(predicted, "prediction"))

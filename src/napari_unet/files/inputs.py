@@ -29,7 +29,12 @@ def as_image(source: Image | NDArray[Any] | Path | str) -> Image:
         return source
     if isinstance(source, (str, Path)):
         return read_image(Path(source))
-    array = np.asarray(source)
+    try:
+        array = np.asarray(source)
+    except (ValueError, TypeError) as error:
+        raise ImageError(
+            "NU-I07", "the image is no array: give rows of numbers of one length"
+        ) from error
     if array.ndim != 2:
         raise ImageError(
             "NU-I09",

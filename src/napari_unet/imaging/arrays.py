@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from napari_unet.errors import ImageError, LabelError
+from napari_unet.imaging.given import (
+    as_area_classes,
+    as_array,
+    as_class_colors,
+    as_class_names,
+    as_known,
+    as_label_class,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -122,11 +129,11 @@ class Annotation:
         pixels.
     label_class : mapping of int to int
         Id -> class, 0 = background. Ids that are not named are of class 1.
-    known : array of bool, shape of `labels`, optional
+    known : array of bool (or of 0 and 1), shape of `labels`, optional
         Where nothing is painted: True = background, False = unknown. None means
         unknown everywhere; painted pixels are known in any case.
     class_names : tuple of str
-        Name of each class, background first.
+        Name of each class, background first; no two alike.
     class_colors : tuple of str
         Colour of each class as ``"#rrggbb"``, background first; empty where nobody
         chose any.
@@ -139,8 +146,8 @@ class Annotation:
     Raises
     ------
     LabelError
-        Fractions, ids beyond 2**31 - 1, an empty array, shapes that differ, or a
-        class without a name.
+        Fractions, ids beyond 2**31 - 1, an empty array, shapes that differ, a class
+        without a name, or a colour that is none.
     """
 
     labels: NDArray[np.int32]
@@ -152,26 +159,27 @@ class Annotation:
     source: str = "annotation"
 
     def __post_init__(self) -> None:
-        raw = np.asarray(self.labels)
-        labels = as_label_ids(raw, source=self.source)
-        known = np.zeros(raw.shape, bool) if self.known is None else self.known
-        if known.shape != raw.shape:
-            raise LabelError(
-                "NU-L02",
-                f"{self.source} has labels of shape {raw.shape} but `known` of shape "
-                f"{known.shape}: give both the same shape",
-            )
-        known = (np.asarray(known, bool) & ~(raw < 0)) | (labels > 0)
-        _check_classes(self)
+        source = self.source
+        raw = as_array(self.labels, source=source)
+        labels = as_label_ids(raw, source=source)
+        known = as_known(self.known, raw.shape, source=source)
+        known = (known & ~(raw < 0)) | (labels > 0)
+        names = as_class_names(self.class_names, source=source)
+        colors = as_class_colors(self.class_colors, len(names), source=source)
+        areas = as_area_classes(self.area_classes, len(names), source=source)
+        label_class = as_label_class(self.label_class, len(names), source=source)
+        _check_unnamed(labels, label_class, names, source=source)
         object.__setattr__(self, "labels", labels)
         object.__setattr__(self, "known", known)
-        frozen = MappingProxyType(dict(self.label_class))
-        object.__setattr__(self, "label_class", frozen)
+        object.__setattr__(self, "class_names", names)
+        object.__setattr__(self, "class_colors", colors)
+        object.__setattr__(self, "area_classes", areas)
+        object.__setattr__(self, "label_class", label_class)
 
     @classmethod
     def complete(cls, labels: Any, *, source: str = "annotation") -> Self:
         """Return an annotation in which everything unpainted is background."""
-        array = np.asarray(labels)
+        array = as_array(labels, source=source)
         return cls(labels=array, known=np.ones(array.shape, bool), source=source)
 
     @property
@@ -233,32 +241,32 @@ def classes_of(
     return np.where(ids[place] == labels, kinds[place], classes)
 
 
-def _check_classes(annotation: Annotation) -> None:
-    n_classes = len(annotation.class_names)
-    used = [*annotation.label_class.values(), *annotation.area_classes]
-    worst = max(used, default=0)
-    if worst >= n_classes:
+def _check_unnamed(
+    labels: NDArray[np.int32],
+    label_class: Mapping[int, int],
+    names: tuple[str, ...],
+    *,
+    source: str,
+) -> None:
+    """Refuse ids that are of class 1 where there is none."""
+    if len(names) > 1:
+        return
+    unnamed = np.setdiff1d(labels, [0, *label_class])
+    if unnamed.size:
         raise LabelError(
             "NU-L06",
-            f"{annotation.source} uses class {worst} but only {n_classes} classes "
-            "(background included) have a name",
-        )
-    if annotation.class_colors and len(annotation.class_colors) != n_classes:
-        raise LabelError(
-            "NU-L06",
-            f"{annotation.source} has {len(annotation.class_colors)} class colours but "
-            f"{n_classes} classes: give each class a colour, or none",
+            f"{source} uses class 1, as of id {unnamed[0]}, but only background has a "
+            "name",
         )
 
 
-def as_label_ids(
-    array: NDArray[Any], *, source: str, copy: bool = True
-) -> NDArray[np.int32]:
+def as_label_ids(given: Any, *, source: str, copy: bool = True) -> NDArray[np.int32]:
     """Return instance ids as int32, negative ids as 0, or say what is wrong.
 
     Always a copy, for the caller may go on painting; with ``copy=False`` the array
     itself where it is what is wanted, and then not to be written to.
     """
+    array = as_array(given, source=source)
     if array.size == 0 or array.ndim < 2:
         raise LabelError(
             "NU-L07",
@@ -278,7 +286,8 @@ def as_label_ids(
             f"{source} has {array.dtype} values: a label image has one whole number "
             "for each cell",
         )
-    if array.max() > _MAX_ID:
+    # As a whole number: float32 has none between 2**31 - 128 and 2**31.
+    if int(array.max()) > _MAX_ID:
         raise LabelError(
             "NU-L01", f"{source} has ids above {_MAX_ID}: renumber the cells"
         )

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from napari_unet.imaging.arrays import Target, as_label_ids
+from napari_unet.imaging.given import check_n_dims
 from napari_unet.imaging.weight_maps import weight_map
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ def separate_touching(labels: NDArray[Any], *, n_dims: int = 2) -> NDArray[np.in
     ------
     LabelError
         `labels` is no label image.
+    ConfigError
+        `n_dims` is neither 2 nor 3, or more than there are axes (NU-C01).
 
     Examples
     --------
@@ -53,7 +56,8 @@ def separate_touching(labels: NDArray[Any], *, n_dims: int = 2) -> NDArray[np.in
     array([[1, 1, 0, 0, 2, 2],
            [1, 1, 0, 0, 2, 2]], dtype=int32)
     """
-    cut = as_label_ids(np.asarray(labels), source="labels")
+    cut = as_label_ids(labels, source="labels")
+    n_dims = check_n_dims(n_dims, cut.ndim, source="labels")
     for index in np.ndindex(cut.shape[:-n_dims]):
         field = cut[index]
         field[gaps(field)] = 0
@@ -99,6 +103,11 @@ def cut_annotation(annotation: Annotation, *, n_dims: int = 2) -> Annotation:
     n_dims : int
         2 takes each plane of a stack by itself, 3 takes volumes.
 
+    Raises
+    ------
+    ConfigError
+        `n_dims` is neither 2 nor 3, or more than there are axes (NU-C01).
+
     Examples
     --------
     >>> from napari_unet.imaging.arrays import Annotation
@@ -109,6 +118,7 @@ def cut_annotation(annotation: Annotation, *, n_dims: int = 2) -> Annotation:
     >>> cut.is_known.all()
     np.True_
     """
+    n_dims = check_n_dims(n_dims, annotation.labels.ndim, source=annotation.source)
     cells = annotation.cells()
     labels = annotation.labels.copy()
     for index in np.ndindex(labels.shape[:-n_dims]):
@@ -150,7 +160,8 @@ def make_target(
     Raises
     ------
     ConfigError
-        The unit is um but the pixel size is not known (NU-C07).
+        The unit is um but the pixel size is not known (NU-C07); `config`, `n_dims` or
+        `pixel_size_um` is none (NU-C01).
 
     Examples
     --------

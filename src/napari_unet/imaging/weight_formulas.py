@@ -16,15 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_unet.config import WeightConfig
 from napari_unet.errors import ConfigError
 from napari_unet.imaging.distances import Grid, distance_sums, nearest_distances
+from napari_unet.imaging.given import as_sizes, is_list, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from napari_unet.config import WeightConfig
     from napari_unet.imaging.windows import Window
 
     Floats = NDArray[np.floating[Any]]
@@ -169,10 +170,22 @@ def grid_of(
     ------
     ConfigError
         The sigmas are in micrometres but no pixel size is known along some axis
-        (NU-C07), or it is no size (NU-C01).
+        (NU-C07), or it is no size, or the config is none (NU-C01).
     """
+    if not isinstance(config, WeightConfig):
+        raise ConfigError(
+            "NU-C01",
+            f"the weights' settings are {shown(config)}: give a WeightConfig, such as "
+            "WeightConfig(sigma=4)",
+        )
     if config.unit == "px":
         return Grid.of((1.0,) * n_axes)
+    if pixel_size_um is not None and not is_list(pixel_size_um):
+        raise ConfigError(
+            "NU-C01",
+            f"pixel_size_um is {shown(pixel_size_um)}: give a size along each of the "
+            f"{n_axes} axes",
+        )
     size = () if pixel_size_um is None else tuple(pixel_size_um)[-n_axes:]
     if len(size) < n_axes:
         raise ConfigError(
@@ -180,23 +193,7 @@ def grid_of(
             f"sigma is in micrometres but {source} has no pixel size: set its pixel "
             "size, or the unit to px",
         )
-    return Grid.of(check_spacing(size, n_axes))
-
-
-def check_spacing(
-    spacing: float | Sequence[float] | None, n_axes: int
-) -> tuple[float, ...]:
-    """Return the size of a pixel along each axis, or refuse it (NU-C01)."""
-    given = np.atleast_1d(np.asarray(1.0 if spacing is None else spacing, float))
-    if given.shape not in {(1,), (n_axes,)} or not (
-        np.isfinite(given).all() and (given > 0).all()
-    ):
-        raise ConfigError(
-            "NU-C01",
-            f"spacing is {spacing!r}: give one size above 0, or one for each of the "
-            f"{n_axes} axes",
-        )
-    return tuple(float(size) for size in np.broadcast_to(given, (n_axes,)))
+    return Grid.of(as_sizes(size, n_axes, name="pixel_size_um"))
 
 
 def class_factors(counts: Sequence[int]) -> tuple[float, ...]:

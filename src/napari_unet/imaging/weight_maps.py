@@ -10,7 +10,7 @@ References
 
 from __future__ import annotations
 
-import math
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,10 +19,10 @@ from napari_unet.config import WeightConfig
 from napari_unet.errors import ConfigError
 from napari_unet.imaging.arrays import Annotation, as_label_ids, classes_of
 from napari_unet.imaging.distances import SMALL_BLOCK_PX, Grid
+from napari_unet.imaging.given import LEAST, MOST, as_sizes, check_n_dims, shown
 from napari_unet.imaging.pixel_weights import PixelWeight, explain
 from napari_unet.imaging.weight_formulas import (
     Formula,
-    check_spacing,
     class_factors,
     combine,
     grid_of,
@@ -86,9 +86,10 @@ def border_weights(
     array([[0.  , 7.26, 7.26, 7.26, 0.  ],
            [0.  , 7.26, 7.26, 7.26, 0.  ]], dtype=float32)
     """
-    cells = as_label_ids(np.asarray(labels), source="labels", copy=False)
+    cells = as_label_ids(labels, source="labels", copy=False)
     _check_bell(w0, sigma)
-    grid = Grid.of(check_spacing(spacing, cells.ndim))
+    size = 1.0 if spacing is None else spacing
+    grid = Grid.of(as_sizes(size, cells.ndim, name="spacing"))
     # Whoever calls this may go beyond the bounds that make sense in a form.
     config = WeightConfig.model_construct(w0=float(w0), sigma=float(sigma))
     formula = Formula(config, grid)
@@ -98,10 +99,13 @@ def border_weights(
 
 
 def _check_bell(w0: float, sigma: float) -> None:
-    if not (math.isfinite(w0) and w0 >= 0):
-        raise ConfigError("NU-C01", f"w0 is {w0!r}: give a number of 0 or more")
-    if not (math.isfinite(sigma) and sigma > 0):
-        raise ConfigError("NU-C01", f"sigma is {sigma!r}: give a number above 0")
+    # float32, in which the map is, ends at 3e38.
+    for name, value, least in (("w0", w0, 0.0), ("sigma", sigma, LEAST)):
+        if not (isinstance(value, Real) and least <= value <= MOST):
+            raise ConfigError(
+                "NU-C01",
+                f"{name} is {shown(value)}: give a number from {least:g} to {MOST:g}",
+            )
 
 
 def class_weights(annotation: Annotation) -> tuple[float, ...]:
@@ -160,8 +164,8 @@ def weight_map(
     config : WeightConfig, optional
         The formula and its numbers; without it those of 2015.
     n_dims : int, optional
-        How many last axes make one field: 2 takes each plane of a stack by itself.
-        None takes the array as one.
+        How many last axes make one field: 2 takes each plane of a stack by itself,
+        3 takes volumes. None takes the array as one.
     pixel_size_um : sequence of float, optional
         Size of a pixel in micrometres along ([Z,] Y, X), for sigmas in micrometres.
 
@@ -177,7 +181,8 @@ def weight_map(
     LabelError
         The array is no label image.
     ConfigError
-        The unit is um but the pixel size is not known (NU-C07).
+        The unit is um but the pixel size is not known (NU-C07); `config`, `n_dims` or
+        `pixel_size_um` is none (NU-C01).
 
     References
     ----------
@@ -200,7 +205,9 @@ def weight_map(
         annotation = labels_or_annotation
     else:
         annotation = Annotation.complete(labels_or_annotation, source="labels")
-    n_axes = n_dims or annotation.labels.ndim
+    n_axes = annotation.labels.ndim
+    if n_dims is not None:
+        n_axes = check_n_dims(n_dims, n_axes, source=annotation.source)
     grid = grid_of(config, n_axes, pixel_size_um, source=annotation.source)
     return _weigh(annotation, Formula(config, grid), n_axes)
 
@@ -279,6 +286,7 @@ def explain_pixel(
     >>> pixel.d1, pixel.first, pixel.d2, pixel.second, round(pixel.weight, 2)
     (1.0, 1, 3.0, 2, 8.26)
     """
+    check_n_dims(n_dims, annotation_cut.labels.ndim, source=annotation_cut.source)
     grid = grid_of(config, n_dims, pixel_size_um, source=annotation_cut.source)
     formula = Formula(config, grid)
     if factors is None:

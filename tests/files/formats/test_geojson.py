@@ -199,7 +199,7 @@ def test_the_same_annotation_gives_the_same_bytes_and_each_cell_its_id(
 
 def test_names_given_twice_are_kept_apart(tmp_path: Path) -> None:
     annotation = Annotation(
-        np.array([[1, 2]]), {1: 1, 2: 2}, class_names=("background", "a", "a")
+        np.array([[1, 2]]), {1: 1, 2: 2}, class_names=("background", "a", "a ")
     )
     write_geojson(tmp_path / "a.geojson", StoredAnnotation(annotation))
     back = read_geojson(tmp_path / "a.geojson").annotation
