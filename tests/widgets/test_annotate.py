@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.utils._proxies import PublicOnlyProxy
+from qtpy.compat import isalive
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import (
@@ -24,6 +25,7 @@ from qtpy.QtWidgets import (
 
 from napari_unet.errors import SaveError
 from napari_unet.files.annotations import load_annotation
+from napari_unet.files.images import write_labels
 from napari_unet.widgets._autosave_files import list_autosaves
 from napari_unet.widgets._classes import Classes, classes_of, note_classes
 from napari_unet.widgets._layers import about, show_labels
@@ -744,3 +746,119 @@ def test_saved_classes_load_as_they_were(qtbot, widget, viewer, tmp_path) -> Non
     assert classes_of(loaded) == classes_of(labels)
     assert painted_of(loaded).annotation().class_map()[25, 25] == 2
     assert loaded.get_status((5, 5))["value"] == "1; class: <b>a</b>"
+
+
+# -- errors --------------------------------------------------------------------
+
+
+def shown_failures(widget: AnnotateWidget) -> int:
+    parts = (widget.files, widget.edit_tools, widget.check_list)
+    return sum(not part.failure.isHidden() for part in parts)
+
+
+@pytest.mark.parametrize("action", ["paint", "key", "tool", "region", "correct"])
+def test_error_is_over_with_the_next_action(widget, viewer, action) -> None:
+    click(widget.new_button)
+    labels = widget.annotation()
+    labels.paint((5, 5), 1)
+    press(viewer, "7")
+    assert "there is no class 7" in failure(widget)
+    actions = {
+        "paint": lambda: labels.paint((20, 20), 1),
+        "key": lambda: press(viewer, "N"),
+        "tool": lambda: click(widget.paint_tools.rectangle_button),
+        "region": lambda: click(widget.paint_tools.plane_button),
+        "correct": lambda: widget.edit_tools.buttons["grow"].click(),
+    }
+    actions[action]()
+    assert shown_failures(widget) == 0
+
+
+def test_error_of_a_correction_is_over_with_the_next_action(widget, viewer) -> None:
+    click(widget.new_button)
+    labels = widget.annotation()
+    widget.edit_tools.buttons["grow"].click()
+    assert "NU-L10" in widget.edit_tools.failure.summary.text()
+    assert shown_failures(widget) == 1
+    labels.paint((5, 5), 1)
+    assert shown_failures(widget) == 0
+
+
+def test_one_error_is_shown_at_a_time(widget, viewer, tmp_path) -> None:
+    click(widget.new_button)
+    (tmp_path / "mine.tif").write_bytes(b"")
+    for fail in (
+        lambda: press(viewer, "7"),
+        lambda: widget.edit_tools.buttons["grow"].click(),
+        lambda: press(viewer, "7"),
+    ):
+        fail()
+        assert shown_failures(widget) == 1
+    widget.edit_tools.buttons["grow"].click()
+    with pytest.raises(SaveError):
+        widget.files.save_to(tmp_path / "mine.tif")
+    assert shown_failures(widget) == 0  # a slot would show it now
+
+
+def test_labels_in_several_resolutions_say_what_is_wrong(widget, viewer) -> None:
+    data = np.zeros((40, 50), np.int32)
+    data[5:15, 5:15] = 1
+    viewer.add_labels([data, data[::2, ::2]], name="pyramid", multiscale=True)
+    for button in widget.edit_tools.buttons.values():
+        button.click()
+        assert "NU-L07" in widget.edit_tools.failure.summary.text()
+    assert widget.edit_tools.cell_label.text() == "Cell 1 (cell), 100 px"
+
+
+# -- several docks -------------------------------------------------------------
+
+
+def test_key_leads_to_the_first_dock_again_once_the_second_is_gone(
+    qtbot, make, viewer, tmp_path
+) -> None:
+    first = make()
+    click(first.new_button)
+    labels = first.annotation()
+    labels.paint((5, 5), 1)
+    second = AnnotateWidget(viewer, folder=tmp_path / "autosave", delay_s=LONG_S)
+    settle(qtbot, second)
+    second.deleteLater()
+    qtbot.waitUntil(lambda: not isalive(second))
+    for target in (viewer, labels):
+        labels.selected_label = 1
+        press(target, "N")
+        assert labels.selected_label == 2
+    press(viewer, "Shift+S")
+    assert first.edit_tools.buttons["split"].isChecked()
+
+
+def test_lines_of_one_dock_end_those_of_the_other(make, viewer) -> None:
+    first, second = make(), make()
+    click(first.new_button)
+    second.labels_box.set_layer(first.annotation())
+    buttons = [w.edit_tools.buttons["split"] for w in (first, second)]
+    for button in buttons:
+        button.click()
+    assert [button.isChecked() for button in buttons] == [False, True]
+    press(first.annotation(), "Escape")
+    assert not any(button.isChecked() for button in buttons)
+
+
+def test_question_is_asked_about_the_chosen_annotation_only(
+    qtbot, widget, viewer, tmp_path
+) -> None:
+    for name in ("a.tif", "b.tif"):
+        write_labels(tmp_path / name, np.ones((40, 50), np.int32))
+        widget.files.load_from(tmp_path / name)
+        qtbot.waitUntil(lambda: widget.files.message.text().startswith("Loaded"))
+    assert widget.files._ask_label.text() == "What is not painted in b.tif?"
+    widget.labels_box.set_layer(viewer.layers["a"])
+    assert widget.files._ask_label.text() == "What is not painted in a.tif?"
+    click(widget.files.background_button)
+    assert widget.files.ask_box.isHidden()
+    assert about(viewer.layers["a"])["unpainted"] == "background"
+    widget.labels_box.set_layer(viewer.layers["b"])
+    assert not widget.files.ask_box.isHidden()
+    assert about(viewer.layers["b"])["unpainted"] == "unknown"
+    click(widget.new_button)
+    assert widget.files.ask_box.isHidden()

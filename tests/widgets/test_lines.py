@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from napari.layers import Labels
+from qtpy.compat import isalive
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
@@ -261,3 +262,22 @@ def test_mouse_and_keys_draw_on_the_canvas(qtbot, window, tmp_path) -> None:
     QTest.mousePress(canvas, LEFT, pos=centre)
     QTest.qWait(100)  # napari's own throttled slots must be done
     viewer.close()
+
+
+def test_tool_ends_that_of_another_dock(qtbot, labels, drawer, viewer) -> None:
+    other = CellPicker(viewer)
+    drawer.start(labels)
+    with qtbot.waitSignal(drawer.stopped):
+        other.start(labels)
+    assert (drawer.layer, other.layer) == (None, labels)
+    assert drawer._drag not in labels.mouse_drag_callbacks
+    other._cancel()
+    assert labels.mode == "paint"
+
+
+def test_tool_that_qt_has_deleted_gives_the_mouse_back(qtbot, labels, drawer) -> None:
+    drawer.start(labels)
+    drawer.deleteLater()
+    qtbot.waitUntil(lambda: not isalive(drawer))
+    drawer.stop()
+    assert labels.mode == "paint"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
@@ -84,9 +85,18 @@ class AnnotationFiles(QWidget):
     ----------
     offer_box : QWidget
         Offers an unsaved annotation; to be laid out where it is seen.
+
+    Signals
+    -------
+    opened(napari Labels layer)
+        An annotation was loaded or restored.
+    acted()
+        Something was done or tried, before an error of it is shown: what went wrong
+        before is over.
     """
 
     opened = Signal(object)
+    acted = Signal()
 
     def __init__(
         self,
@@ -101,7 +111,8 @@ class AnnotationFiles(QWidget):
         self._autosaver = autosaver
         self._saver = Runner(self)
         self._offer: Autosave | None = None
-        self._asked: weakref.ref[Labels] | None = None
+        # What is to be asked about annotations that were loaded.
+        self._questions: WeakKeyDictionary[Labels, str] = WeakKeyDictionary()
         self._saving: weakref.ref[Labels] | None = None
         self._loading: weakref.ref[ImageLayer] | None = None
         self._build()
@@ -142,7 +153,7 @@ class AnnotationFiles(QWidget):
             The file is something else (NU-S03).
         """
         labels = self._chosen()
-        self.failure.show_failure(None)
+        self._begin()
         path, chosen = as_written(path, chosen)
         self._check_free(path, labels, may_replace=may_replace)
         image = image_of(self._viewer, labels, self._image_box.layer())
@@ -167,7 +178,7 @@ class AnnotationFiles(QWidget):
         ImageError
             There is no image (NU-I06).
         """
-        self.failure.show_failure(None)
+        self._begin()
         image = self._image_box.layer()
         if image is None:
             raise ImageError("NU-I06", "there is no image to annotate: open one first")
@@ -184,8 +195,9 @@ class AnnotationFiles(QWidget):
         is_ours = labels is not None and "label_class" in about(labels)
         if is_ours and not self._autosaver.is_watched(labels):
             self.watch(labels)
-        asked = None if self._asked is None else self._asked()
-        self.ask_box.setVisible(asked is not None and asked in self._viewer.layers)
+        question = "" if labels is None else self._questions.get(labels, "")
+        self.ask_box.setVisible(bool(question))
+        self._ask_label.setText(question)
         self._offer = self._newest_autosave()
         self.offer_box.setVisible(self._offer is not None)
         if self._offer is not None:
@@ -196,7 +208,12 @@ class AnnotationFiles(QWidget):
 
     def show_failure(self, failure: Failure) -> None:
         """Show an error."""
+        self._begin()
         self.failure.show_failure(failure)
+
+    def _begin(self) -> None:
+        self.failure.show_failure(None)
+        self.acted.emit()
 
     def _build(self) -> None:
         self.save_button = _button(
@@ -348,8 +365,7 @@ class AnnotationFiles(QWidget):
         self.watch(labels, saved_digest=digest)
         self.message.setText("\n".join([f"Loaded {event.path}", *event.notes]))
         if event.stored.unpainted is None:
-            self._asked = weakref.ref(labels)
-            self._ask_label.setText(f"What is not painted in {event.path.name}?")
+            self._questions[labels] = f"What is not painted in {event.path.name}?"
         self.opened.emit(labels)
         self.refresh()
 
@@ -383,10 +399,9 @@ class AnnotationFiles(QWidget):
         self._answer("background")
 
     def _answer(self, unpainted: Unpainted) -> None:
-        labels = None if self._asked is None else self._asked()
-        self._asked = None
-        if labels is not None:
-            set_unpainted(labels, unpainted)
+        labels = self._chosen()
+        self._questions.pop(labels, None)
+        set_unpainted(labels, unpainted)
         self.refresh()
 
 

@@ -142,8 +142,8 @@ def _left_out(painted: Painted) -> list[str]:
         ", …" if len(ids) > _MOST_SHOWN else ""
     )
     return [
-        f"{painted.source} has negative ids ({shown}), which are not in the file: there "
-        "their pixels are not painted. Check gives them positive ids"
+        f"{painted.source} has negative ids ({shown}), which are not in the file: "
+        "there their pixels are not painted. Check gives them positive ids"
     ]
 
 

@@ -70,10 +70,14 @@ class CheckList(QWidget):
         The list has changed.
     fixed()
         A problem was repaired, and has left the list.
+    acted()
+        Something was done or tried, before an error of it is shown: what went wrong
+        before is over.
     """
 
     changed = Signal()
     fixed = Signal()
+    acted = Signal()
 
     def __init__(self, viewer: ViewerModel, labels_box: LayerBox) -> None:
         super().__init__()
@@ -124,6 +128,7 @@ class CheckList(QWidget):
 
     def show_failure(self, failure: Failure) -> None:
         """Show an error."""
+        self.acted.emit()
         self.failure.show_failure(failure)
 
     def changeEvent(self, event: QEvent | None) -> None:
@@ -235,6 +240,7 @@ class CheckList(QWidget):
     @guarded
     def _on_chosen(self) -> None:
         self.failure.show_failure(None)
+        self.acted.emit()
         self._render()
         problem = self._chosen()
         labels = self._labels()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from qtpy.QtCore import QObject, QPointF, Qt, Signal
@@ -25,13 +26,15 @@ if TYPE_CHECKING:
     from napari.layers import Labels
     from qtpy.QtGui import QPaintEvent
 
+# The mouse is one: a tool that starts ends that of another dock in its viewer.
+_on: WeakKeyDictionary[ViewerModel, weakref.ref[MouseTool]] = WeakKeyDictionary()
 _LEFT = 1
 # Light upon dark: one of them is seen on any image.
 _STROKES = ((Qt.GlobalColor.black, 5.0), (Qt.GlobalColor.yellow, 2.0))
 
 
 class MouseTool(QObject):
-    """Take over the mouse on one layer, until stopped.
+    """Take over the mouse on one layer, until stopped; one at a time in a viewer.
 
     The wheel zooms, and the camera moves while the space bar is held. It has no
     parent: its owner connects `destroyed` to `stop`.
@@ -57,7 +60,11 @@ class MouseTool(QObject):
 
     def start(self, layer: Labels) -> None:
         """Take over the mouse on a layer, which becomes the active one."""
+        other = _on.get(self._viewer, lambda: None)()
+        if other is not None:
+            other.stop()
         self.stop()
+        _on[self._viewer] = weakref.ref(self)
         self._viewer.layers.selection.active = layer
         self._former_mode = str(layer.mode)
         layer.mode = "pan_zoom"
@@ -87,7 +94,8 @@ class MouseTool(QObject):
                 layer.mouse_pan = True
                 layer.cursor = "standard"
                 layer.mode = self._former_mode
-        self.stopped.emit()
+        with suppress(RuntimeError):  # the window goes down, and we went before it
+            self.stopped.emit()
 
     def _drag(self, layer: Labels, event: Any) -> Generator[None, None, None]:
         raise NotImplementedError

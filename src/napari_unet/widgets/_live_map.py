@@ -182,5 +182,6 @@ def _known_key(
         if tuple(region.plane) == plane
     ]
     # In a stack, a plane on which nothing is painted was not looked at.
-    counts = painted.unpainted == "background" and (not plane or bool((labels > 0).any()))
+    is_painted = not plane or bool((labels > 0).any())
+    counts = painted.unpainted == "background" and is_painted
     return (counts, labels.shape, *vertices)

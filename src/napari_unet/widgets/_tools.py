@@ -101,9 +101,13 @@ class EditTools(QWidget):
     -------
     edited()
         A tool has changed the annotation.
+    acted()
+        Something was done or tried, before an error of it is shown: what went wrong
+        before is over.
     """
 
     edited = Signal()
+    acted = Signal()
 
     def __init__(self, viewer: ViewerModel, labels_box: LayerBox) -> None:
         super().__init__()
@@ -122,7 +126,8 @@ class EditTools(QWidget):
     def show_failure(self, failure: Failure) -> None:
         """Show an error."""
         self._say("")
-        self._render()
+        # Not all: what failed may be the looking at the selected cell.
+        self._render_buttons()
         self.failure.show_failure(failure)
 
     def hideEvent(self, event: QHideEvent | None) -> None:
@@ -177,6 +182,11 @@ class EditTools(QWidget):
 
     def _render(self) -> None:
         labels = self._labels_box.layer()
+        self._render_buttons()
+        self.cell_label.setText("" if labels is None else self._cell_text(labels))
+
+    def _render_buttons(self) -> None:
+        labels = self._labels_box.layer()
         for button in self.buttons.values():
             button.setEnabled(labels is not None)
         is_stack = labels is not None and labels.ndim > 2
@@ -186,7 +196,6 @@ class EditTools(QWidget):
             self.buttons["split"].setChecked(False)
             self.buttons["merge"].setChecked(False)
         self.buttons["pick"].setChecked(self._picker.layer is not None)
-        self.cell_label.setText("" if labels is None else self._cell_text(labels))
 
     def _cell_text(self, labels: Labels) -> str:
         i = int(labels.selected_label)
@@ -208,6 +217,7 @@ class EditTools(QWidget):
 
     def _say(self, message: str) -> None:
         self.failure.show_failure(None)
+        self.acted.emit()
         self.message.setText(message)
         self.message.setVisible(bool(message))
 

@@ -93,7 +93,7 @@ class AnnotateWidget(QWidget):
         return layer
 
     def show_failure(self, failure: Failure) -> None:
-        """Show an error."""
+        """Show an error, instead of any other."""
         self.files.show_failure(failure)
 
     def showEvent(self, event: QShowEvent | None) -> None:
@@ -183,6 +183,8 @@ class AnnotateWidget(QWidget):
         self.edit_tools.edited.connect(self._on_edit)
         self.check_list.changed.connect(self._render_n_problems)
         self.check_list.fixed.connect(self._on_edit)
+        for part in (self.edit_tools, self.check_list, self.files):
+            part.acted.connect(self._forget_failures)
         self.files.opened.connect(self._on_opened)
         self._inspector.inspected.connect(self._render_inspected)
         self._inspector.failed.connect(self.show_failure)
@@ -252,7 +254,8 @@ class AnnotateWidget(QWidget):
     def _on_annotation(self) -> None:
         labels = self.annotation()
         self._inspector.want(labels)
-        self.count_label.setText("")  # of another annotation
+        if labels is not None:
+            self.count_label.setText("Counting …")  # no numbers of another one
         if labels is not None:
             for name in ("paint", "data"):
                 getattr(labels.events, name).connect(self._on_edit)
@@ -295,7 +298,17 @@ class AnnotateWidget(QWidget):
         self._take(labels)
 
     @guarded
+    def _forget_failures(self) -> None:
+        """Show no error any more: the user went on."""
+        for part in (self.edit_tools, self.check_list, self.files):
+            part.failure.show_failure(None)
+
+    @guarded
     def _on_edit(self) -> None:
+        self._forget_failures()
+        self._look_again()
+
+    def _look_again(self) -> None:
         labels = self.annotation()
         shapes = None if labels is None else regions_layer_of(labels)
         if shapes is not None:
@@ -307,7 +320,7 @@ class AnnotateWidget(QWidget):
         labels = self.annotation()
         if labels is not None and "label_class" in about(labels):
             painting.redraw(labels)
-        self._on_edit()
+        self._look_again()
         self._render()
 
     @guarded
@@ -319,11 +332,11 @@ class AnnotateWidget(QWidget):
         # Undo and redo tell of themselves by this event only; so does another slice.
         position, self._position = self._position, tuple(self._viewer.dims.point)
         if position == self._position:
-            self._on_edit()
+            self._look_again()
 
     @guarded
     def _new(self) -> None:
-        self.files.failure.show_failure(None)
+        self._forget_failures()
         axes = self.axes_box.currentData()
         labels = painting.new_annotation(self._viewer, self.image_box.layer(), axes)
         self.files.watch(labels)
@@ -342,6 +355,7 @@ class AnnotateWidget(QWidget):
 
     def _chosen_annotation(self) -> Labels:
         """Return the chosen annotation; a layer of another origin becomes one."""
+        self._forget_failures()  # who asks for it is about to do something
         labels = self.annotation()
         if labels is None:
             raise LabelError(
