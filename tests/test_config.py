@@ -118,3 +118,12 @@ def test_falk2019_brings_its_own_numbers():
     assert (config.w0, config.sigma, config.v_bal, config.sigma1) == (50, 6, 0.1, 10)
     assert WeightConfig(formula="falk2019", w0=20).w0 == 20
     assert WeightConfig.ronneberger2015() == WeightConfig()
+
+
+@pytest.mark.parametrize("name", ["w0", "sigma"])
+def test_the_reference_and_the_help_tell_the_other_formulas_default(name: str) -> None:
+    field = WeightConfig.model_fields[name]
+    other = getattr(WeightConfig.falk2019(), name)
+    says = f"With falk2019 the default is {other:g}, not {field.default:g}."
+    assert field.description is not None
+    assert field.description.endswith(says)

@@ -37,8 +37,8 @@ class WeightConfig(_Config):
         ge=0,
         le=1000,
         title="w0",
-        description="Height of the border weight between two close cells (2015: 10, "
-        "2019: 50).",
+        description="Height of the border weight between two close cells. With "
+        "falk2019 the default is 50, not 10.",
     )
     sigma: float = Field(
         5.0,
@@ -46,7 +46,7 @@ class WeightConfig(_Config):
         le=200,
         title="Sigma",
         description="Width of the border weight: gaps wider than about 4 sigma "
-        "get none (2015: 5 px, 2019: 6 px).",
+        "get none. With falk2019 the default is 6, not 5.",
     )
     unit: Literal["px", "um"] = Field(
         "px",
