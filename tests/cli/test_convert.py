@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import permutations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -247,6 +247,148 @@ def test_pattern_chooses_files_and_images_in_coco(tmp_path: Path, masks: Path) -
     )
 
 
+def partly_annotated(folder: Path) -> Path:
+    """Write a pair in which most is unknown, and return its path."""
+    labels = np.zeros((20, 20), np.int32)
+    labels[2:5, 2:5] = 1
+    region = Region((), [(0, 0), (0, 9), (9, 9), (9, 0)])
+    save_annotation(folder / "a.tif", Annotation(labels), [region])
+    return folder / "a.tif"
+
+
+@pytest.mark.parametrize("flag", [None, "background", "unknown"])
+def test_unknown_never_becomes_background_without_a_word(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flag: str | None
+) -> None:
+    source = partly_annotated(tmp_path)
+    assert convert(source, tmp_path / "a.zip") == 0
+    assert "a.zip: ImageJ has no place for what is not painted being unknown" in (
+        capsys.readouterr().err
+    )
+    flags = [] if flag is None else [f"--unpainted={flag}"]
+    assert convert(tmp_path / "a.zip", tmp_path / "b.tif", *flags) == 0
+    told = capsys.readouterr().err
+    told_of_it = "a.zip doesn't say what unpainted pixels are: taken as background; "
+    assert (told_of_it in told) == (flag is None)
+    expected = flag or "background"
+    assert load_annotation(tmp_path / "b.tif").unpainted == expected
+
+
+def test_what_is_assumed_is_said_once(
+    tmp_path: Path, masks: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for stem in "ab":
+        (masks / f"{stem}.json").unlink()
+    assert convert(masks, tmp_path / "out", "--to=tiff") == 0
+    told = capsys.readouterr().err
+    assert told.count("taken as background") == 1
+    assert f"{masks / 'a.tif'} and 1 more don't say what unpainted" in told
+
+
+def test_what_is_not_painted_around_markers_is_unknown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "TRA").mkdir()
+    frame = np.zeros((8, 8), np.uint16)
+    frame[2, 2] = 1
+    for t in range(2):
+        tifffile.imwrite(tmp_path / "TRA" / f"man_track{t:03}.tif", frame)
+    assert convert(tmp_path / "TRA", tmp_path / "a.tif") == 0
+    told = capsys.readouterr().err
+    assert "around the markers was taken as unknown; --unpainted background" in told
+    assert "taken as background" not in told
+    assert load_annotation(tmp_path / "a.tif").unpainted == "unknown"
+    flags = ["--unpainted=background"]
+    assert convert(tmp_path / "TRA", tmp_path / "b.tif", *flags) == 0
+    assert "was taken" not in capsys.readouterr().err
+    assert load_annotation(tmp_path / "b.tif").unpainted == "background"
+
+
+def of_one_class(folder: Path, stem: str, name: str, **more: Any) -> None:
+    labels = draw_cells(SHAPE, n_cells=3, rng=np.random.default_rng(3))[1]
+    annotation = Annotation(labels, class_names=("background", name), **more)
+    save_annotation(folder / f"{stem}.tif", annotation, unpainted="background")
+
+
+@pytest.mark.parametrize("name", ["tiff", "imagej", "geojson", "coco"])
+def test_all_that_is_written_has_the_same_classes_and_can_be_trained_on(
+    tmp_path: Path,
+    masks: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+) -> None:
+    colors = ("#000000", "#ff0000")
+    of_one_class(masks, "a", "Tumor")
+    of_one_class(masks, "b", "Immune", class_colors=colors)
+    images = f"--images={tmp_path / 'images'}"
+    assert convert(masks, tmp_path / "m", f"--to={name}", images) == 0
+    told = capsys.readouterr().err
+    assert "all get the same list (background, Tumor, Immune)" in told
+    assert convert(tmp_path / "m", tmp_path / "t", "--to=tiff", images) == 0
+    for stem, kind in (("a", 1), ("b", 2)):
+        annotation = load_annotation(tmp_path / "t" / f"{stem}.tif").annotation
+        assert annotation.class_names == ("background", "Tumor", "Immune")
+        assert set(annotation.label_class.values()) == {kind}
+        assert annotation.class_colors[2] == "#ff0000"
+    argv = [images, f"--masks={tmp_path / 't'}", f"--out={tmp_path / 'x.unet'}"]
+    flags = ["--max-steps=1", "--base-width=2", "--depth=1", "--device=cpu"]
+    assert run(["train", *argv, *flags]) == 0, capsys.readouterr().err
+
+
+def test_annotations_that_are_not_kept_are_read_again(
+    tmp_path: Path, masks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_one_class(masks, "b", "Immune")
+    assert convert(masks, tmp_path / "kept", "--to=tiff") == 0
+    monkeypatch.setattr("napari_unet.cli.convert._MAX_PIXELS_KEPT", 0)
+    assert convert(masks, tmp_path / "read", "--to=tiff") == 0
+    for path in (tmp_path / "kept").iterdir():
+        assert path.read_bytes() == (tmp_path / "read" / path.name).read_bytes()
+
+
+def test_one_slice_of_a_stack_comes_through(tmp_path: Path) -> None:
+    labels = np.zeros((1, 20, 20), np.int32)
+    labels[0, 2:5, 2:5] = 1
+    region = Region((0,), [(0, 0), (0, 9), (9, 9), (9, 0)])
+    save_annotation(tmp_path / "a.tif", Annotation(labels), [region], axes="ZYX")
+    assert convert(tmp_path / "a.tif", tmp_path / "b.tif") == 0
+    stored = load_annotation(tmp_path / "b.tif")
+    assert (stored.annotation.labels.shape, stored.axes) == (labels.shape, "ZYX")
+    assert [region.plane for region in stored.regions] == [(0,)]
+
+
+def test_the_truth_of_a_movie_is_one_movie(tmp_path: Path) -> None:
+    frame = np.zeros((8, 9), np.uint16)
+    frame[2:5, 2:5] = 3
+    for folder, kind in (("SEG", "man_seg"), ("TRA", "man_track")):
+        (tmp_path / "01_GT" / folder).mkdir(parents=True)
+        for t in range(2):
+            path = tmp_path / "01_GT" / folder / f"{kind}{t:03}.tif"
+            tifffile.imwrite(path, frame)
+    assert convert(tmp_path / "01_GT", tmp_path / "r", "--to=tiff") == 0
+    assert {path.name for path in (tmp_path / "r").iterdir()} == {
+        "01_GT.tif",
+        "01_GT.json",
+    }
+    np.testing.assert_array_equal(labels_in(tmp_path / "r" / "01_GT.tif"), [frame] * 2)
+
+
+def test_files_that_look_like_a_movie_are_pointed_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").mkdir()
+    for t in range(2):
+        path = tmp_path / "in" / f"mask{t:03}.tif"
+        tifffile.imwrite(path, np.eye(8, dtype=np.uint8))
+    assert convert(tmp_path / "in", tmp_path / "r", "--to=tiff") == 0
+    assert "2 files were taken as separate label TIFFs; if this is a movie: --from" in (
+        capsys.readouterr().err
+    )
+    assert convert(tmp_path / "in", tmp_path / "m.tif", "--from=ctc") == 0
+    assert "separate" not in capsys.readouterr().err
+    assert labels_in(tmp_path / "m.tif").shape == (2, 8, 8)
+
+
 # -- failures -------------------------------------------------------------------
 
 
@@ -278,6 +420,56 @@ def test_a_single_bad_file_is_an_error(
     assert convert(tmp_path / "a.tif", tmp_path / "a.zip") == 1
     assert "not a TIFF or PNG" in capsys.readouterr().err
     assert not (tmp_path / "a.zip").exists()
+    assert convert(tmp_path / "a.tif", tmp_path / "new" / "er", "--to=imagej") == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_single_bad_movie_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "RES").mkdir()
+    (tmp_path / "RES" / "mask000.tif").write_bytes(b"no picture")
+    (tmp_path / "RES" / "res_track.txt").write_text("1 0 0 0")
+    assert convert(tmp_path / "RES", tmp_path / "out" / "a.tif") == 1
+    assert "not a TIFF or PNG" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_folders_without_a_result_are_not_left(tmp_path: Path, masks: Path) -> None:
+    for stem in "ab":
+        (masks / f"{stem}.tif").write_bytes(b"no picture")
+    assert convert(masks, tmp_path / "out" / "er", "--to=imagej") == 3
+    assert not (tmp_path / "out").exists()
+    # Read, but too much to write.
+    labels = np.full((8, 8), 70_000, np.int32)
+    save_annotation(tmp_path / "x.tif", Annotation(labels), unpainted="background")
+    assert convert(tmp_path / "x.tif", tmp_path / "new" / "movie", "--to=ctc") == 1
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("is_dangling", [True, False])
+def test_nothing_is_written_through_a_link(
+    tmp_path: Path,
+    masks: Path,
+    capsys: pytest.CaptureFixture[str],
+    is_dangling: bool,
+) -> None:
+    (tmp_path / "out").mkdir()
+    other = tmp_path / "other"
+    if not is_dangling:
+        other.write_text("precious")
+    (tmp_path / "out" / "a.zip").symlink_to(other)
+    for flags in ([], ["--force"]):
+        assert convert(masks, tmp_path / "out", "--to=imagej", *flags) == 1
+        assert "a.zip is a link to" in capsys.readouterr().err
+    assert other.exists() is not is_dangling
+    if not is_dangling:
+        assert other.read_text() == "precious"
+    (tmp_path / "movie").mkdir()
+    (tmp_path / "movie" / "mask000.tif").symlink_to(other)
+    flags = ["--to=ctc", "--force"]
+    assert convert(masks / "a.tif", tmp_path / "movie", *flags) == 1
+    assert "mask000.tif is a link to" in capsys.readouterr().err
 
 
 def test_another_shape_than_the_image_is_refused(

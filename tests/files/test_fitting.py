@@ -11,7 +11,7 @@ from napari_unet.imaging.arrays import Annotation
 _SQUARE = [(1, 1), (1, 8), (9, 8), (9, 1)]
 
 
-def test_it_fits_its_image_that_was_read_without_them(self) -> None:
+def test_one_slice_of_a_stack_fits_its_image_and_back() -> None:
     labels = np.zeros((1, 30, 40), np.int32)
     labels[0, 3, 3] = 1
     regions = [Region((0,), _SQUARE)]

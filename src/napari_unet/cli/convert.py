@@ -1,9 +1,12 @@
 """`napari-unet convert`: annotations from one format to another."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from cyclopts import Parameter
@@ -30,6 +33,11 @@ from napari_unet.files.formats import (
     write_annotations,
     written_format_of,
 )
+from napari_unet.files.formats.common_classes import (
+    ClassList,
+    CommonClasses,
+    class_list,
+)
 from napari_unet.files.formats.conversion import (
     Item,
     by_name,
@@ -43,7 +51,20 @@ from napari_unet.files.formats.conversion import (
 
 _From = Literal["tiff", "coco", "imagej", "geojson", "ctc", "cellpose"]
 _To = Literal["tiff", "coco", "imagej", "geojson", "ctc"]
-_Unpainted = Annotated[Literal["background", "unknown"], Parameter(group=FILES)]
+_Unpainted = Annotated[Literal["background", "unknown"] | None, Parameter(group=FILES)]
+_Read = Callable[[Item, list[str]], StoredAnnotation]
+
+
+class _Found(NamedTuple):
+    """An annotation that could be read; again later, if it was not kept."""
+
+    item: Item
+    classes: ClassList
+    stored: StoredAnnotation | None
+
+
+_MAX_PIXELS_KEPT = 2**27  # of labels that are not read a second time
+_FRAME = re.compile(r"mask\d{3,9}\.tiff?", re.IGNORECASE)
 
 
 def convert(  # noqa: PLR0913 - one parameter a flag
@@ -54,7 +75,7 @@ def convert(  # noqa: PLR0913 - one parameter a flag
     to_format: Annotated[_To | None, Parameter(name="--to", group=FILES)] = None,
     images: OptionalInputFolder = None,
     pattern: Pattern = None,
-    unpainted: _Unpainted = "background",
+    unpainted: _Unpainted = None,
     force: Switch = False,
     axes: Axes = None,
 ) -> int:
@@ -62,8 +83,9 @@ def convert(  # noqa: PLR0913 - one parameter a flag
 
     Reads label TIFFs (with their JSON, if they have one), COCO JSON, ImageJ ROIs,
     QuPath GeoJSON, movies of the Cell Tracking Challenge and Cellpose's _seg.npy;
-    writes all but the last. What the new format can't hold is said. To train on any
-    of them, convert it to tiff: `napari-unet train --masks` takes that.
+    writes all but the last. What the new format can't hold is said. All that is
+    written at once gets one list of classes. To train on any of them, convert it to
+    tiff: `napari-unet train --masks` takes that.
 
     ```
     napari-unet convert --input cells.json --images images --output masks --to tiff
@@ -86,9 +108,10 @@ def convert(  # noqa: PLR0913 - one parameter a flag
     pattern
         Take only the files (of COCO: the images) whose name fits, such as 'train_*'.
     unpainted
-        What unpainted pixels are, where the input doesn't say it.
+        What unpainted pixels are, where the input doesn't say it: background, unless
+        this says unknown, as for images where only some cells are annotated.
     force
-        Replace files that are there already.
+        Replace files that are there already; never symbolic links.
     """
     read_as, files = _inputs(source, from_format, pattern)
     chosen = _format_to_write(output, to_format)
@@ -104,26 +127,29 @@ def convert(  # noqa: PLR0913 - one parameter a flag
     named = by_name(items, chosen, folder)
     targets = paths_to_write(output, named, chosen)
     check_free(targets.values(), [*files, *pictures.values()], may_replace=force)
-    for target in targets.values():
-        prepare_folder(target.parent)
-    collected: dict[str, StoredAnnotation] = {}
+    assumed: list[str] = []
 
-    def convert_one(name: str, item: Item, notes: list[str]) -> StoredAnnotation:
-        stored = read_item(item, read_as, axes=axes, unpainted=unpainted, notes=notes)
-        if chosen.holds_many:
-            check_is_plane(stored, item, chosen)
-            collected[name] = stored
-        else:
-            _write(targets[name], {name: stored}, chosen, notes)
+    def read(item: Item, notes: list[str]) -> StoredAnnotation:
+        stored = read_item(
+            item,
+            read_as,
+            axes=axes,
+            unpainted=unpainted,
+            notes=notes,
+            assumed=assumed,
+        )
+        check_is_plane(stored, item, chosen)
         return stored
 
-    may_fail = source.is_dir() or len(named) > 1
-    n_failed = _convert_each(named, convert_one, may_fail=may_fail)
-    if collected:
-        notes = []
-        _write(output, collected, chosen, notes)
-        _show(notes, output.name)
-    console.say(f"{len(named) - n_failed} converted, {n_failed} failed: {output}")
+    may_fail = len(named) > 1 or (source.is_dir() and source not in files)
+    found = _read_all(named, read, may_fail=may_fail)
+    _warn_of_assumed(assumed)
+    n_written = 0
+    if found:
+        with _folders_of(targets.values()):
+            n_written = _write_all(found, targets, read, chosen, may_fail=may_fail)
+    n_failed = len(named) - n_written
+    console.say(f"{n_written} converted, {n_failed} failed: {output}")
     return 3 if n_failed else 0
 
 
@@ -147,10 +173,20 @@ def _inputs(
             f"{source} holds files of several formats: choose one with --from "
             f"({' or '.join(found)})"
         )
+    if name is None:
+        _warn_of_frames(source, found.get("tiff", []))
     name = name or next(iter(found), "")
     return FORMATS.get(name, FORMATS["tiff"]), _files(
         source, name, found.get(name, []), pattern
     )
+
+
+def _warn_of_frames(folder: Path, paths: list[Path]) -> None:
+    if paths and all(_FRAME.fullmatch(path.name) for path in paths):
+        console.warn(
+            f"{folder} has no res_track.txt: its {len(paths)} files were taken as "
+            "separate label TIFFs; if this is a movie: --from ctc"
+        )
 
 
 def _files(
@@ -190,28 +226,100 @@ def _warn_of_missing(items: list[Item], images: Path) -> None:
         console.warn(f"no image in {images} for {', '.join(missing[:5])}{more}")
 
 
-def _convert_each(
-    named: dict[str, Item],
-    convert_one: Callable[[str, Item, list[str]], StoredAnnotation],
+def _warn_of_assumed(sources: list[str]) -> None:
+    if sources:
+        more = f" and {len(sources) - 1} more don't" if len(sources) > 1 else " doesn't"
+        console.warn(
+            f"{sources[0]}{more} say what unpainted pixels are: taken as background; "
+            "--unpainted unknown if only some cells are annotated"
+        )
+
+
+def _read_all(
+    named: dict[str, Item], read: _Read, *, may_fail: bool
+) -> dict[str, _Found]:
+    """Read one after the other; name those that fail, where they may."""
+    found: dict[str, _Found] = {}
+    n_pixels = 0
+    for name in console.track(list(named), "Reading"):
+        item, notes = named[name], list[str]()
+        try:
+            stored = read(item, notes)
+        except UNetError as error:
+            _say_failed(item, error, may_fail=may_fail)
+            continue
+        _show(notes, item.source)
+        n_pixels += stored.annotation.labels.size
+        is_kept = n_pixels <= _MAX_PIXELS_KEPT
+        classes = class_list(stored.annotation)
+        found[name] = _Found(item, classes, stored if is_kept else None)
+    return found
+
+
+def _write_all(
+    found: dict[str, _Found],
+    targets: dict[str, Path],
+    read: _Read,
+    chosen: Format,
     *,
     may_fail: bool,
 ) -> int:
-    """Convert one after the other; return how many failed, where they may."""
-    n_failed = 0
-    for name in console.track(list(named), "Converting"):
-        item, notes = named[name], list[str]()
+    """Write one after the other, or all into one file; return how many."""
+    common = CommonClasses({name: one.classes for name, one in found.items()})
+    if common.is_new:
+        console.warn(
+            "the annotations name different classes: all get the same list "
+            f"({', '.join(common.names)})"
+        )
+    written: dict[str, StoredAnnotation] = {}
+    n_written = 0
+    for name, (item, _, kept) in console.track(list(found.items()), "Converting"):
+        notes: list[str] = []
         try:
-            stored = convert_one(name, item, notes)
+            stored = kept or read(item, [])
+            classed = common.applied(name, stored.annotation)
+            stored = replace(stored, annotation=classed)
+            if chosen.holds_many:
+                written[name] = stored
+            else:
+                _write(targets[name], {name: stored}, chosen, notes)
         except UNetError as error:
-            if not may_fail:
-                raise
-            n_failed += 1
-            console.say_error(f"failed: {item.source}: {error}")
+            _say_failed(item, error, may_fail=may_fail)
             continue
-        _show(notes, item.source)
-        n_objects = len(np.setdiff1d(stored.annotation.labels, [0]))
-        console.say(f"{item.source}: {console.counted(n_objects, 'object')}")
-    return n_failed
+        n_written += 1
+        _show(notes, item.source, targets[name].name)
+        console.say(f"{item.source}: {console.counted(_n_objects(stored), 'object')}")
+    if written:
+        notes = []
+        target = targets[next(iter(written))]
+        _write(target, written, chosen, notes)
+        _show(notes, target.name, *written)
+    return n_written
+
+
+def _say_failed(item: Item, error: UNetError, *, may_fail: bool) -> None:
+    if not may_fail:
+        raise error
+    console.say_error(f"failed: {item.source}: {error}")
+
+
+def _n_objects(stored: StoredAnnotation) -> int:
+    return len(np.setdiff1d(stored.annotation.labels, [0]))
+
+
+@contextmanager
+def _folders_of(targets: Iterable[Path]) -> Iterator[None]:
+    """Make the folders of files, and remove those that stay empty."""
+    folders = dict.fromkeys(target.parent for target in targets)
+    new = {p for one in folders for p in (one, *one.parents) if not p.exists()}
+    try:
+        for folder in folders:
+            prepare_folder(folder)
+        yield
+    finally:
+        for folder in sorted(new, key=lambda one: -len(one.parts)):
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def _write(
@@ -223,8 +331,9 @@ def _write(
     write_annotations(path, annotations, format=chosen.name, notes=notes)
 
 
-def _show(notes: list[str], source: str) -> None:
+def _show(notes: list[str], source: str, *others: str) -> None:
     """Print notes as warnings that say what they are about."""
-    name = Path(source).name
+    names = [Path(source).name, *others]
     for note in dict.fromkeys(notes):
-        console.warn(note if name in note else f"{name}: {note}")
+        is_clear = any(name in note for name in names)
+        console.warn(note if is_clear else f"{names[0]}: {note}")

@@ -135,8 +135,9 @@ def test_a_cell_that_is_away_gets_a_new_id_and_a_parent(tmp_path: Path) -> None:
     assert (tmp_path / "res_track.txt").read_text() == (
         "2 2 5 0\n4 0 1 0\n5 3 3 4\n6 5 5 5\n"
     )
-    assert len(notes) == 1
-    assert "1 cells are away in between" in notes[0]
+    assert len(notes) == 2
+    assert "what is not painted being unknown: it will be read as backgr" in notes[0]
+    assert "1 cell is away in between" in notes[1]
     read_notes: list[str] = []
     read_ctc(tmp_path, notes=read_notes)
     assert (
@@ -146,7 +147,7 @@ def test_a_cell_that_is_away_gets_a_new_id_and_a_parent(tmp_path: Path) -> None:
 
 def test_what_is_no_cell_is_left_out(tmp_path: Path) -> None:
     annotation = Annotation(
-        [[[1, 2, 3, 4]]],
+        [[[1, 2, 3, 4, 0]]],
         {1: 0, 2: 2, 4: 3},
         class_names=("background", "cell", "tissue", "mitosis"),
         area_classes=frozenset({2}),
@@ -154,10 +155,12 @@ def test_what_is_no_cell_is_left_out(tmp_path: Path) -> None:
     square = Region((0,), [(0, 0), (0, 1), (1, 1)])
     notes: list[str] = []
     write_ctc(tmp_path, StoredAnnotation(annotation, (square,)), notes=notes)
-    assert check_results(tmp_path)[0].tolist() == [[0, 0, 3, 4]]
+    assert check_results(tmp_path)[0].tolist() == [[0, 0, 3, 4, 0]]
     assert [note.split(": ", 1)[1] for note in notes] == [
         "the Cell Tracking Challenge has no place for 1 finished region: left out",
-        "2 objects that are background or areas were left out",
+        "the Cell Tracking Challenge has no place for what is not painted being "
+        "unknown: it will be read as background",
+        "2 objects left out, as background or areas have no place there",
         "the 2 classes of cells are not kept",
     ]
 
@@ -265,7 +268,7 @@ def test_the_table_is_compared_with_the_frames(tmp_path: Path) -> None:
     (folder / "man_track.txt").write_text("1 0 4 0\n2 0 4 1\n\n8 0 1 1\r\n9 0 1 0\n")
     notes: list[str] = []
     read_ctc(tmp_path, notes=notes)
-    assert "1 ids (3) are in the frames but not in it" in notes[0]
+    assert "1 id (3) is in the frames but not in it" in notes[0]
     assert "2 ids (8, 9) are in it but in no frame" in notes[1]
     assert "2 tracks have a parent" in notes[2]
 
@@ -378,3 +381,21 @@ def test_volumes_of_one_slice_come_back(tmp_path: Path, shape: tuple[int, ...]) 
     read = read_ctc(tmp_path, shape=shape)
     np.testing.assert_array_equal(read.annotation.labels, labels)
     assert read.axes == "TZYX"
+
+
+def test_what_is_complete_loses_nothing(tmp_path: Path) -> None:
+    write_ctc(tmp_path, stored(FRAMES))
+    read, notes = read_ctc(tmp_path), list[str]()
+    write_ctc(tmp_path, read, notes=notes)
+    assert notes == []
+
+
+def test_one_of_something_is_called_one(tmp_path: Path) -> None:
+    write_ctc(tmp_path, stored(FRAMES))
+    notes: list[str] = []
+    ids = np.setdiff1d(FRAMES, [0]).tolist()
+    lines = [f"{i} 0 4 {int(i == ids[0])}" for i in [*ids, 99]]
+    (tmp_path / "res_track.txt").write_text("\n".join(lines))
+    read_ctc(tmp_path, notes=notes)
+    assert "1 id (99) is in it but in no frame" in notes[0]
+    assert "(1 track has a parent)" in notes[1]

@@ -15,7 +15,7 @@ from hypothesis.extra.numpy import arrays
 from roifile import ROI_OPTIONS, ROI_SUBTYPE, ROI_TYPE, ImagejRoi
 
 from napari_unet.errors import FolderError, LabelError, UNetError
-from napari_unet.files.annotations import Region, StoredAnnotation
+from napari_unet.files.annotations import Region, StoredAnnotation, known_pixels
 from napari_unet.files.formats.imagej import read_imagej, write_imagej
 from napari_unet.imaging.arrays import Annotation
 
@@ -232,7 +232,7 @@ def test_what_is_lost_is_said(tmp_path: Path) -> None:
         StoredAnnotation(annotation, (square,), "background"),
         notes=notes,
     )
-    assert "a.zip: ImageJ has no place for 1 finished region and the" in notes[0]
+    assert "a.zip: ImageJ has no place for 1 finished region: left" in notes[0]
     assert "which classes are areas: tissue" in notes[1]
     write_imagej(tmp_path / "a.zip", stored([[1]]), notes=notes)
     assert len(notes) == 2
@@ -457,8 +457,8 @@ def test_a_roi_on_no_plane_is_on_all_and_one_beyond_on_none(tmp_path: Path) -> N
     labels = read_imagej(path, shape=(3, 4, 4), notes=notes).annotation.labels
     assert np.argwhere(labels).tolist() == [[0, 0, 0], [0, 2, 2], [1, 0, 0], [2, 0, 0]]
     assert read_imagej(path, shape=(2, 2, 4, 4)).annotation.labels[:, :, 0, 0].all()
-    assert "1 ROIs are on planes that the image lacks" in notes[0]
-    assert "1 ROIs are on no particular plane and were put on all" in notes[1]
+    assert "1 ROI is on planes that the image lacks" in notes[0]
+    assert "1 ROI is on no particular plane and put on all" in notes[1]
 
 
 @pytest.mark.parametrize(
@@ -671,3 +671,36 @@ def _flipped(whole: bytes, rng: random.Random) -> bytes:
     for _ in range(rng.randrange(1, 4)):
         damaged[rng.randrange(len(whole))] ^= rng.randrange(1, 256)
     return bytes(damaged)
+
+
+def test_what_is_unknown_is_not_lost_without_a_word(tmp_path: Path) -> None:
+    notes: list[str] = []
+    for unpainted, n_notes in (("background", 0), ("unknown", 1), (None, 1)):
+        labels = np.zeros((2, 5, 5), np.int32)
+        labels[0, 1, 1] = 1
+        known = known_pixels(labels, (), unpainted)
+        held = StoredAnnotation(Annotation(labels, known=known), (), unpainted)
+        write_imagej(tmp_path / "a.zip", held, notes=notes)
+        assert len(notes) == n_notes
+        notes.clear()
+    write_imagej(tmp_path / "a.zip", stored([[1, 0]]), notes=notes)
+    assert "no place for what is not painted being unknown: choose that" in notes[0]
+
+
+def test_a_class_without_an_object_keeps_its_number(tmp_path: Path) -> None:
+    annotation = Annotation(
+        [[1, 2]], {1: 0, 2: 3}, class_names=("background", "Tumor", "cell", "Immune")
+    )
+    write_imagej(tmp_path / "a.zip", StoredAnnotation(annotation))
+    read = read_imagej(tmp_path / "a.zip", shape=(1, 2)).annotation
+    assert read.class_names == ("background", "class 1", "class 2", "Immune")
+    assert dict(read.label_class) == {1: 0, 2: 3}
+
+
+def test_groups_of_other_people_give_no_numbers(tmp_path: Path) -> None:
+    rois = (
+        rect(0, 0, 1, 1, name="1 Tumor", group=3),
+        rect(1, 1, 1, 1, name="Immune", group=7),
+    )
+    read = read_imagej(write_zip(tmp_path / "a.zip", *rois), shape=(4, 4))
+    assert read.annotation.class_names == ("background", "Tumor", "Immune")

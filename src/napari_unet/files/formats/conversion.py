@@ -178,11 +178,12 @@ def check_free(
     FolderError
         A file to write is one to read (NU-F09).
     SaveError
-        A file to write is there already (NU-S03).
+        A file to write is there already, or is a symbolic link (NU-S03).
     """
     taken = {part.resolve() for path in inputs for part in _parts(path)}
     there = []
     for part in dict.fromkeys(part for target in targets for part in _parts(target)):
+        _check_no_link(part)
         if part.resolve() in taken:
             raise FolderError(
                 "NU-F09", f"{part} is one of the files to read: give another output"
@@ -199,6 +200,18 @@ def check_free(
         )
 
 
+def _check_no_link(path: Path) -> None:
+    """Refuse links: what they lead to may be a file that is not meant, or none yet."""
+    inside = sorted(path.iterdir()) if path.is_dir() else [path]
+    links = [one for one in inside if one.is_symlink()]
+    if links:
+        raise SaveError(
+            "NU-S03",
+            f"{links[0]} is a link to {os.readlink(links[0])}, which would be written "
+            "to: delete the link, or give another output",
+        )
+
+
 def _parts(path: Path) -> tuple[Path, ...]:
     is_tiff = path.suffix.lower() in (".tif", ".tiff", ".png")
     return (path, path_of_json(path)) if is_tiff else (path,)
@@ -209,8 +222,9 @@ def read_item(
     read_as: Format,
     *,
     axes: str | None = None,
-    unpainted: Unpainted = "background",
+    unpainted: Unpainted | None = None,
     notes: list[str] | None = None,
+    assumed: list[str] | None = None,
 ) -> StoredAnnotation:
     """Read an annotation, fit for its image.
 
@@ -222,10 +236,13 @@ def read_item(
         Its format.
     axes : str, optional
         What the axes of the image are.
-    unpainted : {"background", "unknown"}
-        What unpainted pixels are where the file doesn't say it.
+    unpainted : {"background", "unknown"}, optional
+        What unpainted pixels are where the file doesn't say it. By default it is
+        assumed: background, but unknown around the markers of a movie.
     notes : list of str, optional
         What got lost or was assumed is added here.
+    assumed : list of str, optional
+        What messages call the file is added here, where that was assumed.
 
     Raises
     ------
@@ -246,7 +263,17 @@ def read_item(
         stored = found[stem]
     if image is not None:
         stored = _like_its_image(stored, image, item)
-    return stored if stored.unpainted else _decided(stored, unpainted)
+    if stored.unpainted:
+        return stored
+    has_markers = read_as.name == "ctc"
+    if unpainted is None and assumed is not None and not has_markers:
+        assumed.append(item.source)
+    if unpainted is None and has_markers:
+        notes.append(
+            f"{item.source}: what is not painted around the markers was taken as "
+            "unknown; --unpainted background if they are whole cells"
+        )
+    return _decided(stored, unpainted or ("unknown" if has_markers else "background"))
 
 
 def check_is_plane(stored: StoredAnnotation, item: Item, chosen: Format) -> None:

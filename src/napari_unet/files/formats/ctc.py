@@ -18,7 +18,7 @@ from napari_unet.files.axes import is_same_but_for_singletons
 from napari_unet.files.formats.ctc_files import find_sequence, frames_in
 from napari_unet.files.formats.ctc_tracks import read_tracks, table_of, tracks_of
 from napari_unet.files.formats.not_held import not_held
-from napari_unet.files.formats.shapes import check_pixels
+from napari_unet.files.formats.shapes import check_pixels, objects
 from napari_unet.files.images import LabelImage, read_label_image, write_labels
 from napari_unet.files.stored import name_of
 from napari_unet.imaging.arrays import Annotation
@@ -148,10 +148,7 @@ def _annotation(
     regions: tuple[Region, ...] = ()
     unpainted: Unpainted | None = None
     if sequence.kind == "man_track":
-        notes.append(
-            f"{folder} holds markers, which may be smaller than the cells: say what "
-            "unpainted pixels are"
-        )
+        notes.append(f"{folder} holds markers, which may be smaller than the cells")
     elif is_there.all():
         n_painted = np.count_nonzero(labels, axis=(-2, -1))
         # Planes without a cell would otherwise count as not looked at.
@@ -193,17 +190,19 @@ def _check_table(
     found = set(np.unique(labels).tolist()) - {0}
     listed = {track.label for track in tracks}
     for ids, what in (
-        (found - listed, "are in the frames but not in it"),
-        (listed - found, "are in it but in no frame"),
+        (found - listed, "in the frames but not in it"),
+        (listed - found, "in it but in no frame"),
     ):
         if ids:
             some = ", ".join(map(str, sorted(ids)[:5])) + ", ..." * (len(ids) > 5)
-            notes.append(f"{path}: {len(ids)} ids ({some}) {what}")
+            n_ids = "1 id" if len(ids) == 1 else f"{len(ids):,} ids"
+            are = "is" if len(ids) == 1 else "are"
+            notes.append(f"{path}: {n_ids} ({some}) {are} {what}")
     n_parents = sum(track.parent != 0 for track in tracks)
     if n_parents:
+        tracks_have = "1 track has" if n_parents == 1 else f"{n_parents:,} tracks have"
         notes.append(
-            f"{path}: who descends from whom is not kept ({n_parents} tracks have a "
-            "parent)"
+            f"{path}: who descends from whom is not kept ({tracks_have} a parent)"
         )
 
 
@@ -312,18 +311,20 @@ def _notes_on_writing(
 ) -> list[str]:
     """Return what got lost or was changed, in sentences."""
     annotation = stored.annotation
-    notes = not_held(stored, folder.name, "the Cell Tracking Challenge")
+    title = "the Cell Tracking Challenge"
+    notes = not_held(stored, folder.name, title, is_complete=True)
     n_split = sum(len(runs) > 1 for runs in tracks.values())
     if n_split:
+        cells = "1 cell is" if n_split == 1 else f"{n_split} cells are"
         notes.append(
-            f"{folder.name}: {n_split} cells are away in between; from there on each "
-            "has a new id, with the id before as its parent"
+            f"{folder.name}: {cells} away in between; from there on each has a new id, "
+            "with the id before as its parent"
         )
     n_others = len(set(_ids_in(annotation.labels)) - set(tracks))
     if n_others:
         notes.append(
-            f"{folder.name}: {n_others} objects that are background or areas were left "
-            "out"
+            f"{folder.name}: {objects(n_others)} left out, as background or areas have "
+            "no place there"
         )
     kinds = {annotation.label_class.get(i, 1) for i in tracks}
     if len(kinds) > 1:

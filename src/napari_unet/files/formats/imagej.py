@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_unet.errors import LabelError
 from napari_unet.files.annotations import StoredAnnotation
+from napari_unet.files.formats.common_classes import place_holder
 from napari_unet.files.formats.not_held import not_held
 from napari_unet.files.formats.roi_shapes import (
     RAISED_ON_DAMAGE,
@@ -180,12 +181,12 @@ def _paint(
     planes = [_planes(area, shape) for area in areas]
     n_outside = planes.count([])
     if n_outside:
-        notes.append(f"{name}: {n_outside} ROIs are on planes that the image lacks")
+        notes.append(f"{name}: {_rois(n_outside)} on planes that the image lacks")
     n_everywhere = sum(area.position.plane(shape[:-2]) is None for area in areas)
     if n_everywhere:
         notes.append(
-            f"{name}: {n_everywhere} ROIs are on no particular plane and were put on "
-            "all, as ImageJ shows them"
+            f"{name}: {_rois(n_everywhere)} on no particular plane and put on all, as "
+            "ImageJ shows them"
         )
     _check_crossings(areas, shape, name)
     classes = _classes(areas)
@@ -208,6 +209,10 @@ def _paint(
         class_colors=classes.colors,
         source=str(path),
     )
+
+
+def _rois(n: int) -> str:
+    return "1 ROI is" if n == 1 else f"{n:,} ROIs are"
 
 
 def _planes(area: _Area, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
@@ -237,10 +242,27 @@ def _classes(areas: list[_Area]) -> Classes:
     first: dict[str, tuple[int, str | None]] = {}
     for area in areas:
         first.setdefault(area.class_name, (area.group, area.color))
-    classes = Classes((_BACKGROUND,))
+    classes = Classes(_numbered_names(areas) or (_BACKGROUND,))
     for class_name in sorted(first, key=lambda found: first[found][0]):
         classes.index(class_name, first[class_name][1])
     return classes
+
+
+def _numbered_names(areas: list[_Area]) -> tuple[str, ...]:
+    """Return the classes by the groups that `write_imagej` gave them, if it did.
+
+    A class that no ROI is of keeps its number, for its name is in other files.
+    """
+    found: dict[int, str] = {}
+    for area in areas:
+        name, group = area.class_name, area.group
+        is_ours = area.wanted_id is not None and name != f"group {group}"
+        is_ours &= (name == _BACKGROUND) == (group == 0)
+        if not is_ours or found.setdefault(group, name) != name:
+            return ()
+    n = max(found, default=0) + 1
+    names = (_BACKGROUND, *(found.get(i, place_holder(i)) for i in range(1, n)))
+    return names if len(set(names)) == n <= _MAX_CLASSES else ()
 
 
 def write_imagej(

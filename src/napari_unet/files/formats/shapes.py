@@ -91,13 +91,21 @@ class Classes:
     @property
     def colors(self) -> tuple[str, ...]:
         """Colour of each class, or empty if no object came with one."""
-        given = [self._colors.get(name) for name in self.names]
-        if not any(given):
-            return ()
-        others = ["#000000", *(_COLORS[i % len(_COLORS)] for i in range(len(given)))]
-        return tuple(
-            color or other for color, other in zip(given, others, strict=False)
-        )
+        return with_all_colors([self._colors.get(name) for name in self.names])
+
+
+def with_all_colors(given: Sequence[str | None]) -> tuple[str, ...]:
+    """Return a colour for each class, or none if no class has one.
+
+    Examples
+    --------
+    >>> with_all_colors([None, "#ff0000"]), with_all_colors([None, None])
+    (('#000000', '#ff0000'), ())
+    """
+    if not any(given):
+        return ()
+    others = ["#000000", *(_COLORS[i % len(_COLORS)] for i in range(len(given)))]
+    return tuple(color or other for color, other in zip(given, others, strict=False))
 
 
 def color_of(value: Any) -> str | None:
