@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,7 @@ from qtpy.QtWidgets import (
     QComboBox,
     QStyle,
     QStyleOptionSlider,
+    QWidget,
 )
 
 from napari_unet.config import WeightConfig
@@ -255,6 +257,16 @@ def test_weight_under_the_cursor_is_told(qtbot, widget, viewer) -> None:
     assert widget.cursor_label.text() == ""
 
 
+def test_weight_under_a_resting_cursor_follows_the_map(qtbot, widget, viewer) -> None:
+    shown = show(qtbot, widget)
+    viewer.cursor.position = shown.data_to_world((15, 20))
+    before = widget.cursor_label.text()
+    widget.form.setValue(WeightConfig(w0=40))
+    settle(qtbot, widget)
+    w = expected(two_cells(), WeightConfig(w0=40))[15, 20]
+    assert widget.cursor_label.text() == f"Weight under the cursor: {w:.2f}" != before
+
+
 def test_button_hides_and_shows_the_map(qtbot, widget, viewer) -> None:
     shown = show(qtbot, widget)
     QTest.mouseClick(widget.show_button, Qt.MouseButton.LeftButton)
@@ -301,17 +313,93 @@ def test_annotation_of_another_shape_has_a_map_of_its_own(
     np.testing.assert_array_equal(shown.data, expected(labels.data))
 
 
-def test_other_annotation_gets_a_map_of_its_own(qtbot, widget, viewer) -> None:
-    first = show(qtbot, widget)
-    other = viewer.add_labels(two_cells()[:, ::-1] * 5, name="other")
+def test_one_layer_shows_the_map_of_the_chosen_annotation(
+    qtbot, widget, viewer
+) -> None:
+    shown = show(qtbot, widget)
+    explain(qtbot, widget, (15, 19))
+    lines = widget.lines_layer()
+    other = viewer.add_labels(two_cells()[:20, ::-1] * 5, name="other", scale=(2, 2))
+    viewer.layers.selection.active = other
     widget.labels_box.set_layer(other)
+    assert not shown.visible  # until its own map is there
+    assert not lines.visible
+    note_about(other, unpainted="background")
     settle(qtbot, widget)
-    assert widget.shown_layer().name == "other weights"
-    assert not first.visible
+    assert widget.shown_layer() is shown
+    assert shown.visible
+    assert shown.name == "other weights"
+    np.testing.assert_array_equal(shown.data, expected(other.data))
+    np.testing.assert_array_equal(shown.scale, other.scale)
+    np.testing.assert_array_equal(shown.translate, other.translate)
+    assert viewer.layers.index(shown) > viewer.layers.index(other)
+    assert viewer.layers.selection.active is other
+    explain(qtbot, widget, (10, 19))
+    assert widget.lines_layer() is lines
+    assert lines.visible
+    np.testing.assert_array_equal(lines.scale, other.scale)
+    assert len(viewer.layers) == 5
     viewer.layers.remove(other)
     settle(qtbot, widget)
-    assert widget.shown_layer() is first
-    assert first.visible
+    assert widget.shown_layer() is shown
+    np.testing.assert_array_equal(shown.data, expected(two_cells()))
+    assert not lines.visible
+
+
+def test_map_goes_with_the_last_annotation(qtbot, widget, viewer) -> None:
+    shown = show(qtbot, widget)
+    viewer.layers.remove(viewer.layers["cells"])
+    assert not shown.visible
+    assert widget.cursor_label.text() == ""
+
+
+def test_one_layer_shows_planes_and_stacks(qtbot, widget, viewer) -> None:
+    shown = show(qtbot, widget)
+    stack = viewer.add_labels(np.stack([two_cells(), 0 * two_cells()]), name="stack")
+    note_about(stack, unpainted="background")
+    widget.labels_box.set_layer(stack)
+    settle(qtbot, widget)
+    assert widget.shown_layer() is shown
+    assert shown.data.shape == (2, 30, 40)
+    plane = viewer.layers["cells"]
+    widget.labels_box.set_layer(plane)
+    settle(qtbot, widget)
+    assert widget.shown_layer() is shown
+    np.testing.assert_array_equal(shown.data, expected(plane.data))
+    np.testing.assert_array_equal(shown.scale, plane.scale)
+    assert shown.units == plane.units
+
+
+def test_layer_hidden_by_hand_stays_hidden_while_painting(
+    qtbot, widget, viewer
+) -> None:
+    shown = show(qtbot, widget)
+    shown.visible = False
+    viewer.layers["cells"].paint((15, 20), 3)
+    settle(qtbot, widget)
+    assert not shown.visible
+
+
+def test_closed_dock_hides_the_map_which_the_next_one_shows(
+    qtbot, make, viewer
+) -> None:
+    dock = QWidget()
+    qtbot.addWidget(dock)
+    first = make(viewer)
+    first.setParent(dock)
+    shown = show(qtbot, first)
+    first.hide()  # behind another tab: the map stays to be painted on
+    assert shown.visible
+    explain(qtbot, first, (15, 19))
+    first.setParent(None)  # as napari does
+    assert not shown.visible
+    assert not first.lines_layer().visible
+    viewer.layers["cells"].paint((15, 20), 3)
+    second = make(viewer)
+    assert not second.show_button.isChecked()
+    assert show(qtbot, second) is shown
+    assert shown.visible
+    np.testing.assert_array_equal(shown.data, expected(viewer.layers["cells"].data))
 
 
 def test_no_labels_no_map(qtbot, widget, viewer) -> None:
@@ -344,10 +432,24 @@ def test_micrometres_need_a_pixel_size(qtbot, make, viewer) -> None:
     widget = make(viewer)
     widget.labels_box.set_layer(labels)
     shown = show(qtbot, widget)
+    explain(qtbot, widget, (15, 19))
+    viewer.cursor.position = (15, 20)
+    assert widget.cursor_label.text()
     widget.form.setValue(WeightConfig(sigma=2, unit="um"))
     settle(qtbot, widget)
-    assert "no pixel size" in widget.failure.summary.text()
+    told = widget.failure.summary.text()
+    assert re.search("no pixel size.*set Unit to px.*NU-C07", told)
     assert not widget.failure.isHidden()
+    assert not shown.visible  # it is not that of these settings
+    assert not widget.lines_layer().visible
+    assert widget.cursor_label.text() == ""
+    for hidden in (widget.bar, widget.readout, widget.explain_button):
+        assert hidden.isHidden()
+    widget.form.setValue(WeightConfig())
+    settle(qtbot, widget)
+    assert shown.visible
+    assert widget.lines_layer().visible
+    assert widget.failure.isHidden()
     np.testing.assert_array_equal(shown.data, expected(two_cells()))
     widget.labels_box.set_layer(viewer.layers["cells"])  # of 0.5 µm a pixel
     widget.form.setValue(WeightConfig(sigma=2, unit="um"))
@@ -527,7 +629,7 @@ def test_ignored_pixels_and_places_outside_are_told(qtbot, widget, viewer) -> No
     painting.set_unpainted(viewer.layers["cells"], "unknown")
     show(qtbot, widget)
     before = explain(qtbot, widget, (-5, 3))
-    assert "Click on the map" in before
+    assert "Click on a pixel" in before
     text = explain(qtbot, widget, (15, 20))
     assert "ignored, nothing is known here" in text
     assert widget.lines_layer() is None
@@ -564,7 +666,7 @@ def test_explanation_goes_with_its_map(qtbot, widget, viewer) -> None:
 # -- what goes while the map is computed ------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["cells", "cells weights", "cells pixel explained"])
+@pytest.mark.parametrize("name", ["cells", "cells weights", "pixel explained"])
 def test_layers_may_go_while_the_map_is_computed(qtbot, widget, viewer, name) -> None:
     show(qtbot, widget)
     explain(qtbot, widget, (15, 19))
@@ -573,7 +675,7 @@ def test_layers_may_go_while_the_map_is_computed(qtbot, widget, viewer, name) ->
     viewer.layers.remove(viewer.layers[name])
     settle(qtbot, widget)
     assert widget.failure.isHidden()
-    assert widget.show_button.isChecked() == (name == "cells pixel explained")
+    assert widget.show_button.isChecked() == (name == "pixel explained")
 
 
 def test_dock_may_go_while_the_map_is_computed(qtbot, viewer) -> None:
@@ -613,6 +715,9 @@ class Mouse:
         QTest.mouseMove(self.canvas, self.at(*place))
         QTest.mouseClick(self.canvas, Qt.MouseButton.LeftButton, pos=self.at(*place))
 
+    def key(self, key, *held) -> None:
+        QTest.keyClick(self.canvas, key, *held)
+
     def drag(self, *places) -> None:
         left, no_key = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
         QTest.mousePress(self.canvas, left, no_key, self.at(*places[0]))
@@ -641,7 +746,7 @@ def test_click_explains_and_drag_does_not(qtbot, window, docked) -> None:
     centre = window.scene.camera.center
     mouse.drag((15, 20), (13, 17), (11, 13))
     settle(qtbot, docked)
-    assert "Click on the map" in docked.readout.text()
+    assert "Click on a pixel" in docked.readout.text()
     assert window.scene.camera.center != centre  # the drag has moved the picture
     mouse.click((10, 19))
     settle(qtbot, docked)
@@ -666,5 +771,67 @@ def test_strokes_change_the_map_and_clicks_paint(qtbot, window, docked) -> None:
     settle(qtbot, docked)
     assert labels.data[15, 20] == 5
     np.testing.assert_array_equal(shown.data, expected(labels.data))
-    assert "this is cell 5, no gap" in docked.readout.text()
+    assert "Click on a pixel" in docked.readout.text()
     assert window.layers.selection.active is labels
+
+
+@pytest.mark.gui
+def test_explaining_with_a_brush_in_hand_never_paints(qtbot, window, docked) -> None:
+    mouse, labels = Mouse(window), window.layers["cells"]
+    labels.mode = "paint"
+    before = labels.data.copy()
+    docked.explain_button.click()
+    mouse.click((10, 19))
+    settle(qtbot, docked)
+    assert "Pixel (y 10, x 19)" in docked.readout.text()
+    centre = window.scene.camera.center
+    mouse.drag((10, 19), (12, 20), (14, 21))
+    settle(qtbot, docked)
+    assert "Pixel (y 14, x 21)" in docked.readout.text()
+    assert window.scene.camera.center == centre
+    np.testing.assert_array_equal(labels.data, before)
+    mouse.key(Qt.Key.Key_Escape)
+    assert not docked.explain_button.isChecked()
+    assert labels.mode == "paint"
+    mouse.click((10, 19))
+    assert not np.array_equal(labels.data, before)
+    settle(qtbot, docked)
+    assert "Pixel (y 14, x 21)" in docked.readout.text()
+
+
+@pytest.mark.gui
+def test_key_switches_explaining(window, docked) -> None:
+    mouse, labels = Mouse(window), window.layers["cells"]
+    labels.mode = "erase"
+    shift = Qt.KeyboardModifier.ShiftModifier
+    mouse.key(Qt.Key.Key_W, shift)
+    assert docked.explain_button.isChecked()
+    assert labels.mode == "pan_zoom"
+    mouse.key(Qt.Key.Key_W, shift)
+    assert not docked.explain_button.isChecked()
+    assert labels.mode == "erase"
+
+
+@pytest.mark.gui
+def test_click_that_adds_a_shape_explains_nothing(qtbot, window, docked) -> None:
+    window.add_shapes().mode = "add_polygon"
+    Mouse(window).click((10, 19))
+    settle(qtbot, docked)
+    assert "Click on a pixel" in docked.readout.text()
+
+
+@pytest.mark.gui
+def test_closing_the_dock_by_its_button_hides_the_map(qtbot, window) -> None:
+    labels = window.add_labels(two_cells(), name="cells")
+    widget = WeightMapWidget(window)
+    dock = window.window.add_dock_widget(widget, name="Weight map")
+    shown = show(qtbot, widget)
+    labels.mode = "paint"
+    widget.explain_button.click()
+    assert labels.mode == "pan_zoom"
+    dock.title.close_button.click()
+    assert not shown.visible
+    assert labels.mode == "paint"
+    settle(qtbot, widget)
+    with qtbot.waitSignal(widget.destroyed):
+        widget.deleteLater()

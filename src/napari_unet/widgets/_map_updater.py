@@ -10,6 +10,7 @@ import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_unet.config import WeightConfig
+from napari_unet.errors import ConfigError
 from napari_unet.widgets._layers import (
     about,
     full_resolution,
@@ -195,6 +196,14 @@ class MapUpdater(QObject):
 
     def _wanted(self, labels: Labels) -> Wanted:
         plane = self.plane()
+        pixel_size_um = pixel_size_um_of(labels, "?" * len(plane) + "YX")
+        if self._config.unit == "um" and pixel_size_um is None:
+            raise ConfigError(
+                "NU-C07",
+                f'sigma is in micrometres but labels "{labels.name}" have no pixel '
+                "size, and napari has no control for it: set Unit to px, or annotate "
+                "an image whose file says how large its pixels are",
+            )
         others = [counts for at, counts in self._counts.items() if at != plane]
         n = max(map(len, others), default=0)
         total = (sum(c[i] for c in others if i < len(c)) for i in range(n))
@@ -204,7 +213,7 @@ class MapUpdater(QObject):
             painted=self._painted_now(labels),
             plane=plane,
             config=self._config,
-            pixel_size_um=pixel_size_um_of(labels, "?" * len(plane) + "YX"),
+            pixel_size_um=pixel_size_um,
             is_final=self._is_final,
             pixel=pixel[-2:] if is_here and pixel is not None else None,
             other_counts=tuple(total),

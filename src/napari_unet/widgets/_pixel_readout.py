@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 LINE_COLORS = ("#3db8ff", "#59e07a")
 """Colours of the lines to the nearest and the second nearest cell."""
 
-NOTHING_CLICKED = "Click on the map to see how the weight of a pixel comes about."
+NOTHING_CLICKED = (
+    "Click on a pixel to see how its weight comes about. With a brush in hand, press "
+    "“Explain pixels” first."
+)
 
 _SWATCH_PX = (10, 10)
 

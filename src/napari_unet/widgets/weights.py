@@ -2,49 +2,41 @@
 
 from __future__ import annotations
 
-import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from napari_unet.widgets._class_balance import ClassBalance
 from napari_unet.widgets._color_bar import ColorBar
 from napari_unet.widgets._controls import describe, plain_label, scrollable
+from napari_unet.widgets._explain_button import ExplainButton
 from napari_unet.widgets._layer_box import LayerBox
-from napari_unet.widgets._layers import about, note_about, show_lines, unwrapped
+from napari_unet.widgets._layers import about, note_about, unwrapped
 from napari_unet.widgets._map_updater import MapUpdater
-from napari_unet.widgets._pixel_readout import (
-    LINE_COLORS,
-    PixelReadout,
-    heading_of,
-    rows_of,
-)
+from napari_unet.widgets._pixel_lines import PixelLines
+from napari_unet.widgets._pixel_readout import PixelReadout, heading_of, rows_of
 from napari_unet.widgets._run import FailureBox
 from napari_unet.widgets._weight_form import WeightForm
 from napari_unet.widgets._weight_layer import WeightLayer
 from napari_unet.widgets._worker import Failure, guarded
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from napari.components import ViewerModel
     from napari.layers import Image, Labels, Shapes
-    from qtpy.QtGui import QShowEvent
+    from qtpy.QtGui import QHideEvent, QShowEvent
 
     from napari_unet.config import WeightConfig
     from napari_unet.imaging.pixel_weights import PixelWeight
     from napari_unet.widgets._live_map import Weighed
 
-_STILL_PX = 3
-_LINE_PX = 4
-
 
 class WeightMapWidget(QWidget):
     """Show how much each pixel counts in training, as an image layer.
 
-    The map follows the brush and the sliders; a click on it explains a pixel.
+    The map follows the brush and the sliders; a click on it explains a pixel. All
+    annotations share one layer, which shows the map of the chosen one.
 
     Parameters
     ----------
@@ -56,7 +48,7 @@ class WeightMapWidget(QWidget):
         super().__init__()
         self._viewer = unwrapped(napari_viewer)
         self._map = WeightLayer(self._viewer)
-        self._lines: weakref.ref[Shapes] | None = None
+        self._lines = PixelLines(self._viewer)
         self._build()
         self._updater = MapUpdater(self._viewer, self)
         self._connect()
@@ -73,12 +65,25 @@ class WeightMapWidget(QWidget):
 
     def lines_layer(self) -> Shapes | None:
         """Return the layer with the lines of the explained pixel, or None."""
-        return None if self._lines is None else self._lines()
+        return self._lines.layer()
 
     def showEvent(self, event: QShowEvent | None) -> None:
         """Take over what was set in Train."""
         super().showEvent(event)
         self._take_settings()
+
+    def hideEvent(self, event: QHideEvent | None) -> None:
+        """Give the mouse back with the dock that closes; not to a minimised window."""
+        super().hideEvent(event)
+        if event is None or not event.spontaneous():
+            self.explain_button.setChecked(False)
+
+    def changeEvent(self, event: QEvent | None) -> None:
+        """Hide the map with a dock that is closed for good: nobody keeps it up."""
+        super().changeEvent(event)
+        is_moved = event is not None and event.type() == QEvent.Type.ParentChange
+        if is_moved and self.parentWidget() is None:
+            self.show_button.setChecked(False)
 
     def show_failure(self, failure: Failure) -> None:
         """Show an error."""
@@ -115,6 +120,7 @@ class WeightMapWidget(QWidget):
         self.bar = ColorBar()
         self.cursor_label = plain_label("Weight under the cursor")
         self.readout = PixelReadout()
+        self.explain_button = ExplainButton(self._viewer)
         self.balance = ClassBalance()
         self.failure = FailureBox()
         content = QWidget()
@@ -126,6 +132,7 @@ class WeightMapWidget(QWidget):
             self.bar,
             self.cursor_label,
             self.readout,
+            self.explain_button,
             self.balance,
         ):
             layout.addWidget(widget)
@@ -133,7 +140,6 @@ class WeightMapWidget(QWidget):
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(scrollable(content))
-        self._show_extras(False)
 
     def _connect(self) -> None:
         self.labels_box.layer_changed.connect(self._on_labels)
@@ -144,13 +150,15 @@ class WeightMapWidget(QWidget):
         self._updater.failed.connect(self._on_failed)
         self._viewer.layers.events.removed.connect(self._on_removed)
         self._viewer.cursor.events.position.connect(self._on_cursor)
-        self._viewer.mouse_drag_callbacks.append(_clicks_of(self))
+        self.explain_button.asked.connect(self._on_click)
 
     # -- slots ------------------------------------------------------------------
 
     @guarded
     def _on_labels(self) -> None:
         self._hide()
+        self._map.forget()
+        self.readout.clear()
         labels = self.labels_box.layer()
         self.show_button.setEnabled(labels is not None)
         if labels is None:
@@ -188,11 +196,13 @@ class WeightMapWidget(QWidget):
     @guarded
     def _on_toggled(self, is_on: bool) -> None:
         self.failure.show_failure(None)
-        shown = self.shown_layer()
-        if shown is not None:
-            shown.visible = is_on
-        self._show_extras(is_on and shown is not None)
+        if not is_on:
+            self._hide()
         self._updater.set_active(is_on)
+
+    @guarded
+    def _on_click(self, position: tuple[float, ...]) -> None:
+        self.explain(position)
 
     @guarded
     def _on_weighed(self, event: Weighed) -> None:
@@ -213,27 +223,25 @@ class WeightMapWidget(QWidget):
         if event.explained is not None:
             self._show_explained(labels, event, event.explained)
         self._show_extras(True)
+        self._on_cursor()
 
     @guarded
     def _on_failed(self, failure: Failure) -> None:
+        # What was shown is not the map of these settings, of this annotation.
+        self._hide()
         self.show_failure(failure)
 
     @guarded
     def _on_removed(self, event: Any) -> None:
         if event.value is self.shown_layer():
-            self._map.forget()
+            self._map.lose()
             self._updater.begin_anew()
             self.bar.watch(None)
             self.show_button.setChecked(False)
-        elif event.value is self.lines_layer():
-            self._lines = None
 
     @guarded
     def _on_cursor(self) -> None:
-        shown = self.shown_layer()
-        w = None
-        if shown is not None and shown.visible:
-            w = shown.get_value(self._viewer.cursor.position, world=True)
+        w = self._map.weight_at(self._viewer.cursor.position)
         if w is None:
             # A space keeps its line: what is beneath must not jump.
             self.cursor_label.setText("")
@@ -244,12 +252,10 @@ class WeightMapWidget(QWidget):
     # -- drawing ----------------------------------------------------------------
 
     def _show_extras(self, is_on: bool) -> None:
-        for widget in (self.bar, self.cursor_label, self.readout):
+        for widget in (self.bar, self.cursor_label, self.readout, self.explain_button):
             widget.setVisible(is_on)
         self.balance.setVisible(is_on and bool(self.balance.texts()))
-        lines = self.lines_layer()
-        if lines is not None:
-            lines.visible = is_on
+        self.explain_button.watch(self._updater.labels() if is_on else None)
 
     def _show_explained(
         self, labels: Labels, event: Weighed, pixel: PixelWeight
@@ -263,58 +269,14 @@ class WeightMapWidget(QWidget):
             heading_of(axes, position, pixel),
             rows_of(pixel, wanted.config, wanted.painted.class_names),
         )
-        ends = [pixel.first_at, pixel.second_at] if not pixel.class_index else []
-        lines = [
-            np.array([position, (*wanted.plane, *end)], float)
-            for end in ends
-            if end is not None and pixel.is_known
-        ]
-        if not lines and self.lines_layer() is None:
-            return
-        layer = show_lines(
-            self._viewer,
-            f"{labels.name} pixel explained",
-            lines,
-            like=labels,
-            colors=LINE_COLORS,
-            width=_LINE_PX / self._viewer.scene.camera.zoom / abs(labels.scale[-1]),
-        )
-        self._lines = weakref.ref(layer)
+        self._lines.show(labels, position, pixel)
 
     def _hide(self) -> None:
-        shown = self.shown_layer()
-        if shown is not None:
-            shown.visible = False
+        self._map.hide()
+        self._lines.hide()
         self._show_extras(False)
-        self._map.forget()
-        self._lines = None
-        self.bar.watch(None)
-        self.readout.clear()
+        self._on_cursor()
 
 
 def _padded(counts: tuple[int, ...], n: int) -> Any:
     return np.array(counts + (0,) * (n - len(counts)), np.int64)
-
-
-def _clicks_of(widget: WeightMapWidget) -> Any:
-    """Return a callback for the viewer's mouse that explains what is clicked on."""
-    # The viewer outlives the dock.
-    reference = weakref.ref(widget)
-
-    def on_press(viewer: ViewerModel, event: Any) -> Generator[None, None, None]:
-        start, position = np.array(event.pos), tuple(event.position)
-        is_left = event.button in (1, Qt.MouseButton.LeftButton)
-        yield
-        is_still = True
-        while event.type == "mouse_move":
-            is_still &= bool(np.abs(np.array(event.pos) - start).max() <= _STILL_PX)
-            yield
-        widget = reference()
-        if widget is not None and is_left and is_still and not event.modifiers:
-            _explain(widget, position)
-
-    return on_press
-
-
-def _explain(widget: WeightMapWidget, position: tuple[float, ...]) -> None:
-    guarded(type(widget).explain)(widget, position)
