@@ -19,6 +19,12 @@ if TYPE_CHECKING:
         WeightConfig,
     )
     from napari_unet.errors import UNetError
+    from napari_unet.files.annotations import (
+        Region,
+        StoredAnnotation,
+        load_annotation,
+        save_annotation,
+    )
     from napari_unet.files.as_arrays import (
         border_weights,
         make_target,
@@ -40,19 +46,23 @@ _HOME = {
     "Model": "learning.checkpoint",
     "NetworkConfig": "config",
     "PredictConfig": "config",
+    "Region": "files.annotations",
     "Scores": "imaging.scores",
+    "StoredAnnotation": "files.annotations",
     "Target": "imaging.arrays",
     "TrainConfig": "config",
     "UNetError": "errors",
     "WeightConfig": "config",
     "border_weights": "files.as_arrays",
     "build_network": "learning.networks",
+    "load_annotation": "files.annotations",
     "load_model": "learning.checkpoint",
     "make_target": "files.as_arrays",
     "predict": "learning.prediction",
     "predict_tiles": "learning.prediction",
     "read_image": "files.images",
     "read_labels": "files.images",
+    "save_annotation": "files.annotations",
     "save_model": "learning.checkpoint",
     "score": "files.as_arrays",
     "segment": "batch",
