@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from napari_unet.config import WeightConfig
+from napari_unet.errors import ConfigError
 from napari_unet.widgets._form import ConfigForm
 
 if TYPE_CHECKING:
@@ -17,8 +19,8 @@ _OF_FALK = ("v_bal", "sigma1")
 class WeightForm(ConfigForm[WeightConfig]):
     """The settings of the weight map.
 
-    Another formula brings its published numbers, in pixels. What only one formula
-    uses is shown with that one.
+    Another formula brings what was last set for it, at first its published numbers.
+    What only one formula uses is shown with that one.
 
     Parameters
     ----------
@@ -32,10 +34,15 @@ class WeightForm(ConfigForm[WeightConfig]):
         self, *, fields: Sequence[str] | None = None, more: str = "More settings"
     ) -> None:
         self._formula: str | None = None
+        self._last: dict[str, WeightConfig] = {}
         super().__init__(WeightConfig, fields=fields, more=more, sliders=_SLIDERS)
 
     def setValue(self, value: WeightConfig) -> None:
-        """Show `value`: its numbers are its own."""
+        """Show `value`: its numbers are its own, and those set before are forgotten."""
+        self._last = {}
+        self._show(value)
+
+    def _show(self, value: WeightConfig) -> None:
         self._formula = value.formula
         super().setValue(value)
 
@@ -46,7 +53,15 @@ class WeightForm(ConfigForm[WeightConfig]):
         for name in _OF_FALK:
             self.set_row_visible(name, formula == "falk2019")
         if formula != self._formula:
-            balance = self.rows["balance_classes"].value()
-            self.setValue(WeightConfig(formula=formula, balance_classes=balance))
-        else:
-            super()._on_changed()
+            self._show(self._last_of(formula))
+            return
+        with suppress(ConfigError):  # which the form shows
+            self._last[formula] = self.value()
+        super()._on_changed()
+
+    def _last_of(self, formula: str) -> WeightConfig:
+        now = {name: self.rows[name].value() for name in ("unit", "balance_classes")}
+        last = self._last.get(formula)
+        if last is None:
+            return WeightConfig(formula=formula, **now)
+        return last.model_copy(update={"balance_classes": now["balance_classes"]})
