@@ -10,6 +10,7 @@ from napari.layers import Image
 
 from napari_unet.config import WeightConfig
 from napari_unet.widgets._color_bar import ColorBar, spread, ticks_of
+from napari_unet.widgets._weight_layer import gamma_for
 from napari_unet.widgets._worker import Failure
 
 
@@ -50,6 +51,23 @@ def test_colours_are_those_of_the_layer(bar, layer, value, gamma) -> None:
     layer.gamma = gamma
     expected = layer.colormap.map(np.array([(value / 11) ** gamma]))[0, :3] * 255
     np.testing.assert_allclose(color_at(bar, value), expected, atol=12)
+
+
+def test_low_weights_have_room_with_a_low_gamma(bar, layer) -> None:
+    bar.set_config(WeightConfig.falk2019())
+    layer.contrast_limits_range = layer.contrast_limits = (0, 51)
+    layer.gamma = gamma_for(51)
+    assert texts(bar) == ["0 ignored", "0.1 far off", "1 normal", "51 closest gap"]
+    ignored, far, normal, closest = (bar.x_of(tick.value) for tick in bar.ticks)
+    assert (ignored, closest) == (0, bar.width() - 1)
+    assert far > 0.08 * bar.width()
+    assert normal > 0.2 * bar.width()
+
+
+def test_far_background_has_no_mark_of_its_own_where_it_is_like_others() -> None:
+    for v_bal in (0, 1):
+        config = WeightConfig(formula="falk2019", v_bal=v_bal)
+        assert len(texts_of(config, (0, 51))) == 3
 
 
 def test_follows_colormap_and_contrast_limits(bar, layer) -> None:

@@ -45,6 +45,7 @@ def ticks_of(config: WeightConfig, limits: tuple[float, float]) -> tuple[Tick, .
     low, high = limits
     meanings = [
         Tick(0.0, "0 ignored"),
+        *_far_ticks(config),
         Tick(1.0, "1 normal"),
         Tick(1 + config.w0, f"{1 + config.w0:.4g} closest gap"),
     ]
@@ -56,10 +57,17 @@ def ticks_of(config: WeightConfig, limits: tuple[float, float]) -> tuple[Tick, .
     return tuple(sorted([*ticks, *ends], key=lambda tick: tick.value))
 
 
+def _far_ticks(config: WeightConfig) -> list[Tick]:
+    if config.formula != "falk2019" or config.v_bal in (0, 1):
+        return []
+    return [Tick(config.v_bal, f"{config.v_bal:.4g} far off")]
+
+
 class ColorBar(QWidget):
     """The colours of an image layer, with what they mean.
 
-    It follows the layer's colormap, contrast limits and gamma.
+    It follows the layer's colormap, contrast limits and gamma: equal steps of colour
+    are equally long, not equal steps of weight.
     """
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -68,12 +76,13 @@ class ColorBar(QWidget):
         self._config: WeightConfig | None = None
         self._layer: Any = None
         self._colors: NDArray[np.uint8] | None = None
-        self._limits = (0.0, 1.0)
+        self._limits, self._gamma = (0.0, 1.0), 1.0
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         describe(
             self,
             "Colours of the weight map",
-            "What the colours mean; change them in the layer's controls",
+            "What the colours mean; change them in the layer's controls. With falk2019 "
+            "background far from cells weighs little, but is not ignored",
         )
 
     def sizeHint(self) -> QSize:
@@ -117,8 +126,8 @@ class ColorBar(QWidget):
         if layer is None or self._config is None:
             self._colors, self.ticks = None, ()
         else:
-            place = np.linspace(0, 1, _N_COLORS) ** layer.gamma
-            rgb = np.asarray(layer.colormap.map(place))[:, :3]
+            self._gamma = float(layer.gamma)
+            rgb = np.asarray(layer.colormap.map(np.linspace(0, 1, _N_COLORS)))[:, :3]
             self._colors = np.ascontiguousarray(np.round(255 * rgb).astype(np.uint8))
             low, high = layer.contrast_limits
             self._limits = (float(low), float(high))
@@ -128,7 +137,8 @@ class ColorBar(QWidget):
     def x_of(self, value: float) -> float:
         """Return where a value is on the bar, in pixels from the left."""
         low, high = self._limits
-        return (value - low) / (high - low) * (self.width() - 1)
+        place = max((value - low) / (high - low), 0.0) ** self._gamma
+        return float(place * (self.width() - 1))
 
     def paintEvent(self, event: QPaintEvent | None) -> None:
         """Draw the bar, and the numbers beneath it."""
