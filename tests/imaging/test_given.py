@@ -45,9 +45,19 @@ def test_rows_of_several_lengths_are_no_labels(call):
     assert "give rows of one length" in refusal(LabelError, "NU-L01", call, RAGGED)
 
 
-def test_rows_of_several_lengths_are_no_image():
-    message = refusal(ImageError, "NU-I07", as_image, RAGGED)
+@pytest.mark.parametrize("call", [as_image, nu.Image])
+def test_rows_of_several_lengths_are_no_image(call):
+    message = refusal(ImageError, "NU-I07", call, RAGGED)
     assert "rows of numbers of one length" in message
+
+
+@pytest.mark.parametrize("data", [None, "x", {}, object()])
+def test_what_holds_no_numbers_is_no_image(data):
+    assert "values" in refusal(ImageError, "NU-I07", nu.Image, data)
+
+
+def test_an_image_may_be_a_list():
+    assert nu.Image([[[1, 2]]]).shape == (1, 2)
 
 
 def test_labels_may_be_lists():

@@ -11,6 +11,7 @@ from napari_unet.errors import ImageError
 from napari_unet.files.images import read_image
 from napari_unet.files.masks import read_mask
 from napari_unet.imaging.arrays import Annotation, Image
+from napari_unet.imaging.given import as_pixels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,12 +30,7 @@ def as_image(source: Image | NDArray[Any] | Path | str) -> Image:
         return source
     if isinstance(source, (str, Path)):
         return read_image(Path(source))
-    try:
-        array = np.asarray(source)
-    except (ValueError, TypeError) as error:
-        raise ImageError(
-            "NU-I07", "the image is no array: give rows of numbers of one length"
-        ) from error
+    array = as_pixels(source, source="array")
     if array.ndim != 2:
         raise ImageError(
             "NU-I09",

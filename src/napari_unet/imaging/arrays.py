@@ -15,6 +15,7 @@ from napari_unet.imaging.given import (
     as_class_names,
     as_known,
     as_label_class,
+    as_pixels,
 )
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ class Image:
     source: str = "image"
 
     def __post_init__(self) -> None:
+        if not hasattr(self.data, "dtype"):
+            object.__setattr__(self, "data", as_pixels(self.data, source=self.source))
         shape = tuple(self.data.shape)
         if not self.axes:
             object.__setattr__(self, "axes", {3: "CYX", 4: "CZYX"}.get(len(shape), ""))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.errors import ConfigError, LabelError
+from napari_unet.errors import ConfigError, ImageError, LabelError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,6 +48,22 @@ def as_array(value: Any, *, source: str) -> NDArray[Any]:
             "NU-L01",
             f"{source} is no array: give rows of one length, with one whole number a "
             "pixel",
+        ) from error
+
+
+def as_pixels(value: Any, *, source: str) -> NDArray[Any]:
+    """Return the array of an image, or refuse what is none (NU-I07).
+
+    Examples
+    --------
+    >>> as_pixels([[0.5, 1]], source="image")
+    array([[0.5, 1. ]])
+    """
+    try:
+        return np.asarray(value)
+    except (ValueError, TypeError) as error:
+        raise ImageError(
+            "NU-I07", f"{source} is no array: give rows of numbers of one length"
         ) from error
 
 
