@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.errors import ConfigError, LabelError
-from napari_unet.files.kinds import not_readable
+from napari_unet.files.kinds import check_is_file, not_readable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,6 +79,7 @@ def read_foreign_json(path: Path) -> Any:
 
 def _read(path: Path, max_bytes: int) -> bytes:
     try:
+        check_is_file(path)
         if path.stat().st_size > max_bytes:
             raise ConfigError(
                 "NU-C01",

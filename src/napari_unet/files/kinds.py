@@ -72,6 +72,8 @@ def read_stored(
 
 
 def _first_bytes(path: Path) -> bytes:
+    if not path.is_dir():
+        check_is_file(path)
     try:
         with path.open("rb") as file:
             return file.read(512)
@@ -97,6 +99,20 @@ def _looks_like(start: bytes) -> str:
     if not set(start) & set(range(9)):
         return "looks like text: get the image again from its source"
     return "is of an unknown kind: save it as a TIFF"
+
+
+def check_is_file(path: Path) -> None:
+    """Refuse what is there but no file: a pipe would be waited for, without end.
+
+    Raises
+    ------
+    FolderError
+        A pipe, a device or the like (NU-F04).
+    """
+    if path.exists() and not path.is_file():
+        raise FolderError(
+            "NU-F04", f"{path} is no file but a pipe or a device: save it as a file"
+        )
 
 
 def not_readable(path: Path, error: OSError) -> FolderError:

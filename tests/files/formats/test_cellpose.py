@@ -360,14 +360,14 @@ def test_no_other_file_imports_pickle() -> None:
     found = set()
     for path in SOURCE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            names = [alias.name for alias in getattr(node, "names", [])]
+            if not isinstance(node, ast.Import | ast.ImportFrom):
+                continue
+            names = [alias.name for alias in node.names]
             if isinstance(node, ast.ImportFrom):
                 names = [node.module or ""]
             kinds = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib"}
             kinds |= {"pickletools", "shelve", "marshal"}
-            if isinstance(node, ast.Import | ast.ImportFrom) and kinds & {
-                name.split(".")[0] for name in names
-            }:
+            if kinds & {name.split(".")[0] for name in names}:
                 found.add((path.name, *names))
     assert found == {("pickled.py", "pickletools")}
 

@@ -406,8 +406,11 @@ def test_huge_images_are_refused_before_anything_is_allocated(tmp_path: Path) ->
     far = _write(tmp_path, [_feature(_rectangle(0, 0, 1e7, 1e7))])
     with pytest.raises(ImageError, match=r"geojson claims images of 100,000,000"):
         read_geojson(far)
-    with pytest.raises(ImageError, match="claims images"):
+    with pytest.raises(ImageError, match="claims an image of 2,147,483,648 planes"):
         read_geojson(_write(tmp_path, [_feature(plane={"z": 2**31 - 1})]))
+    wide = _write(tmp_path, [_feature(_rectangle(20_000, 20_000, 20_010, 20_010))])
+    with pytest.raises(ImageError, match="without its image at most 268,435,456"):
+        read_geojson(wide)
     own = {
         "type": "FeatureCollection",
         "features": [],

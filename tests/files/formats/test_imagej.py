@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from roifile import ROI_OPTIONS, ROI_SUBTYPE, ROI_TYPE, ImagejRoi
 
-from napari_unet.errors import FolderError, LabelError, UNetError
+from napari_unet.errors import FolderError, ImageError, LabelError, UNetError
 from napari_unet.files.annotations import Region, StoredAnnotation, known_pixels
 from napari_unet.files.formats.imagej import read_imagej, write_imagej
 from napari_unet.imaging.arrays import Annotation
@@ -704,3 +704,16 @@ def test_groups_of_other_people_give_no_numbers(tmp_path: Path) -> None:
     )
     read = read_imagej(write_zip(tmp_path / "a.zip", *rois), shape=(4, 4))
     assert read.annotation.class_names == ("background", "Tumor", "Immune")
+
+
+def test_a_roi_far_away_in_time_takes_no_memory(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "a.zip", rect(0, 0, 9, 9, t_position=3_670_016))
+    with pytest.raises(ImageError, match="3,670,016 planes, but at most 100,000"):
+        read_imagej(path)
+
+
+def test_rois_on_all_planes_of_a_long_movie_are_read_soon(tmp_path: Path) -> None:
+    rois = [rect(i % 50, i // 50, 1, 1) for i in range(200)]
+    path = write_zip(tmp_path / "a.zip", *rois)
+    labels = read_imagej(path, shape=(5000, 4, 50)).annotation.labels
+    assert (labels == np.arange(1, 201).reshape(4, 50)).all()

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import os
 import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
 
+from napari_unet.errors import FolderError
+from napari_unet.files.formats import FORMATS, read_annotations
 from napari_unet.files.formats.recognition import kind_of
 
 if TYPE_CHECKING:
@@ -68,3 +71,18 @@ def test_files_are_known_by_name_and_first_bytes(
     (tmp_path / name).write_bytes(content)
     assert kind_of(tmp_path / name) == kind
     assert kind_of(tmp_path / f"no_{name}") is None
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes")
+@pytest.mark.parametrize("name", ["a.tif", "a.zip", "a.json", "a.geojson", "a_seg.npy"])
+def test_a_pipe_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    assert kind_of(tmp_path / name) is None
+    for chosen in FORMATS:
+        if chosen != "ctc":
+            with pytest.raises(
+                FolderError, match="is no file but a pipe|there is no file"
+            ):
+                read_annotations(tmp_path / name, format=chosen)
+    with pytest.raises(FolderError, match="in no format of annotations"):
+        read_annotations(tmp_path / name)

@@ -175,3 +175,35 @@ def test_parts_of_one_object_do_not_overlap_others(
     canvas = Canvas((4, 5), "a")
     canvas.paint_polygons(1, [[SQUARE], [SQUARE]])
     assert canvas.notes() == []
+
+
+@pytest.mark.parametrize("by_column", [False, True])
+def test_large_objects_are_painted_as_small_ones_are(by_column: bool) -> None:
+    shape = (40, 50)
+    runs = [np.array([[0, 1500]]), np.array([[700, 2000]]), np.array([[5, 1999]])]
+    canvas = Canvas(shape, "a")
+    expected = np.zeros(2000, int)
+    n_overlap = 0
+    for i, run in zip((1, 2, 1), runs, strict=True):
+        canvas.paint(i, run, by_column=by_column)
+        part = expected[slice(*run[0])]
+        n_overlap += np.count_nonzero((part != 0) & (part != i))
+        part[part == 0] = i
+    order: Any = "F" if by_column else "C"
+    np.testing.assert_array_equal(canvas.labels, expected.reshape(shape, order=order))
+    assert f"overlapped others in {n_overlap:,} pixels" in canvas.notes()[0]
+
+
+def test_the_first_plane_of_a_stack_alone_is_not_all_planes() -> None:
+    canvas = Canvas((3, 4, 5), "a")
+    canvas.paint(1, np.array([[0, 2]]), (0,))
+    canvas.paint(2, np.array([[1, 3]]))
+    assert canvas.labels[0, 0].tolist() == [1, 1, 2, 0, 0]
+    assert canvas.labels[1:, 0].tolist() == [[0, 2, 2, 0, 0]] * 2
+    assert "1 object overlapped others in 1 pixels" in canvas.notes()[0]
+
+
+def test_more_planes_than_any_stack_has_are_refused() -> None:
+    check_pixels("a", (100_000, 1, 1), (1, 1))
+    with pytest.raises(ImageError, match="claims an image of 100,001 planes"):
+        check_pixels("a", (5, 5), (100_001, 1, 1))

@@ -16,7 +16,7 @@ import numpy as np
 from napari_unet.errors import FolderError, LabelError
 from napari_unet.files.annotations import StoredAnnotation
 from napari_unet.files.formats.pickled import Made, PickleError, read_pickle
-from napari_unet.files.kinds import not_readable
+from napari_unet.files.kinds import check_is_file, not_readable
 from napari_unet.files.stored import name_of
 from napari_unet.imaging.arrays import Annotation
 
@@ -88,6 +88,7 @@ def read_cellpose(
 
 def _read(path: Path) -> bytes:
     try:
+        check_is_file(path)
         if path.stat().st_size > _MAX_BYTES:
             raise LabelError(
                 "NU-L11",

@@ -37,6 +37,7 @@ from napari_unet.files.formats.run_lengths import decode_counts, encode_counts
 from napari_unet.files.formats.shapes import (
     Canvas,
     Classes,
+    check_guess,
     check_pixels,
     clean_name,
     color_of,
@@ -250,6 +251,7 @@ def _shape(
         for ring in polygons_of(one, name):
             corner = np.ceil(ring.max(axis=0) + 0.5).astype(int).tolist()
             shape = (max(shape[0], corner[0]), max(shape[1], corner[1]))
+    check_guess(name, shape)
     return shape
 
 

@@ -23,6 +23,7 @@ from napari_unet.files.formats.shapes import (
     Canvas,
     Classes,
     as_ring,
+    check_guess,
     check_pixels,
     clean_name,
     color_of,
@@ -281,6 +282,7 @@ def _size_of(shapes: Sequence[_Shape], name: str, notes: list[str]) -> tuple[int
                 size = np.max([size, *np.ceil(ring + 0.5)], axis=0)
     height, width = size.astype(int).tolist()
     stack = ((n_t,) if n_t > 1 else ()) + ((n_z,) if n_z > 1 else ())
+    check_guess(name, (*stack, height, width))
     return (*stack, height, width)
 
 

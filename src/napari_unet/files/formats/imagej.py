@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -31,7 +30,7 @@ from napari_unet.files.formats.roi_zip import (
 from napari_unet.files.formats.shapes import (
     Canvas,
     Classes,
-    check_pixels,
+    check_guess,
     clean_name,
     number,
 )
@@ -158,7 +157,7 @@ def _smallest_shape(areas: list[_Area], name: str) -> tuple[int, ...]:
     n_t = max(area.position.t for area in areas)
     n = max(*(area.position.position for area in areas), n_z, n_t)
     stack = (n_t, n_z) if n_t > 1 and n_z > 1 else (n,) if n > 1 else ()
-    check_pixels(name, (*stack, y, x))
+    check_guess(name, (*stack, y, x))
     return (*stack, y, x)
 
 
@@ -178,8 +177,8 @@ def _paint(
     areas: list[_Area], shape: tuple[int, ...], path: Path, notes: list[str]
 ) -> Annotation:
     name = name_of(path)
-    planes = [_planes(area, shape) for area in areas]
-    n_outside = planes.count([])
+    planes = [_plane(area, shape) for area in areas]
+    n_outside = planes.count(None)
     if n_outside:
         notes.append(f"{name}: {_rois(n_outside)} on planes that the image lacks")
     n_everywhere = sum(area.position.plane(shape[:-2]) is None for area in areas)
@@ -192,14 +191,14 @@ def _paint(
     classes = _classes(areas)
     ids = number(
         [area.wanted_id for area in areas],
-        [plane[0] if len(plane) == 1 else () for plane in planes],
+        [plane or () for plane in planes],
     )
     canvas = Canvas(shape, name)
     label_class: dict[int, int] = {}
     for area, i, where in zip(areas, ids, planes, strict=True):
         label_class.setdefault(i, classes.index(area.class_name, area.color))
-        for plane in where:
-            canvas.paint_polygons(i, [area.rings], plane)
+        if where is not None:
+            canvas.paint_polygons(i, [area.rings], where)
     notes.extend(canvas.notes())
     painted = set(np.unique(canvas.labels).tolist())
     return Annotation(
@@ -215,24 +214,23 @@ def _rois(n: int) -> str:
     return "1 ROI is" if n == 1 else f"{n:,} ROIs are"
 
 
-def _planes(area: _Area, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """Return the planes of an image that an area is on."""
+def _plane(area: _Area, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Return the plane of an image that an area is on; () for all, None for none."""
     stack = shape[:-2]
     plane = area.position.plane(stack)
     if plane is None:
-        return list(np.ndindex(stack))
+        return ()
     is_there = all(0 <= i < n for i, n in zip(plane, stack, strict=True))
-    return [plane] if is_there else []
+    return plane if is_there else None
 
 
 def _check_crossings(areas: Iterable[_Area], shape: tuple[int, ...], name: str) -> None:
     """Raise where filling the rings would take for ever."""
-    n, n_planes = 0.0, math.prod(shape[:-2])
+    n = 0.0
     for area in areas:
-        n_here = n_planes if area.position.plane(shape[:-2]) is None else 1
         for ring in area.rings:
             y = np.clip(ring[:, 0], 0, shape[-2])
-            n += n_here * float(np.abs(np.diff(y, append=y[:1])).sum() + 1)
+            n += float(np.abs(np.diff(y, append=y[:1])).sum() + 1)
     if n > _MAX_CROSSINGS:
         raise refused(name, "its outlines are longer than those of any cells")
 

@@ -41,6 +41,8 @@ def kind_of(path: Path) -> str | None:
     try:
         if path.is_dir():
             return "ctc" if _is_of_ctc(path) else None
+        if not path.is_file():  # a pipe would be waited for
+            return None
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
     except OSError:

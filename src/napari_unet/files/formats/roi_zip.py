@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from napari_unet.errors import FolderError, LabelError
 from napari_unet.files.atomic import write_bytes
-from napari_unet.files.kinds import not_readable
+from napari_unet.files.kinds import check_is_file, not_readable
 from napari_unet.files.stored import name_of
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ def read_members(path: Path, notes: list[str]) -> Iterator[tuple[str, bytes]]:
 
 def _read(path: Path, name: str) -> bytes:
     try:
+        check_is_file(path)
         if path.stat().st_size > _MAX_FILE_BYTES:
             raise refused(name, f"it has {path.stat().st_size:,} bytes")
         return path.read_bytes()

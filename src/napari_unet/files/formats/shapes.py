@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _MAX_PIXELS = 2**29
+_MAX_PIXELS_GUESSED = 2**28
+_MAX_PLANES = 100_000
 _MAX_COORDINATE = 1e7
 _MAX_CROSSINGS = 2**24
-_MAX_COVER = 50  # how many times all objects together may cover the image
+_MAX_COVER = 8  # how many times all objects together may cover the image
 _MAX_NAME = 100
 _CHUNK = 2**22
 # Okabe and Ito (2008), for classes without a colour where others have one.
@@ -33,14 +35,40 @@ def check_pixels(name: str, *shapes: tuple[int, ...]) -> None:
     Raises
     ------
     ImageError
-        All shapes together have more pixels than are read at once (NU-I03).
+        All shapes together have more pixels than are read at once, or one has too
+        many planes (NU-I03).
     """
+    n_planes = max((math.prod(shape[:-2]) for shape in shapes), default=0)
+    if n_planes > _MAX_PLANES:
+        raise ImageError(
+            "NU-I03",
+            f"{name} claims an image of {n_planes:,} planes, but at most "
+            f"{_MAX_PLANES:,} are read: check it, or split it",
+        )
     n_pixels = sum(math.prod(shape) for shape in shapes)
     if n_pixels > _MAX_PIXELS:
         raise ImageError(
             "NU-I03",
             f"{name} claims images of {n_pixels:,} pixels, but at most "
             f"{_MAX_PIXELS:,} are read at once: check it, or split it",
+        )
+
+
+def check_guess(name: str, shape: tuple[int, ...]) -> None:
+    """Raise before labels are allocated whose size only the objects say.
+
+    Raises
+    ------
+    ImageError
+        An object is far away from the first pixel (NU-I03).
+    """
+    check_pixels(name, shape)
+    if math.prod(shape) > _MAX_PIXELS_GUESSED:
+        raise ImageError(
+            "NU-I03",
+            f"{name} has objects that only an image of {math.prod(shape):,} pixels "
+            f"would hold, but without its image at most {_MAX_PIXELS_GUESSED:,} are "
+            "read: give the image",
         )
 
 
@@ -255,30 +283,50 @@ class Canvas:
     ) -> None:
         """Paint one object of runs in its flattened plane, by rows or by columns.
 
+        In a stack the plane () stands for all planes.
+
         Raises
         ------
         LabelError
             All objects together cover the image too many times (NU-A03).
         """
+        height, width = self.plane_shape
+        pixels = self.labels[plane].reshape(-1, height * width)
         n_px = int((runs[:, 1] - runs[:, 0]).sum())
-        self._n_px += n_px
+        self._n_px += n_px * len(pixels)
         if self._n_px > _MAX_COVER * self.labels.size:
             raise LabelError(
                 "NU-A03",
                 f"the objects in {self.name} cover the image more than {_MAX_COVER} "
                 "times: check that it is an annotation of single cells",
             )
-        pixels = self.labels[plane].reshape(-1)
         n_overlap = 0
-        for indices in _chunks(runs):
-            if by_column:
-                height, width = self.plane_shape
-                indices = indices % height * width + indices // height
-            before = pixels[indices]
-            pixels[indices[before == 0]] = i
-            n_overlap += int(np.count_nonzero((before != 0) & (before != i)))
+        if len(pixels) == 1 and 8 * n_px > pixels.size and n_px > 64 * len(runs):
+            n_overlap = self._paint_most(i, runs, pixels[0], by_column=by_column)
+        else:
+            for indices in _chunks(runs, max(_CHUNK // len(pixels), 1)):
+                if by_column:
+                    indices = indices % height * width + indices // height
+                before = pixels[:, indices]
+                pixels[:, indices] = np.where(before == 0, np.int32(i), before)
+                n_overlap += int(np.count_nonzero((before != 0) & (before != i)))
         self._overlaps += [n_overlap] if n_overlap else []
         self._n_empty += n_px == 0
+
+    def _paint_most(
+        self, i: int, runs: NDArray[np.int64], pixels: NDArray[Any], *, by_column: bool
+    ) -> int:
+        """Paint few long runs as slices, much faster; return how many px overlap."""
+        height, width = self.plane_shape
+        mask = np.zeros(pixels.size, bool)
+        for start, stop in runs.tolist():
+            mask[start:stop] = True
+        if by_column:
+            mask = mask.reshape(width, height).T.reshape(-1)
+        before = pixels != 0
+        n_overlap = int(np.count_nonzero(mask & before & (pixels != i)))
+        np.copyto(pixels, np.int32(i), where=mask & ~before)
+        return n_overlap
 
     def notes(self) -> list[str]:
         """Return what the user should know about the objects, in sentences."""
@@ -291,15 +339,15 @@ class Canvas:
         return [f"{self.name}: {objects(n)} {what}" for n, what in told if n]
 
 
-def _chunks(runs: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+def _chunks(runs: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
     """Yield the indices in runs, not too many at once."""
     n = runs[:, 1] - runs[:, 0]
-    n_parts = -(-n // _CHUNK)
+    n_parts = -(-n // size)
     first = np.cumsum(n_parts) - n_parts
     run = np.repeat(np.arange(len(runs)), n_parts)
-    start = runs[run, 0] + (np.arange(len(run)) - first[run]) * _CHUNK
-    parts = np.stack([start, np.minimum(start + _CHUNK, runs[run, 1])], axis=1)
-    chunk = np.cumsum(parts[:, 1] - parts[:, 0]) // _CHUNK
+    start = runs[run, 0] + (np.arange(len(run)) - first[run]) * size
+    parts = np.stack([start, np.minimum(start + size, runs[run, 1])], axis=1)
+    chunk = np.cumsum(parts[:, 1] - parts[:, 0]) // size
     for few in np.split(parts, np.flatnonzero(np.diff(chunk)) + 1):
         yield indices_of(few)
 
