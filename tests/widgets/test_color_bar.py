@@ -57,7 +57,7 @@ def test_low_weights_have_room_with_a_low_gamma(bar, layer) -> None:
     bar.set_config(WeightConfig.falk2019())
     layer.contrast_limits_range = layer.contrast_limits = (0, 51)
     layer.gamma = gamma_for(51)
-    assert texts(bar) == ["0 ignored", "0.1 far off", "1 normal", "51 closest gap"]
+    assert texts(bar) == ["0 ignored", "0.1 far away", "1 normal", "51 closest gap"]
     ignored, far, normal, closest = (bar.x_of(tick.value) for tick in bar.ticks)
     assert (ignored, closest) == (0, bar.width() - 1)
     assert far > 0.08 * bar.width()

@@ -172,6 +172,23 @@ def test_unknown_pixels_weigh_nothing(qtbot, widget, viewer) -> None:
     assert (shown.data[10:21, 10:31] > 0).all()
 
 
+def test_finished_regions_that_come_back_are_heard_of(qtbot, widget, viewer) -> None:
+    painting.set_unpainted(viewer.layers["cells"], "unknown")
+    shapes = painting.add_regions(viewer, viewer.layers["cells"], [])
+    shapes.add_rectangles(np.array([[10, 10], [10, 30], [20, 30], [20, 10]]))
+    shown = show(qtbot, widget)
+    whole = shown.data.copy()
+    viewer.layers.remove(shapes)
+    settle(qtbot, widget)
+    np.testing.assert_array_equal(shown.data > 0, two_cells() > 0)
+    viewer.layers.append(shapes)
+    settle(qtbot, widget)
+    np.testing.assert_array_equal(shown.data, whole)
+    shapes.data = []
+    settle(qtbot, widget)
+    np.testing.assert_array_equal(shown.data > 0, two_cells() > 0)
+
+
 def test_background_brush_is_no_cell(qtbot, widget, viewer) -> None:
     note_about(viewer.layers["cells"], label_class={2: 0})
     shown = show(qtbot, widget)

@@ -60,7 +60,7 @@ def ticks_of(config: WeightConfig, limits: tuple[float, float]) -> tuple[Tick, .
 def _far_ticks(config: WeightConfig) -> list[Tick]:
     if config.formula != "falk2019" or config.v_bal in (0, 1):
         return []
-    return [Tick(config.v_bal, f"{config.v_bal:.4g} far off")]
+    return [Tick(config.v_bal, f"{config.v_bal:.4g} far away")]
 
 
 class ColorBar(QWidget):

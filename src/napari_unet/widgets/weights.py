@@ -131,8 +131,8 @@ class WeightMapWidget(QWidget):
             self.failure,
             self.bar,
             self.cursor_label,
-            self.readout,
             self.explain_button,
+            self.readout,
             self.balance,
         ):
             layout.addWidget(widget)
