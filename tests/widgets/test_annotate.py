@@ -862,3 +862,31 @@ def test_question_is_asked_about_the_chosen_annotation_only(
     assert about(viewer.layers["b"])["unpainted"] == "unknown"
     click(widget.new_button)
     assert widget.files.ask_box.isHidden()
+
+
+@pytest.mark.gui
+def test_click_is_no_finished_region_and_delete_removes_one(
+    qtbot, window, tmp_path
+) -> None:
+    viewer = window
+    viewer.add_image(np.zeros((100, 100)), name="nuclei")
+    widget = AnnotateWidget(viewer, folder=tmp_path, delay_s=LONG_S)
+    viewer.window.add_dock_widget(widget, name="Annotate")
+    canvas = viewer.window._qt_viewer.canvas.native
+    x, y = canvas.rect().center().x(), canvas.rect().center().y()
+    click(widget.new_button)
+    click(widget.paint_tools.rectangle_button)
+    shapes = regions_layer_of(widget.annotation())
+    QTest.qWait(50)
+    stroke(canvas, (x, y))
+    qtbot.waitUntil(lambda: not len(shapes.data))
+    stroke(canvas, (x, y), (x + 1, y + 1), (x + 60, y + 1), (x + 60, y + 1))
+    qtbot.waitUntil(lambda: not len(shapes.data))
+    stroke(canvas, (x, y), (x + 30, y + 30), (x + 60, y + 60))
+    QTest.qWait(50)
+    assert len(shapes.data) == 1
+    shapes.mode = "select"
+    stroke(canvas, (x + 30, y + 30))
+    QTest.keyClick(canvas, Qt.Key.Key_Delete)
+    assert len(shapes.data) == 0
+    settle(qtbot, widget)

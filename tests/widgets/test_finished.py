@@ -7,6 +7,7 @@ import pytest
 from napari.components import ViewerModel
 
 from napari_unet.errors import LabelError
+from napari_unet.files.annotations import Region
 from napari_unet.widgets import _finished as finished
 from napari_unet.widgets._painted import painted_of, regions_layer_of
 
@@ -39,6 +40,13 @@ def test_whole_image_is_known_once(viewer, place) -> None:
     assert len(regions_layer_of(labels).data) == 1
 
 
+def test_whole_image_is_known_beside_a_triangle(viewer) -> None:
+    labels = viewer.add_labels(np.zeros((8, 9), np.int32))
+    finished.add_regions(viewer, labels, [Region((), [(1, 1), (1, 5), (5, 5)])])
+    finished.finish_plane(viewer, labels)
+    assert painted_of(labels).annotation().is_known.all()
+
+
 def test_only_the_slice_on_screen_is_finished(viewer) -> None:
     labels = viewer.add_labels(np.zeros((3, 8, 9), np.int32), scale=(2, 1, 1))
     viewer.dims.set_current_step(0, 1)
@@ -60,3 +68,30 @@ def test_no_plane_is_on_screen_in_3d_or_from_the_side(viewer) -> None:
     with pytest.raises(LabelError, match="NU-L09"):
         finished.finish_plane(viewer, labels)
     assert regions_layer_of(labels) is None
+
+
+class Mouse:
+    """A click as napari's callbacks are given it."""
+
+    type, modifiers = "mouse_press", ()
+
+    def __init__(self, *position: float) -> None:
+        self.position = self.pos = position
+
+
+@pytest.mark.parametrize("zoom", [0.1, 1.0, 20.0])
+def test_click_is_no_region_and_takes_no_other_with_it(qtbot, viewer, zoom) -> None:
+    labels = viewer.add_labels(np.zeros((30, 40), np.int32))
+    tiny = [(9.0, 9.0), (9.0, 10.0), (10.0, 10.0)]  # as a file may hold
+    shapes = finished.add_regions(viewer, labels, [Region((), tiny)])
+    finished.draw_finished(viewer, labels)
+    camera = getattr(viewer, "scene", viewer).camera
+    # As the canvas does.
+    camera.zoom, shapes.scale_factor = zoom, 1 / zoom
+    (callback,) = shapes.mouse_drag_callbacks
+    for _ in callback(shapes, Mouse(3.0, 3.0)):
+        assert len(shapes.data) == 2
+    qtbot.waitUntil(lambda: len(shapes.data) == 1)
+    assert viewer.status == "a click draws no finished region: drag the mouse"
+    finished.finish_plane(viewer, labels)
+    assert len(shapes.data) == 2

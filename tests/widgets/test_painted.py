@@ -25,6 +25,7 @@ from napari_unet.widgets._painted import (
     link_regions,
     painted_of,
     regions_from_shapes,
+    regions_layer_of,
 )
 
 RECTANGLE = [[2, 3], [2, 6], [5, 6], [5, 3]]
@@ -152,6 +153,22 @@ def test_linked_regions_survive_renaming_and_end_with_their_layer() -> None:
     viewer.layers.remove(shapes)
     assert about(labels)["regions"] is None
     assert not painted_of(labels).annotation().is_known.any()
+
+
+def test_regions_that_come_back_are_linked_again_unless_there_are_others() -> None:
+    viewer = ViewerModel()
+    layer = viewer.add_labels(np.zeros((10, 20), np.int32))
+    first = viewer.add_shapes(RECTANGLE, shape_type="rectangle")
+    link_regions(viewer, layer, first)
+    viewer.layers.remove(first)
+    assert regions_layer_of(layer) is None
+    viewer.add_layer(first)
+    assert regions_layer_of(layer) is first
+    viewer.layers.remove(first)
+    second = viewer.add_shapes(RECTANGLE, shape_type="rectangle")
+    link_regions(viewer, layer, second)
+    viewer.add_layer(first)
+    assert regions_layer_of(layer) is second
 
 
 def test_link_does_not_keep_removed_labels_alive() -> None:

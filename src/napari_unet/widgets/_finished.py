@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from napari.layers import Shapes
+from qtpy.QtCore import QTimer
 
 from napari_unet.errors import LabelError
 from napari_unet.widgets._layers import placed_like, unwrapped
@@ -23,6 +25,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_unet.files.annotations import Region
+
+
+# Of the image, and of the screen: what napari draws by a click without a drag is 2.5
+# pixels of the screen large.
+_LEAST_PX, _LEAST_ON_SCREEN_PX = 2.0, 4.0
 
 
 def draw_finished(
@@ -60,7 +67,9 @@ def finish_plane(viewer: ViewerModel, labels: Labels) -> None:
     if shapes is None:
         shapes = add_regions(viewer, labels, [])
     elif any(
-        region.plane == plane and np.allclose(region.vertices, corners, atol=1e-3)
+        region.plane == plane
+        and len(region.vertices) == len(corners)
+        and np.allclose(region.vertices, corners, atol=1e-3)
         for region in regions_from_shapes(shapes, labels, skip_crossing=True)
     ):
         return
@@ -86,7 +95,38 @@ def add_regions(
     # Known for what it is before anyone hears of it.
     link_regions(viewer, labels, shapes)
     unwrapped(viewer).add_layer(shapes)
+    _drop_slips(viewer, shapes)
     return shapes
+
+
+def _drop_slips(viewer: ViewerModel, shapes: Shapes) -> None:
+    """Drop tiny regions as they are drawn: slips of the mouse."""
+    viewer_ref, shapes_ref = weakref.ref(unwrapped(viewer)), weakref.ref(shapes)
+    n_before = 0
+
+    def drop() -> None:
+        viewer, shapes = viewer_ref(), shapes_ref()
+        if viewer is None or shapes is None or len(shapes.data) <= n_before:
+            return
+        extents = np.ptp(shapes.data[-1], axis=0)
+        # Before 0.9 napari had it elsewhere.
+        zoom = getattr(viewer, "scene", viewer).camera.zoom
+        on_screen = extents * np.abs(shapes.scale) * zoom
+        is_large = (extents >= _LEAST_PX) & (on_screen >= _LEAST_ON_SCREEN_PX)
+        if np.count_nonzero(is_large) < 2:
+            shapes.selected_data = {len(shapes.data) - 1}
+            shapes.remove_selected()
+            viewer.status = "a click draws no finished region: drag the mouse"
+
+    def on_data(event: Any) -> None:
+        nonlocal n_before
+        shapes = event.source
+        if event.action == "adding":
+            n_before = len(shapes.data)
+        elif event.action == "added" and shapes.mode.startswith("add_"):
+            QTimer.singleShot(0, drop)  # once napari is done with it
+
+    shapes.events.data.connect(on_data)
 
 
 def _in_stack(plane: tuple[int, ...], vertices: Any) -> NDArray[np.float64]:

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from napari_unet.widgets._classes import Classes
 
 _N_KEYS = 9
+_TO_REMOVE = (
+    "\nTo remove a region, click on it with the arrow of its layer (Select shapes) and "
+    "press Delete: Ctrl+Z takes back paint only"
+)
 _PAINTING = ("paint", "fill", "polygon")
 
 
@@ -110,19 +114,19 @@ class PaintTools(QWidget):
         self.rectangle_button = _button(
             "Rectangle",
             "Draw a rectangle in which all cells are painted: the rest of it is "
-            "background",
+            f"background.{_TO_REMOVE}",
             name="Finished region: rectangle",
         )
         self.polygon_button = _button(
             "Polygon",
             "Click the corners of an area in which all cells are painted, and end it "
-            "with Esc: the rest of it is background",
+            f"with Esc: the rest of it is background.{_TO_REMOVE}",
             name="Finished region: polygon",
         )
         self.plane_button = _button(
             "Whole image",
             "All cells of what is on screen are painted: the rest of this image, or of "
-            "this slice of a stack, is background",
+            f"this slice of a stack, is background.{_TO_REMOVE}",
             name="Finished region: whole image",
         )
         self.brush_label = plain_label("What is painted now")

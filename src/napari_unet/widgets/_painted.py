@@ -146,9 +146,12 @@ def painted_of(labels_layer: Labels) -> Painted:
 def link_regions(viewer: ViewerModel, labels_layer: Labels, shapes: Shapes) -> None:
     """Make a Shapes layer hold the finished regions of an annotation.
 
-    The link ends when the Shapes layer leaves the viewer; it survives renaming.
+    The link ends when the Shapes layer leaves the viewer, and is there again when that
+    layer comes back, unless the annotation has another one by then. It survives
+    renaming.
     """
-    note_about(labels_layer, regions=weakref.ref(unwrapped(shapes)))
+    shapes_ref = weakref.ref(unwrapped(shapes))
+    note_about(labels_layer, regions=shapes_ref)
     labels_ref = weakref.ref(unwrapped(labels_layer))
 
     def unlink(event: Any) -> None:
@@ -156,7 +159,15 @@ def link_regions(viewer: ViewerModel, labels_layer: Labels, shapes: Shapes) -> N
         if labels is not None and event.value is regions_layer_of(labels):
             note_about(labels, regions=None)
 
-    unwrapped(viewer).layers.events.removed.connect(unlink)
+    def link_again(event: Any) -> None:
+        labels = labels_ref()
+        is_ours = labels is not None and event.value is shapes_ref()
+        if is_ours and regions_layer_of(labels) is None:
+            note_about(labels, regions=shapes_ref)
+
+    events = unwrapped(viewer).layers.events
+    events.removed.connect(unlink)
+    events.inserted.connect(link_again)
 
 
 def regions_layer_of(labels_layer: Labels) -> Shapes | None:
