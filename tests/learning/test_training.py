@@ -446,8 +446,8 @@ def test_what_stands_under_ignored_pixels_has_no_influence(cells, monkeypatch):
     expected = list(train([image], [annotation], **run))
     original = preparation.make_target
 
-    def disturbed(*args: object):
-        target = original(*args)
+    def disturbed(*args: object, **about: object):
+        target = original(*args, **about)
         noise = np.random.default_rng(0).integers(0, 2, labels.shape)
         assert (target.weights == 0).any()
         classes = np.where(target.weights == 0, noise, target.classes)
