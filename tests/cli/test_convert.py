@@ -256,6 +256,16 @@ def partly_annotated(folder: Path) -> Path:
     return folder / "a.tif"
 
 
+def test_warnings_begin_with_the_file_that_they_are_about(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = partly_annotated(tmp_path)
+    assert convert(source, tmp_path / "out_coco", "--to=coco") == 0
+    assert "warning: a.tif: COCO has no place for" in capsys.readouterr().err
+    assert convert(source, tmp_path / "out", "--to=imagej") == 0
+    assert "warning: a.zip: ImageJ has no place for" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("flag", [None, "background", "unknown"])
 def test_unknown_never_becomes_background_without_a_word(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], flag: str | None

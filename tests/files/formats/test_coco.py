@@ -119,8 +119,9 @@ def test_a_round_trip_loses_nothing(tmp_path: Path) -> None:
     write_coco(tmp_path / "a.json", {"x/a.tif": stored}, notes=notes)
     back = read_coco(tmp_path / "a.json", notes=notes)["x/a.tif"]
     assert notes == [
-        "x/a.tif: COCO has no place for 1 finished region and 1 painted background "
-        "object: napari-unet reads them back, other programs don't see them"
+        "x/a.tif: COCO has no place for 1 finished region, 1 painted background "
+        "object, 1 area class (tissue) and what is not painted being unknown: "
+        "napari-unet reads that back, other programs don't see it"
     ]
     np.testing.assert_array_equal(back.annotation.labels, labels)
     np.testing.assert_array_equal(back.annotation.is_known, annotation.is_known)
@@ -340,7 +341,7 @@ def test_an_image_that_is_there_twice_is_refused(
         read_coco(_write(tmp_path, [], images=images))
 
 
-@pytest.mark.parametrize("name", ["../a.tif", "C:/a.tif", "http://a/b", "a\0b"])
+@pytest.mark.parametrize("name", ["../a.tif", "C:/a.tif", "http://a/b"])
 def test_an_image_outside_of_the_folder_is_refused(tmp_path: Path, name: str) -> None:
     path = _write(tmp_path, [], images=[{"id": 1, "file_name": name}])
     with pytest.raises(LabelError, match=r"cells\.json names .*escapes the image fol"):
@@ -495,3 +496,20 @@ def test_whatever_stands_in_the_file_is_read_or_refused(
         path = _write(tmp_path, objects, **changes)
         with contextlib.suppress(LabelError, ImageError):
             read_coco(path)
+
+
+def test_what_is_said_of_several_images_is_said_once(tmp_path: Path) -> None:
+    notes: list[str] = []
+    annotation = Annotation([[1, 0]], class_names=("background", "T\tcell\n"))
+    names = [f"{i}.tif" for i in range(1200)]
+    several = dict.fromkeys(names, StoredAnnotation(annotation))
+    write_coco(tmp_path / "a.json", several, notes=notes)
+    assert notes == [
+        "0.tif and 1,199 more: COCO has no place for what is not painted being "
+        "unknown: napari-unet reads that back, other programs don't see it",
+        r"a.json: 1 class name was changed: 'T\tcell\n' to 'T cell'",
+    ]
+    notes.clear()
+    complete = StoredAnnotation(Annotation.complete([[1, 0]]), (), "background")
+    write_coco(tmp_path / "a.json", {"a.tif": complete}, notes=notes)
+    assert notes == []

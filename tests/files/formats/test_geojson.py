@@ -138,8 +138,9 @@ def test_a_round_trip_loses_nothing(tmp_path: Path) -> None:
     write_geojson(tmp_path / "a.geojson", stored, notes=notes)
     back = read_geojson(tmp_path / "a.geojson", notes=notes)
     assert notes == [
-        "a.geojson: GeoJSON has no place for 1 finished region and 1 painted "
-        "background object: napari-unet reads them back, other programs don't see them"
+        "a.geojson: GeoJSON has no place for 1 finished region, 1 painted background "
+        "object and 1 area class (tissue): napari-unet reads that back, other "
+        "programs don't see it"
     ]
     np.testing.assert_array_equal(back.annotation.labels, labels)
     np.testing.assert_array_equal(back.annotation.is_known, annotation.is_known)
@@ -465,3 +466,13 @@ def test_whatever_stands_in_the_file_is_read_or_refused(
         path = _write(tmp_path, content)
         with contextlib.suppress(LabelError, ImageError):
             read_geojson(path)
+
+
+def test_names_that_are_changed_are_said(tmp_path: Path) -> None:
+    notes: list[str] = []
+    names = ("background", "a\nb", "c" * 101)
+    complete = Annotation([[1, 0]], class_names=names, known=np.ones((1, 2), bool))
+    held = StoredAnnotation(complete, (), "background")
+    write_geojson(tmp_path / "a.geojson", held, notes=notes)
+    assert len(notes) == 1
+    assert r"a.geojson: 2 class names were changed: 'a\nb' to 'a b', 'ccc" in notes[0]

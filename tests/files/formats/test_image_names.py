@@ -46,18 +46,29 @@ def test_relative_names_pass(text: str, name: str) -> None:
         "http://x.org/a.tif",
         "file:/a.tif",
         "S3://bucket/a.tif",
-        "a\0.tif",
-        "a\n.tif",
-        "\x1b[31ma.tif",
-        "a\u202etif.exe",
-        "",
-        ".",
         "/",
-        "a" * 1001,
     ],
 )
 def test_what_escapes_the_folder_is_refused(text: str) -> None:
     with pytest.raises(LabelError, match=r"cells\.json names .*escapes the image fol"):
+        image_name(text, "cells.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("a\0.tif", r"has a character in it that is not printed \('\\x00'\)"),
+        ("a\n.tif", r"has a line break in it that is not printed \('\\n'\)"),
+        ("a\t.tif", r"has a tab in it that is not printed"),
+        ("\x1b[31ma.tif", "is not printed"),
+        ("a\u202etif.exe", "is not printed"),
+        ("", "is no name of a file"),
+        (".", "is no name of a file"),
+        ("a" * 1001, "has more than 1,000 characters"),
+    ],
+)
+def test_what_is_wrong_with_a_name_is_said(text: str, wrong: str) -> None:
+    with pytest.raises(LabelError, match=rf"names the image .*{wrong}.*: rename"):
         image_name(text, "cells.json")
 
 

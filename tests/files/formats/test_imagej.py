@@ -717,3 +717,19 @@ def test_rois_on_all_planes_of_a_long_movie_are_read_soon(tmp_path: Path) -> Non
     path = write_zip(tmp_path / "a.zip", *rois)
     labels = read_imagej(path, shape=(5000, 4, 50)).annotation.labels
     assert (labels == np.arange(1, 201).reshape(4, 50)).all()
+
+
+def test_names_of_classes_stay_apart_and_changes_are_said(tmp_path: Path) -> None:
+    names = ("background", "a\U0001f600", "a\U0001f601", " background")
+    complete = Annotation(
+        [[1, 2, 3]], {1: 1, 2: 2, 3: 3}, class_names=names, known=np.ones((1, 3), bool)
+    )
+    notes: list[str] = []
+    held = StoredAnnotation(complete, (), "background")
+    write_imagej(tmp_path / "a.zip", held, notes=notes)
+    assert len(notes) == 1
+    assert "a.zip: 3 class names were changed: " in notes[0]
+    assert "to 'background 2'" in notes[0]
+    read = read_imagej(tmp_path / "a.zip", shape=(1, 3)).annotation
+    assert read.class_names == ("background", "a?", "a? 2", "background 2")
+    assert read.class_map().tolist() == [[1, 2, 3]]

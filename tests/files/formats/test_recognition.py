@@ -81,7 +81,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path, name: str) -> None:
     for chosen in FORMATS:
         if chosen != "ctc":
             with pytest.raises(
-                FolderError, match="is no file but a pipe|there is no file"
+                FolderError, match=r"is no file but a pipe|there is no file"
             ):
                 read_annotations(tmp_path / name, format=chosen)
     with pytest.raises(FolderError, match="in no format of annotations"):

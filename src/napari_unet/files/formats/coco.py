@@ -27,6 +27,7 @@ from napari_unet.files.formats.image_names import image_name
 from napari_unet.files.formats.own_member import (
     OWN,
     OwnMember,
+    changed_names,
     left_out,
     own_member,
     parse_own_member,
@@ -144,6 +145,7 @@ def write_coco(
     images: list[Any] = []
     objects: list[Any] = []
     members: dict[str, Any] = {}
+    told: dict[str, list[str]] = {}
     for i, (key, stored) in enumerate(unified.items(), 1):
         name = image_name(key, str(path))
         height, width = _plane_shape(name, stored)
@@ -156,8 +158,7 @@ def write_coco(
                 ids = {"id": len(objects) + 1, "image_id": i, "category_id": kind}
                 objects.append(ids | one)
         members[str(i)] = own_member(stored, classes.names, background)
-        note = left_out(stored, len(background), name, "COCO")
-        notes += [note] if note else []
+        told.setdefault(left_out(stored, len(background), "COCO"), []).append(name)
     content = {
         "images": images,
         "categories": _categories(classes),
@@ -165,6 +166,13 @@ def write_coco(
         OWN: {"images": members},
     }
     write_text(path, json.dumps(content, ensure_ascii=False))
+    for note, (first, *others) in told.items():
+        more = f" and {len(others):,} more" if others else ""
+        notes += [f"{first}{more}: {note}"] if note else []
+    for stored in annotations.values():
+        names = stored.annotation.class_names
+        found = changed_names(names, unique_names(names), Path(path).name)
+        notes += [note for note in found if note not in notes]
 
 
 def _names_by_id(path: Path, images: Sequence[CocoImage]) -> dict[Id, str]:

@@ -13,6 +13,7 @@ from napari_unet.errors import LabelError
 from napari_unet.files.atomic import write_text
 from napari_unet.files.formats.own_member import (
     OWN,
+    changed_names,
     left_out,
     own_member,
     parse_own_member,
@@ -163,9 +164,12 @@ def write_geojson(
     member = own_member(stored, names, background)
     content = {"type": "FeatureCollection", "features": cells, OWN: member}
     write_text(path, json.dumps(content, ensure_ascii=False))
-    note = left_out(stored, len(background), Path(path).name, "GeoJSON")
-    if notes is not None and note:
-        notes.append(note)
+    if notes is None:
+        return
+    name = Path(path).name
+    notes += changed_names(annotation.class_names, names, name)
+    if note := left_out(stored, len(background), "GeoJSON"):
+        notes.append(f"{name}: {note}")
 
 
 def _shapes(content: Any, path: Path, notes: list[str]) -> list[_Shape]:

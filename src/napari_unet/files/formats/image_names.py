@@ -38,11 +38,25 @@ def image_name(text: str, source: str) -> str:
     # Windows takes dots and spaces off the end of a name: ".. " is "..".
     climbs = any(not part.strip(" .") for part in parts)
     is_elsewhere = name.startswith("/") or _DRIVE_OR_URL.match(name) is not None
-    is_odd = not parts or not name.isprintable() or len(name) > _MAX_LENGTH
-    if climbs or is_elsewhere or is_odd:
+    if climbs or is_elsewhere:
         raise LabelError(
             "NU-A01",
-            f"{source} names the image {text[:100]!r}, which escapes the image folder "
-            "or is no name of a file: give its path relative to that folder",
+            f"{source} names the image {text[:100]!r}, which escapes the image folder: "
+            "give its path relative to that folder",
+        )
+    if wrong := _what_is_wrong(name, parts):
+        raise LabelError(
+            "NU-A01",
+            f"{source} names the image {text[:100]!r}, which {wrong}: rename the image",
         )
     return "/".join(parts)
+
+
+def _what_is_wrong(name: str, parts: list[str]) -> str:
+    if not parts:
+        return "is no name of a file"
+    if len(name) > _MAX_LENGTH:
+        return f"has more than {_MAX_LENGTH:,} characters"
+    odd = next((c for c in name if not c.isprintable()), "")
+    what = {"\n": "a line break", "\t": "a tab"}.get(odd, "a character")
+    return f"has {what} in it that is not printed ({odd!r})" if odd else ""

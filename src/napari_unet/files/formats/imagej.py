@@ -12,6 +12,7 @@ from napari_unet.errors import LabelError
 from napari_unet.files.annotations import StoredAnnotation
 from napari_unet.files.formats.common_classes import place_holder
 from napari_unet.files.formats.not_held import not_held
+from napari_unet.files.formats.own_member import changed_names, unique_names
 from napari_unet.files.formats.roi_shapes import (
     RAISED_ON_DAMAGE,
     Position,
@@ -39,7 +40,7 @@ from napari_unet.imaging.arrays import Annotation
 from napari_unet.imaging.outlines import label_outlines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from roifile import ImagejRoi
 
@@ -302,6 +303,9 @@ def write_imagej(
     write_members(path, members)
     if notes is None:
         return
+    names = annotation.class_names
+    written = _written_names(names)
+    notes.extend(changed_names(names[1:], written[1:], path.name))
     notes.extend(not_held(stored, path.name, "ImageJ"))
     areas = [annotation.class_names[i] for i in sorted(annotation.area_classes)]
     if areas:
@@ -317,22 +321,27 @@ def _members_of(
     """Yield name and content of the ROIs of one plane."""
     annotation = stored.annotation
     letters = stored.axes[:-2].lower() if len(stored.axes) == len(plane) + 2 else ""
+    names = _written_names(annotation.class_names)
     letters = letters or "tz"[-len(plane) :] * bool(plane)
     place = "".join(f"-{a}{i + 1:03}" for a, i in zip(letters, plane, strict=True))
     for i, pieces in label_outlines(annotation.labels[plane]).items():
         kind = annotation.label_class.get(i, 1)
         roi = roi_of(pieces)
         _set_position(roi, plane)
-        class_name = clean_name(annotation.class_names[kind]) if kind else _BACKGROUND
-        # roifile counts characters, ImageJ units of UTF-16.
-        class_name = "".join(c if ord(c) < 0x10000 else "?" for c in class_name)
-        roi.name = f"{i}{place} {class_name}"
+        roi.name = f"{i}{place} {names[kind]}"
         roi.group = kind
         if annotation.class_colors:
             roi.stroke_color = b"\xff" + bytes.fromhex(
                 annotation.class_colors[kind][1:]
             )
         yield _NOT_IN_NAMES.sub("_", roi.name), roi.tobytes()
+
+
+def _written_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of classes as names of ROIs can hold them."""
+    # roifile counts characters, ImageJ units of UTF-16.
+    plain = ["".join(c if ord(c) < 0x10000 else "?" for c in name) for name in names]
+    return unique_names([_BACKGROUND, *plain[1:]])
 
 
 def _set_position(roi: ImagejRoi, plane: tuple[int, ...]) -> None:

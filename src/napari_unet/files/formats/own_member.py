@@ -173,14 +173,55 @@ def unique_names(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def left_out(stored: StoredAnnotation, n_background: int, name: str, to: str) -> str:
-    """Return what other programs don't see of an annotation, or an empty text."""
-    n_regions = len(stored.regions)
-    counts = (n_regions, "finished region"), (n_background, "painted background object")
+def changed_names(names: Sequence[str], written: Sequence[str], name: str) -> list[str]:
+    r"""Return a note on class names that are written otherwise than they are.
+
+    Examples
+    --------
+    >>> changed_names(["background", "T\tcell"], ["background", "T cell"], "a.zip")
+    ["a.zip: 1 class name was changed: 'T\\tcell' to 'T cell'"]
+    """
+    pairs = [
+        f"{old[:40]!r} to {new[:40]!r}"
+        for old, new in zip(names, written, strict=True)
+        if old != new
+    ]
+    if not pairs:
+        return []
+    are = "class name was" if len(pairs) == 1 else "class names were"
+    more = ", ..." * (len(pairs) > 3)
+    return [f"{name}: {len(pairs)} {are} changed: {', '.join(pairs[:3])}{more}"]
+
+
+def left_out(stored: StoredAnnotation, n_background: int, to: str) -> str:
+    """Return what other programs don't see of an annotation, or an empty text.
+
+    Parameters
+    ----------
+    stored : StoredAnnotation
+        What is written.
+    n_background : int
+        Number of objects of painted background.
+    to : str
+        What people call the format.
+    """
+    annotation = stored.annotation
+    areas = [annotation.class_names[i] for i in sorted(annotation.area_classes)]
+    counts = (
+        (len(stored.regions), "finished region"),
+        (n_background, "painted background object"),
+        (len(areas), "area class" + "e" * (len(areas) > 1)),
+    )
     parts = [f"{n:,} {what}{'s' * (n > 1)}" for n, what in counts if n]
+    if areas:
+        parts[-1] += f" ({', '.join(areas[:5])}{', ...' * (len(areas) > 5)})"
+    if stored.unpainted != "background" and not annotation.is_known.all():
+        parts.append("what is not painted being unknown")
     if not parts:
         return ""
+    *most, last = parts
+    both = f"{', '.join(most)} and {last}" if most else last
     return (
-        f"{name}: {to} has no place for {' and '.join(parts)}: napari-unet reads them "
-        "back, other programs don't see them"
+        f"{to} has no place for {both}: napari-unet reads that back, other programs "
+        "don't see it"
     )
