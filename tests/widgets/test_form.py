@@ -6,6 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QComboBox
 
 from napari_unet import config
@@ -76,7 +78,7 @@ def test_every_row_has_title_tooltip_and_accessible_name(form_of):
     form = form_of(config.TrainConfig)
     for name, row in form.rows.items():
         field = config.TrainConfig.model_fields[name]
-        assert row.editor.native.toolTip() == field.description
+        assert row.editor.native.toolTip().startswith(field.description)
         assert row.editor.native.accessibleName() == field.title
 
 
@@ -87,6 +89,35 @@ def test_bounds_hold_while_typing(form_of):
     value = form.value()
     assert 0 < value.sigma < 1
     assert value.w0 == 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "typed", "allowed"),
+    [
+        ("w0", "-5", "w0: at least 0, at most 1000, up to 2 decimals"),
+        ("w0", "5000", "w0: at least 0, at most 1000, up to 2 decimals"),
+        ("sigma", "0", "Sigma: above 0, at most 200, up to 2 decimals"),
+        ("sigma", "0.5", ""),
+        ("sigma", "7", ""),
+    ],
+)
+def test_what_is_not_taken_while_typing_is_told(form_of, name, typed, allowed):
+    form = form_of(config.WeightConfig)
+    native = form.rows[name].editor.native
+    native.selectAll()
+    QTest.keyClicks(native, typed)
+    QTest.keyClick(native, Qt.Key.Key_Return)
+    assert form.problem.text() == allowed
+    assert form.problem.isHidden() == (not allowed)
+    form.setValue(config.WeightConfig(w0=3))
+    assert form.problem.isHidden()
+
+
+def test_tooltips_tell_what_is_allowed(form_of):
+    rows = form_of(config.WeightConfig).rows
+    assert rows["w0"].editor.native.toolTip().endswith("at least 0, at most 1000.")
+    assert "above 0, at most 200" in rows["sigma"].editor.native.toolTip()
+    assert "Allowed" not in rows["unit"].editor.native.toolTip()
 
 
 def test_a_bound_that_does_not_belong_is_kept_out(form_of):

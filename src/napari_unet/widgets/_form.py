@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QHBoxLayout,
     QLabel,
+    QLineEdit,
     QSizePolicy,
     QVBoxLayout,
     QWidget,
@@ -33,6 +34,7 @@ M = TypeVar("M", bound=BaseModel)
 _HUGE = 10**9
 _SMALL = 0.1
 _NUMBER_PX = 112
+_WORDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
 
 class ConfigForm(QWidget, Generic[M]):
@@ -83,6 +85,7 @@ class ConfigForm(QWidget, Generic[M]):
         self._build(front, [name for name in shown if name not in front], more)
         for row in self.rows.values():
             row.changed.connect(self._on_changed)
+            row.refused.connect(self._on_refused)
         for name, (low, high) in (sliders or {}).items():
             self.rows[name].add_slider(low, high).sliderReleased.connect(self.released)
         self.setValue(model())
@@ -161,20 +164,34 @@ class ConfigForm(QWidget, Generic[M]):
             self.problem.hide()
             self.valueChanged.emit(value)
 
+    def _on_refused(self, what: str) -> None:
+        self.problem.setText(what)
+        self.problem.show()
+
 
 class FieldRow(QWidget):
     """One field: a magicgui widget, and a tick box where another value is allowed.
 
     `float | None` and `Literal["exact"] | int` are a number that may be left open:
     the box, ticked, stands for None or "exact".
+
+    Signals
+    -------
+    changed()
+        Its value is another one.
+    refused(str)
+        Something typed was not taken; says what may be typed.
     """
 
     changed = Signal()
+    refused = Signal(str)
 
     def __init__(self, field: FieldInfo) -> None:
         super().__init__()
         self.title = field.title or ""
         self.tooltip = field.description or ""
+        if _bounds(field):
+            self.tooltip += f" Allowed: {_allowed(field)}."
         self._field = field
         self._kind, self._open_value = _split(field.annotation)
         self._has_open = self._kind is not field.annotation
@@ -188,6 +205,7 @@ class FieldRow(QWidget):
         self.editor: Any = create_widget(annotation=self._kind, options=options)
         self.open_box = QCheckBox(self._open_value or "not set")
         self.slider: NumberSlider | None = None
+        self._was_rejected = self._is_unfinished = False
         self._build()
         self.setToolTip(self.tooltip)
         if self._has_open:
@@ -242,6 +260,33 @@ class FieldRow(QWidget):
         self.open_box.setVisible(self._has_open)
         self.editor.changed.connect(lambda _: self.changed.emit())
         self.open_box.toggled.connect(self._on_open)
+        self._line: QLineEdit | None = native.findChild(QLineEdit)
+        if self._line is not None and _bounds(self._field):
+            # A spin box takes no key that leads out of its range, and puts what is
+            # still out of it in the end back to what it was, without a word.
+            self._line.inputRejected.connect(self._on_rejected)
+            self._line.textEdited.connect(self._on_typed)
+            native.editingFinished.connect(self._on_typing_ended)
+
+    def _on_rejected(self) -> None:
+        self._was_rejected = True
+        self._refuse()
+
+    def _on_typed(self) -> None:
+        line = self._line
+        self._is_unfinished = line is not None and not line.hasAcceptableInput()
+
+    def _on_typing_ended(self) -> None:
+        # Once more after a key was rejected: the number may have changed since.
+        if self._was_rejected or self._is_unfinished:
+            self._was_rejected = self._is_unfinished = False
+            self._refuse()
+
+    def _refuse(self) -> None:
+        decimals = ""
+        if self._kind is float:
+            decimals = f", up to {self.editor.native.decimals()} decimals"
+        self.refused.emit(f"{self.title}: {_allowed(self._field)}{decimals}")
 
     def _on_open(self, is_open: bool) -> None:
         self.editor.native.setEnabled(not is_open)
@@ -263,12 +308,25 @@ def _split(annotation: Any) -> tuple[Any, str | None]:
 
 def _range(field: FieldInfo, *, margin: float) -> tuple[float, float]:
     """Return the least and greatest value; bounds that don't belong lose `margin`."""
-    bounds: dict[str, float] = {}
-    for bound in field.metadata:  # Ge(ge=0), Lt(lt=1), ...
-        bounds |= asdict(bound)
+    bounds = _bounds(field)
     low = bounds.get("ge", bounds.get("gt", -_HUGE) + margin)
     high = bounds.get("le", bounds.get("lt", _HUGE) - margin)
     return low, high
+
+
+def _bounds(field: FieldInfo) -> dict[str, float]:
+    bounds: dict[str, float] = {}
+    for bound in field.metadata:  # Ge(ge=0), Lt(lt=1), ...
+        bounds |= asdict(bound)
+    return bounds
+
+
+def _allowed(field: FieldInfo) -> str:
+    """Return in words which numbers a field takes; "" where it takes any."""
+    bounds = _bounds(field)
+    return ", ".join(
+        f"{words} {bounds[key]:g}" for key, words in _WORDS.items() if key in bounds
+    )
 
 
 def _n_decimals(value: float) -> int:
