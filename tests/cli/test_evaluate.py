@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 import tifffile
 
+import napari_unet as nu
 from napari_unet.cli import run
+from napari_unet.files.annotations import save_annotation
 from napari_unet.files.images import write_labels
+from napari_unet.imaging.arrays import Annotation
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -177,3 +180,19 @@ def test_the_folder_of_the_scores_is_made_or_refused_first(
     assert json.loads(out.read_text())["n_truth"] == 6
     assert evaluate((tmp_path / "none", folders[1]), f"--json={tmp_path}") == 1
     assert f"{tmp_path} is a folder: give the name of a file" in capsys.readouterr().err
+
+
+def test_an_annotation_is_judged_by_its_cells_where_it_is_known(
+    tmp_path: Path,
+) -> None:
+    truth, pred, out = tmp_path / "truth", tmp_path / "pred", tmp_path / "scores.json"
+    truth.mkdir()
+    pred.mkdir()
+    painted = np.where(SQUARES == 2, 0, SQUARES)  # one cell is not painted yet
+    painted[:, 39] = 9  # background
+    save_annotation(truth / "a.tif", Annotation(painted, {9: 0}))
+    tifffile.imwrite(pred / "a.tif", SQUARES)
+    assert evaluate((truth, pred), f"--json={out}") == 0
+    scores = json.loads(out.read_text())
+    assert (scores["n_truth"], scores["n_pred"], scores["map"]) == (2, 2, 1)
+    assert nu.score(truth / "a.tif", pred / "a.tif").as_dict() == scores

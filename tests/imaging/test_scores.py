@@ -247,3 +247,17 @@ def test_different_shapes_are_refused():
 def test_probabilities_are_no_labels():
     with pytest.raises(LabelError, match="prediction holds values that are not whole"):
         score(np.zeros((2, 2), int), np.full((2, 2), 0.3))
+
+
+def test_cells_found_where_nothing_is_known_are_not_judged():
+    labels, found = np.zeros((2, 20, 30), np.int32)
+    labels[2:8, 2:8] = 1
+    known = np.zeros((20, 30), bool)
+    known[:, :15] = True
+    found[2:8, 2:8], found[2:8, 20:26] = 5, 7  # right; not known
+    found[12:16, 9:13] = 8  # wrong, and known
+    found[12:16, 14:18] = 9  # mostly not known
+    counts = tally(labels, found, known=known)
+    assert (counts.n_truth, counts.n_pred, counts.matched[0]) == (1, 2, 1)
+    assert tally(labels, found, known=np.ones_like(known)) == tally(labels, found)
+    assert score(labels, found, known=known) == counts.scores()

@@ -14,7 +14,7 @@ from napari_unet.config import (
 )
 from napari_unet.imaging.arrays import Annotation, Target
 from napari_unet.imaging.intensity import IntensityRange
-from napari_unet.imaging.scores import score, tally
+from napari_unet.imaging.scores import score
 from napari_unet.imaging.targets import make_target
 from napari_unet.learning.device import DeviceChoice
 from napari_unet.learning.patches import Plane
@@ -23,7 +23,6 @@ from napari_unet.learning.validation import (
     Validation,
     forward_plane,
     subset,
-    tally_known,
     tune,
     validate,
 )
@@ -63,27 +62,6 @@ def test_the_score_is_the_mean_of_map_and_iou():
         {"loss": 0.5, "iou": 2 / 3, "dice": 0.8, "ap": 1, "f1": 1, "map": 0.4,
          "n_cells": 1}
     )  # fmt: skip
-
-
-def test_cells_found_where_nobody_painted_are_not_judged():
-    labels, found = np.zeros((2, 20, 30), np.int32)
-    labels[2:8, 2:8] = 1
-    known = np.zeros((20, 30), bool)
-    known[:, :15] = True
-    found[2:8, 2:8], found[2:8, 20:26] = 5, 7  # right; not known
-    found[12:16, 9:13] = 8  # wrong, and known
-    found[12:16, 14:18] = 9  # mostly not known
-    plane = Plane(None, labels, known, None)
-    counts = tally_known(plane, found)
-    assert (counts.n_truth, counts.n_pred, counts.matched[0]) == (1, 2, 1)
-    everywhere = Plane(None, labels, np.ones_like(known), None)
-    assert tally_known(everywhere, found) == tally(labels, found)
-
-
-def test_nothing_found_is_fine():
-    labels = np.ones((4, 4), np.int32)
-    plane = Plane(None, labels, labels > 0, None)
-    assert tally_known(plane, np.zeros((4, 4), np.int32)).n_pred == 0
 
 
 def test_a_subset_is_spread_evenly_and_small_enough():

@@ -6,11 +6,13 @@ from typing import Annotated
 
 import numpy as np
 from cyclopts import Parameter
+from numpy.typing import NDArray
 
 from napari_unet.cli import console
 from napari_unet.cli.flags import FILES, Axes, InputFolder, Pattern, Switch
 from napari_unet.cli.folders import prepare_file
 from napari_unet.errors import FolderError, LabelError
+from napari_unet.files.annotations import load_annotation, path_of_json
 from napari_unet.files.atomic import write_text
 from napari_unet.files.images import (
     find_images,
@@ -36,7 +38,8 @@ def evaluate(
 
     A predicted cell counts as right if it overlaps a true one enough; each cell has
     one partner at most. The files are paired by name: NAME with NAME or NAME_labels.
-    The frames of a movie are compared one by one.
+    The frames of a movie are compared one by one. True files that are annotations, with
+    their JSON beside them, are judged where they are known.
 
     ```
     napari-unet evaluate --truth masks --pred labels --json scores.json
@@ -109,7 +112,7 @@ def _names(paths: list[Path]) -> str:
 def _count(
     truth: Path, prediction: Path | None, axes: str | None, notes: list[str]
 ) -> Tally:
-    true_labels, order, _ = read_label_image(truth, axes=axes, notes=notes)
+    true_labels, order, known = _read_truth(truth, axes, notes)
     if prediction is None:
         labels = np.zeros_like(true_labels)
     else:
@@ -130,11 +133,25 @@ def _count(
             "--axes TYX"
         )
     if "T" not in order:
-        return tally(true_labels, labels)
+        return tally(true_labels, labels, known=known)
     # Time comes first, and the same number may be another cell in the next frame.
-    return sum(
-        (tally(*frame) for frame in zip(true_labels, labels, strict=True)), Tally()
-    )
+    frames = zip(true_labels, labels, known, strict=True)
+    return sum((tally(a, b, known=k) for a, b, k in frames), Tally())
+
+
+def _read_truth(
+    path: Path, axes: str | None, notes: list[str]
+) -> tuple[NDArray[np.int32], str, NDArray[np.bool_]]:
+    """Return true cells, their axes, and where they are known.
+
+    With its JSON beside it the truth is an annotation, of which parts may be unknown.
+    """
+    if path_of_json(path).is_file():
+        stored = load_annotation(path)
+        notes.extend(stored.notes)
+        return stored.annotation.cells(), stored.axes, stored.annotation.is_known
+    labels, order, _ = read_label_image(path, axes=axes, notes=notes)
+    return labels, order, np.ones(labels.shape, bool)
 
 
 def _times(shape: tuple[int, ...]) -> str:

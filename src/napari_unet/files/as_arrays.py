@@ -93,9 +93,15 @@ def border_weights(
     return weight_maps.border_weights(cells, w0=w0, sigma=sigma, spacing=spacing)
 
 
-def score(truth: Labels, predicted: Labels) -> Scores:
+def score(truth: Annotation | Labels, predicted: Labels) -> Scores:
     """Return how well predicted labels agree with the truth.
 
-    See `napari_unet.imaging.scores.score`.
+    An annotation, which a file with its JSON is too, is judged by its single cells,
+    where something is known. See `napari_unet.imaging.scores.score`.
     """
-    return scores.score(_labels(truth, "truth"), _labels(predicted, "prediction"))
+    if isinstance(truth, (str, Path)):
+        truth = read_mask(truth).annotation
+    found = _labels(predicted, "prediction")
+    if isinstance(truth, Annotation):
+        return scores.score(truth.cells(), found, known=truth.is_known)
+    return scores.score(_labels(truth, "truth"), found)

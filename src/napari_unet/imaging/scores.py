@@ -129,13 +129,20 @@ def _share(part: float, whole: float) -> float:
     return part / whole if whole else 1.0
 
 
-def score(truth: NDArray[Any], predicted: NDArray[Any]) -> Scores:
+def score(
+    truth: NDArray[Any],
+    predicted: NDArray[Any],
+    *,
+    known: NDArray[np.bool_] | None = None,
+) -> Scores:
     """Score one segmentation against the truth.
 
     Parameters
     ----------
     truth, predicted : ndarray of int, same shape ([Z,] Y, X)
         Instance ids; 0 is background. Ids need not agree, and may have gaps.
+    known : ndarray of bool, same shape, optional
+        Where the truth is known; see `tally`.
 
     Returns
     -------
@@ -158,7 +165,7 @@ def score(truth: NDArray[Any], predicted: NDArray[Any]) -> Scores:
     >>> scores.iou
     0.8
     """
-    return tally(truth, predicted).scores()
+    return tally(truth, predicted, known=known).scores()
 
 
 def pool(tallies: Iterable[Tally]) -> Scores:
@@ -174,7 +181,12 @@ def pool(tallies: Iterable[Tally]) -> Scores:
     return sum(tallies, start=Tally()).scores()
 
 
-def tally(truth: NDArray[Any], predicted: NDArray[Any]) -> Tally:
+def tally(
+    truth: NDArray[Any],
+    predicted: NDArray[Any],
+    *,
+    known: NDArray[np.bool_] | None = None,
+) -> Tally:
     """Count what scores are made of, so that counts of many images can be added.
 
     A true and a predicted cell match at threshold t where their IoU is t or more;
@@ -185,6 +197,9 @@ def tally(truth: NDArray[Any], predicted: NDArray[Any]) -> Tally:
     ----------
     truth, predicted : ndarray of int, same shape ([Z,] Y, X)
         Instance ids; 0 is background.
+    known : ndarray of bool, same shape, optional
+        Where the truth is known. A predicted cell that lies mostly elsewhere is
+        neither right nor wrong, and does not count.
 
     Returns
     -------
@@ -210,6 +225,8 @@ def tally(truth: NDArray[Any], predicted: NDArray[Any]) -> Tally:
             f"the truth is {a.shape} but the prediction {b.shape}: score label images "
             "of one shape",
         )
+    if known is not None:
+        b = _judged(b, known)
     a_ids, a_sizes = np.unique(a[a > 0], return_counts=True)
     b_ids, b_sizes = np.unique(b[b > 0], return_counts=True)
     i, j, common = _overlaps(a, b)
@@ -232,6 +249,16 @@ def tally(truth: NDArray[Any], predicted: NDArray[Any]) -> Tally:
         n_touching_pairs=len(touching),
         separated_pairs=int(np.isin(touching, i_matched).all(axis=1).sum()),
     )
+
+
+def _judged(
+    predicted: NDArray[np.int32], known: NDArray[np.bool_]
+) -> NDArray[np.int32]:
+    """Return predicted cells without those that lie mostly where nothing is known."""
+    ids, inverse, sizes = np.unique(predicted, return_inverse=True, return_counts=True)
+    inverse = inverse.reshape(predicted.shape)
+    n_known = np.bincount(inverse[known], minlength=ids.size)
+    return np.where(2 * n_known > sizes, ids, 0)[inverse].astype(np.int32)
 
 
 def _overlaps(

@@ -109,19 +109,9 @@ def validate(
         )
         loss, weight = loss + plane_loss, weight + plane_weight
         found = find_instances(outputs, roles, instances)
-        counts = counts + tally_known(plane, found)
+        counts = counts + tally(plane.labels, found, known=plane.known)
     network.train()
     return Validation(loss / max(weight, 1e-12), counts.scores())
-
-
-def tally_known(plane: Plane, found: NDArray[np.int32]) -> Tally:
-    """Compare found cells with painted ones, where something is known.
-
-    A cell that was found where nobody painted is neither right nor wrong.
-    """
-    n_known = np.bincount(found.ravel(), weights=plane.known.ravel().astype(float))
-    is_judged = n_known > 0.5 * np.bincount(found.ravel())
-    return tally(plane.labels, np.where(is_judged[found], found, 0))
 
 
 def tune(
@@ -153,10 +143,8 @@ def tune(
 
     def count(config: InstanceConfig) -> Tally:
         pairs = zip(chosen, results, strict=True)
-        return sum(
-            (tally_known(p, find_instances(r[0], roles, config)) for p, r in pairs),
-            start=Tally(),
-        )
+        found = ((p, find_instances(r[0], roles, config)) for p, r in pairs)
+        return sum((tally(p.labels, f, known=p.known) for p, f in found), Tally())
 
     config, counts = tune_instances(count, start)
     loss = sum(r[1] for r in results) / max(sum(r[2] for r in results), 1e-12)
