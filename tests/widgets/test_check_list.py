@@ -420,3 +420,48 @@ def test_negative_id_is_gone_to_and_becomes_a_cell_in_one_step(qtbot, viewer) ->
     np.testing.assert_array_equal(labels.data, before)
     with pytest.raises(LabelError, match="id -6 is not painted any more"):
         repair(labels, Problem("negative", "", (0, 0), -6))
+
+
+def click_on(checks: CheckList, row: int) -> None:
+    at = checks.list.visualItemRect(checks.list.item(row)).center()
+    QTest.mouseClick(checks.list.viewport(), Qt.MouseButton.LeftButton, pos=at)
+
+
+def test_cut_cells_share_a_row_and_each_click_goes_to_the_next(qtbot, viewer) -> None:
+    data = painted()
+    data[0:6, 60:66], data[20:26, 74:80] = 11, 12
+    labels = annotate(viewer, data)
+    checks = make_list(qtbot, viewer)
+    checks.show()
+    checks.show_problems(problems_of(labels))
+    row = checks.list.count() - 1
+    assert checks.list.item(row).text().startswith("3 cells are cut by the image")
+    assert (checks.n_notes, row) == (3, checks.n_problems)
+    gone_to = []
+    for _ in range(4):
+        click_on(checks, row)
+        gone_to.append(labels.selected_label)
+    assert gone_to[:3] == [11, 12, CUT]
+    assert gone_to[3] == 11
+    click_on(checks, 0)
+    click_on(checks, 0)
+    click_on(checks, row)
+    assert labels.selected_label == 11
+
+
+def test_no_row_is_cut_in_half(qtbot, viewer, labels) -> None:
+    checks = make_list(qtbot, viewer)
+    checks.resize(300, 400)
+    checks.show()
+    many = [
+        Problem("speck", f"Cell {i} is only 2 px" + " of many" * (i % 3) * 9, (0, 0), i)
+        for i in range(1, 30)
+    ]
+    for n in (2, 29):
+        checks.show_problems(many[:n])
+        QApplication.processEvents()
+        view = checks.list.viewport().rect()
+        rects = [checks.list.visualItemRect(checks.list.item(i)) for i in range(n)]
+        seen = [rect for rect in rects if rect.intersects(view)]
+        assert seen
+        assert all(view.contains(rect) for rect in seen)

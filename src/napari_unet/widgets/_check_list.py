@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from napari.components import ViewerModel
     from napari.layers import Labels
+    from qtpy.QtGui import QResizeEvent
 
     from napari_unet.imaging.checks import Problem
     from napari_unet.imaging.edits import Edit
@@ -85,6 +86,9 @@ class CheckList(QWidget):
         self._labels_box = labels_box
         self._layer: weakref.ref[Labels] | None = None
         self._problems: list[Problem] | None = None
+        # What each row stands for; which of them was gone to; not yet by a click.
+        self._rows: list[list[Problem]] = []
+        self._at, self._is_new = 0, False
         self._n_dims = 2
         self._build()
         self._connect()
@@ -140,15 +144,7 @@ class CheckList(QWidget):
 
     def _build(self) -> None:
         self.heading = plain_label("What was found")
-        self.list = QListWidget()
-        self.list.setWordWrap(True)
-        self.list.setFixedHeight(_HEIGHT_PX)  # it scrolls
-        # Else it asks for room that goes to the heading above it.
-        self.list.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self.list.setSpacing(1)
-        self.list.setHorizontalScrollBarPolicy(
-            Qt.ScrollBarPolicy.ScrollBarAlwaysOff  # rows wrap
-        )
+        self.list = _Rows()
         describe(self.list, "Problems", "Click on one to go to its place")
         self.more = plain_label("What is not listed")
         self.repair_button = QPushButton(_NO_REPAIR)
@@ -171,24 +167,27 @@ class CheckList(QWidget):
 
     def _connect(self) -> None:
         # A click on the row that is chosen already goes there again.
-        self.list.itemClicked.connect(self._on_chosen)
-        self.list.currentRowChanged.connect(self._on_chosen)
+        self.list.itemClicked.connect(self._on_clicked)
+        self.list.currentRowChanged.connect(self._on_row)
         self.repair_button.clicked.connect(self._repair)
         self._labels_box.layer_changed.connect(self._on_annotation)
 
     # -- drawing ----------------------------------------------------------------
 
     def _fill(self, chosen: Problem | None = None) -> None:
-        listed = (self._problems or [])[:_MOST_ROWS]
+        self._rows = _folded(self._problems or [])
+        listed = self._rows[:_MOST_ROWS]
         bar = self.list.verticalScrollBar()
         scrolled_to = 0 if bar is None else bar.value()
         self.list.blockSignals(True)  # nobody chose anything
         self.list.clear()
-        for problem in listed:
-            item = QListWidgetItem(self._icon(problem), problem.message)
-            self.list.addItem(item)
-        if chosen in listed:
-            self.list.setCurrentRow(listed.index(chosen))
+        for row, problems in enumerate(listed):
+            text = _row_text(problems)
+            self.list.addItem(QListWidgetItem(self._icon(problems[0]), text))
+            if chosen in problems:
+                self._at = problems.index(chosen)
+                self.list.setCurrentRow(row)
+        self.list.fit()
         self.list.blockSignals(False)
         if bar is not None:
             bar.setValue(scrolled_to)
@@ -207,9 +206,9 @@ class CheckList(QWidget):
     def _fade_notes(self) -> None:
         color = self.list.palette().color(QPalette.ColorRole.Text)
         color.setAlphaF(_FADED)
-        for row, problem in enumerate((self._problems or [])[: self.list.count()]):
+        for row, problems in enumerate(self._rows[: self.list.count()]):
             item = self.list.item(row)
-            if problem.is_note and item is not None:
+            if problems[0].is_note and item is not None:
                 item.setForeground(color)
 
     def _render(self) -> None:
@@ -217,7 +216,7 @@ class CheckList(QWidget):
         self.heading.setText("" if problems is None else self._heading_text())
         self.heading.setVisible(problems is not None)
         self.list.setVisible(bool(problems))
-        n_more = len(problems or ()) - _MOST_ROWS
+        n_more = len(self._rows) - _MOST_ROWS
         self.more.setText(f"… and {n_more} more")
         self.more.setVisible(n_more > 0)
         chosen = self._chosen()
@@ -238,7 +237,20 @@ class CheckList(QWidget):
         self.clear()
 
     @guarded
-    def _on_chosen(self) -> None:
+    def _on_row(self) -> None:
+        self._at, self._is_new = 0, True
+        self._go()
+
+    @guarded
+    def _on_clicked(self) -> None:
+        row = self.list.currentRow()
+        # The click that chose the row went to the first of them already.
+        if not self._is_new and row >= 0:
+            self._at = (self._at + 1) % len(self._rows[row])
+        self._is_new = False
+        self._go()
+
+    def _go(self) -> None:
         self.failure.show_failure(None)
         self.acted.emit()
         self._render()
@@ -265,10 +277,60 @@ class CheckList(QWidget):
 
     def _chosen(self) -> Problem | None:
         row = self.list.currentRow()
-        return self._problems[row] if self._problems and row >= 0 else None
+        return self._rows[row][self._at] if 0 <= row < len(self._rows) else None
 
     def _labels(self) -> Labels | None:
         return None if self._layer is None else self._layer()
+
+
+class _Rows(QListWidget):
+    """Rows that wrap; as high as those that fit, and no row cut in half at first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setWordWrap(True)
+        self.setFixedHeight(_HEIGHT_PX)  # it scrolls
+        # Else it asks for room that goes to the heading above it.
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.setSpacing(1)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+
+    def fit(self) -> None:
+        """Take the height of whole rows."""
+        self.scheduleDelayedItemsLayout()
+        self.executeDelayedItemsLayout()
+        bar = self.verticalScrollBar()
+        if bar is not None and bar.value():
+            return  # rows are measured from the first one that is seen
+        items = (self.item(row) for row in range(self.count()))
+        rects = (self.visualItemRect(item) for item in items if item is not None)
+        edges = (rect.bottom() + 2 * self.spacing() + 1 for rect in rects)
+        heights = [edge + 2 * self.frameWidth() for edge in edges]
+        fitting = [height for height in heights if height <= _HEIGHT_PX]
+        height = max(fitting, default=_HEIGHT_PX)
+        if heights and height != self.height():
+            self.setFixedHeight(height)
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        """Wrap anew."""
+        super().resizeEvent(event)
+        self.fit()
+
+
+def _folded(problems: Sequence[Problem]) -> list[list[Problem]]:
+    """Return the problems of each row: cells that the border cuts share one."""
+    cut = [problem for problem in problems if problem.kind == "cut"]
+    others = [[problem] for problem in problems if problem.kind != "cut"]
+    return [*others, cut] if cut else others
+
+
+def _row_text(problems: Sequence[Problem]) -> str:
+    if len(problems) == 1:
+        return problems[0].message
+    return (
+        f"{len(problems)} cells are cut by the image border: they count, but their "
+        "sizes are not whole. Each click goes to the next"
+    )
 
 
 def repair(
