@@ -365,6 +365,13 @@ def test_one_slice_of_a_stack_comes_through(tmp_path: Path) -> None:
     stored = load_annotation(tmp_path / "b.tif")
     assert (stored.annotation.labels.shape, stored.axes) == (labels.shape, "ZYX")
     assert [region.plane for region in stored.regions] == [(0,)]
+    (tmp_path / "images").mkdir()
+    write_image(tmp_path / "images" / "a.tif", labels[None], axes="CZYX")
+    images = f"--images={tmp_path / 'images'}"
+    assert convert(tmp_path / "a.tif", tmp_path / "c.tif", images) == 0
+    stored = load_annotation(tmp_path / "c.tif")
+    assert (stored.annotation.labels.shape, stored.axes) == ((20, 20), "YX")
+    assert [region.plane for region in stored.regions] == [()]
 
 
 def test_the_truth_of_a_movie_is_one_movie(tmp_path: Path) -> None:

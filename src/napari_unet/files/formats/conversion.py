@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from napari_unet.errors import FolderError, LabelError, SaveError
 from napari_unet.files.annotations import known_pixels, path_of_json
-from napari_unet.files.fitting import fit_to_shape
 from napari_unet.files.formats import file_stem, image_stem, read_annotations
 from napari_unet.files.images import find_images, read_image, stem_of
 
@@ -296,7 +295,6 @@ def check_is_plane(stored: StoredAnnotation, item: Item, chosen: Format) -> None
 def _like_its_image(
     stored: StoredAnnotation, image: Image, item: Item
 ) -> StoredAnnotation:
-    stored = fit_to_shape(stored, image.shape, image.axes[1:])
     shape = stored.annotation.labels.shape
     if shape != image.shape:
         raise LabelError(
