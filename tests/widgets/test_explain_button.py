@@ -13,6 +13,7 @@ from napari.utils.key_bindings import coerce_keybinding
 from napari.utils.shortcuts import _default_shortcuts
 
 from napari_unet.widgets._explain_button import KEY, ExplainButton
+from napari_unet.widgets._lines import LineDrawer
 from napari_unet.widgets._tools import _BUTTONS
 
 
@@ -136,3 +137,14 @@ def test_key_is_none_of_napari_s_and_none_of_the_tools(button) -> None:
     assert key not in taken
     assert KEY not in {key for _, key, _, _ in _BUTTONS.values()}
     assert KEY.replace("-", "+") in button.toolTip()
+
+
+def test_another_tool_on_the_annotation_ends_it(viewer, labels, button) -> None:
+    other = LineDrawer(viewer)
+    button.click()
+    other.start(labels)
+    assert not button.isChecked()
+    button.click()
+    assert other.layer is None
+    button.click()
+    assert labels.mode == "paint"
