@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import colorsys
+
 import dask.array as da
 import numpy as np
 import pytest
@@ -90,15 +92,17 @@ def test_painting_goes_on_with_the_tool_in_use(viewer, labels) -> None:
     assert labels.mode == "paint"
 
 
-def test_background_is_grey_and_cells_keep_their_colours(viewer, labels) -> None:
+def test_background_is_seen_on_grey_and_unlike_any_cell(viewer, labels) -> None:
     plain = Labels(np.zeros((8, 9), np.int32))
     labels.paint((1, 1), 300)
     painting.paint_with(viewer, labels, painting.background_id(labels))
-    grey, first = labels.colormap.map(np.array([301, 1]))
-    np.testing.assert_allclose(grey, [0.65, 0.65, 0.65, 0.55], atol=0.01)
+    background, first = labels.colormap.map(np.array([301, 1]))
+    np.testing.assert_allclose(background, [0.47, 0.47, 1, 0.55], atol=0.01)
     np.testing.assert_allclose(first, plain.colormap.map(1), atol=1e-3)
     others = labels.colormap.map(np.setdiff1d(np.arange(1, 2000), 301))
     assert (np.ptp(others[:, :3], axis=1) > 0.15).all()
+    hues = np.array([colorsys.rgb_to_hsv(*rgb)[0] for rgb in others[:, :3].tolist()])
+    assert (np.abs(hues - 240 / 360) > 25 / 360).all()
     assert plain.colormap.map(0)[3] == labels.colormap.map(0)[3] == 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 from functools import lru_cache
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -21,11 +22,13 @@ if TYPE_CHECKING:
 
     from napari_unet.widgets._classes import Classes
 
-# napari's own colours for cells, but for its greys; a colour of a class comes back
-# after many more ids than they do.
+# napari's own colours for cells, but for its greys, which are not seen on an image,
+# and for hues like that of background; a colour of a class comes back after many more
+# ids than they do.
 _N_PLAIN_COLORS = 49
 _N_COLORS = 2**14 - 1
 _MIN_COLORFULNESS = 0.2
+_BACKGROUND_HUES = (0.58, 0.81)
 # Background and areas are large: the image shows through.
 _AREA_ALPHA = 0.55
 # Cells of one class that touch must be told apart.
@@ -135,6 +138,9 @@ def _plain() -> CyclicLabelColormap:
 def _cell_colors() -> NDArray[np.float64]:
     nothing, cells = _plain().colors[:1], _plain().colors[1:]
     cells = cells[np.ptp(cells[:, :3], axis=1) > _MIN_COLORFULNESS]
+    hues = np.array([colorsys.rgb_to_hsv(*rgb)[0] for rgb in cells[:, :3].tolist()])
+    low, high = _BACKGROUND_HUES
+    cells = cells[(hues < low) | (hues > high)]
     n_repeats = -(-_N_COLORS // len(cells))
     colors = np.concatenate([nothing, *[cells] * n_repeats])[: _N_COLORS + 1]
     return np.asarray(colors, float)

@@ -18,7 +18,8 @@ CLASS_NAMES = ("background", "cell")
 MOST_CLASSES = 100
 LONGEST_NAME = 60
 
-_GREY = "#a6a6a6"
+# Background: grey is not seen on a grey image. Cells are never of this hue.
+_BLUE_VIOLET = "#7878ff"
 # Okabe and Ito's colours, which the colour-blind tell apart, without black.
 _COLORS = (
     "#e69f00",
@@ -35,7 +36,7 @@ _GOLDEN_RATIO = 0.618034
 def default_color(i: int) -> str:
     """Return the colour of a class that nobody gave one, as ``"#rrggbb"``."""
     if i == 0:
-        return _GREY
+        return _BLUE_VIOLET
     if i <= len(_COLORS):
         return _COLORS[i - 1]
     rgb = colorsys.hsv_to_rgb(i * _GOLDEN_RATIO % 1, 0.55 + 0.15 * (i % 3), 0.95)
