@@ -82,7 +82,10 @@ def test_coco_names_the_image(viewer, labels, tmp_path) -> None:
 
 def test_what_gets_lost_is_warned_of(labels, tmp_path) -> None:
     data, attributes, _ = labels.as_layer_data_tuple()
-    with pytest.warns(UserWarning, match="finished"):
+    with (
+        pytest.warns(UserWarning, match="finished"),
+        pytest.warns(UserWarning, match="what is not painted being unknown"),
+    ):
         writers.write_imagej(str(tmp_path / "a.zip"), data, attributes)
 
 

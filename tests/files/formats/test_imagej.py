@@ -684,7 +684,7 @@ def test_what_is_unknown_is_not_lost_without_a_word(tmp_path: Path) -> None:
         assert len(notes) == n_notes
         notes.clear()
     write_imagej(tmp_path / "a.zip", stored([[1, 0]]), notes=notes)
-    assert "no place for what is not painted being unknown: choose that" in notes[0]
+    assert "no place for what is not painted being unknown: say it" in notes[0]
 
 
 def test_a_class_without_an_object_keeps_its_number(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def not_held(
         outcome = (
             "it will be read as background"
             if is_complete
-            else "choose that again when you read it (--unpainted unknown), or it "
+            else "say it again when you read it (convert: --unpainted unknown), or it "
             "becomes background"
         )
         lost.append(
