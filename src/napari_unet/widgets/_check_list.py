@@ -6,13 +6,11 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QEvent, Qt, Signal
+from qtpy.QtCore import QEvent, Signal
 from qtpy.QtGui import QPalette
 from qtpy.QtWidgets import (
-    QListWidget,
     QListWidgetItem,
     QPushButton,
-    QSizePolicy,
     QStyle,
     QVBoxLayout,
     QWidget,
@@ -20,6 +18,7 @@ from qtpy.QtWidgets import (
 
 from napari_unet.errors import LabelError
 from napari_unet.imaging import edits
+from napari_unet.widgets._check_rows import Rows, folded, row_text
 from napari_unet.widgets._controls import describe, plain_label
 from napari_unet.widgets._layer_edits import apply_edit, as_annotation, free_id
 from napari_unet.widgets._layers import full_resolution, unwrapped
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 
     from napari.components import ViewerModel
     from napari.layers import Labels
-    from qtpy.QtGui import QResizeEvent
 
     from napari_unet.imaging.checks import Problem
     from napari_unet.imaging.edits import Edit
@@ -40,7 +38,6 @@ if TYPE_CHECKING:
     from napari_unet.widgets._worker import Failure
 
 _MOST_ROWS = 200
-_HEIGHT_PX = 160
 _FADED = 0.65
 # A cell takes up half of the height and of the width: a quarter of the view.
 _SHARE_OF_VIEW = 0.5
@@ -144,7 +141,7 @@ class CheckList(QWidget):
 
     def _build(self) -> None:
         self.heading = plain_label("What was found")
-        self.list = _Rows()
+        self.list = Rows()
         describe(self.list, "Problems", "Click on one to go to its place")
         self.more = plain_label("What is not listed")
         self.repair_button = QPushButton(_NO_REPAIR)
@@ -175,14 +172,14 @@ class CheckList(QWidget):
     # -- drawing ----------------------------------------------------------------
 
     def _fill(self, chosen: Problem | None = None) -> None:
-        self._rows = _folded(self._problems or [])
+        self._rows = folded(self._problems or [])
         listed = self._rows[:_MOST_ROWS]
         bar = self.list.verticalScrollBar()
         scrolled_to = 0 if bar is None else bar.value()
         self.list.blockSignals(True)  # nobody chose anything
         self.list.clear()
         for row, problems in enumerate(listed):
-            text = _row_text(problems)
+            text = row_text(problems)
             self.list.addItem(QListWidgetItem(self._icon(problems[0]), text))
             if chosen in problems:
                 self._at = problems.index(chosen)
@@ -281,56 +278,6 @@ class CheckList(QWidget):
 
     def _labels(self) -> Labels | None:
         return None if self._layer is None else self._layer()
-
-
-class _Rows(QListWidget):
-    """Rows that wrap; as high as those that fit, and no row cut in half at first."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.setWordWrap(True)
-        self.setFixedHeight(_HEIGHT_PX)  # it scrolls
-        # Else it asks for room that goes to the heading above it.
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self.setSpacing(1)
-        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-
-    def fit(self) -> None:
-        """Take the height of whole rows."""
-        self.scheduleDelayedItemsLayout()
-        self.executeDelayedItemsLayout()
-        bar = self.verticalScrollBar()
-        if bar is not None and bar.value():
-            return  # rows are measured from the first one that is seen
-        items = (self.item(row) for row in range(self.count()))
-        rects = (self.visualItemRect(item) for item in items if item is not None)
-        edges = (rect.bottom() + 2 * self.spacing() + 1 for rect in rects)
-        heights = [edge + 2 * self.frameWidth() for edge in edges]
-        fitting = [height for height in heights if height <= _HEIGHT_PX]
-        height = max(fitting, default=_HEIGHT_PX)
-        if heights and height != self.height():
-            self.setFixedHeight(height)
-
-    def resizeEvent(self, event: QResizeEvent | None) -> None:
-        """Wrap anew."""
-        super().resizeEvent(event)
-        self.fit()
-
-
-def _folded(problems: Sequence[Problem]) -> list[list[Problem]]:
-    """Return the problems of each row: cells that the border cuts share one."""
-    cut = [problem for problem in problems if problem.kind == "cut"]
-    others = [[problem] for problem in problems if problem.kind != "cut"]
-    return [*others, cut] if cut else others
-
-
-def _row_text(problems: Sequence[Problem]) -> str:
-    if len(problems) == 1:
-        return problems[0].message
-    return (
-        f"{len(problems)} cells are cut by the image border: they count, but their "
-        "sizes are not whole. Each click goes to the next"
-    )
 
 
 def repair(
