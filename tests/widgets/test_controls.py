@@ -85,3 +85,14 @@ def test_what_scrolls_is_not_cut_off_at_the_side(qtbot):
     area = scrollable(QWidget())
     qtbot.addWidget(area)
     assert area.minimumSizeHint().width() or area.minimumWidth() >= 300
+
+
+def test_a_label_asks_for_the_lines_that_it_has(qtbot):
+    label = plain_label("Name", "some words " * 20)
+    qtbot.addWidget(label)
+    line = label.fontMetrics().height()
+    assert label.minimumSizeHint().height() <= line
+    assert label.heightForWidth(200) > 3 * line
+    assert label.heightForWidth(5000) < 2 * line
+    label.setText("")
+    assert label.heightForWidth(200) == line

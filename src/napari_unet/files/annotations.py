@@ -152,7 +152,7 @@ def known_pixels(
     """
     known = np.zeros(labels.shape, bool)
     if unpainted == "background":
-        painted = (labels != 0).any(axis=(-2, -1), keepdims=True)
+        painted = (labels > 0).any(axis=(-2, -1), keepdims=True)
         known |= painted | (labels.ndim == 2)
     for plane, vertices in regions:
         stack = labels.shape[:-2]

@@ -11,19 +11,18 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QFileDialog,
     QHBoxLayout,
-    QLabel,
     QMessageBox,
-    QPushButton,
     QVBoxLayout,
     QWidget,
 )
 
-from napari_unet.errors import ImageError, LabelError, SaveError
-from napari_unet.files.annotations import load_annotation, path_of_json
+from napari_unet.errors import ImageError, LabelError
+from napari_unet.files.annotations import load_annotation
 from napari_unet.files.formats import image_stem
 from napari_unet.widgets._annotation_formats import (
     Loaded,
     Saved,
+    check_free,
     loading,
     names_of,
     saving,
@@ -37,7 +36,7 @@ from napari_unet.widgets._autosave_files import (
     fingerprint_of,
     list_autosaves,
 )
-from napari_unet.widgets._controls import describe, plain_label
+from napari_unet.widgets._controls import button, plain_label, question
 from napari_unet.widgets._file_filters import (
     as_written,
     filters_to_load,
@@ -155,7 +154,7 @@ class AnnotationFiles(QWidget):
         labels = self._chosen()
         self._begin()
         path, chosen = as_written(path, chosen)
-        self._check_free(path, labels, may_replace=may_replace)
+        check_free(self._viewer, path, labels, may_replace=may_replace)
         image = image_of(self._viewer, labels, self._image_box.layer())
         events = saving(path, chosen, to_save(labels, image))
         if self._run(events, f"Saving {path} …"):
@@ -216,24 +215,24 @@ class AnnotationFiles(QWidget):
         self.acted.emit()
 
     def _build(self) -> None:
-        self.save_button = _button(
+        self.save_button = button(
             "Save …", "Save as a TIFF and a JSON file, or for another program"
         )
-        self.load_button = _button(
+        self.load_button = button(
             "Load …", "Load an annotation of this image, from any program"
         )
         self.message = plain_label("What was saved or loaded")
         self.failure = FailureBox()
-        self.restore_button = _button("Restore", "Open the unsaved annotation")
-        self.discard_button = _button("Discard", "Delete the unsaved annotation")
-        self.offer_box, self.offer_label = _question(
+        self.restore_button = button("Restore", "Open the unsaved annotation")
+        self.discard_button = button("Discard", "Delete the unsaved annotation")
+        self.offer_box, self.offer_label = question(
             "Unsaved annotation", self.restore_button, self.discard_button
         )
-        self.unknown_button = _button("Unknown", "Only what is painted counts")
-        self.background_button = _button(
+        self.unknown_button = button("Unknown", "Only what is painted counts")
+        self.background_button = button(
             "Background", "All cells are painted: the rest is background"
         )
-        self.ask_box, self._ask_label = _question(
+        self.ask_box, self._ask_label = question(
             "What is not painted?", self.unknown_button, self.background_button
         )
         layout = QVBoxLayout(self)
@@ -307,24 +306,6 @@ class AnnotationFiles(QWidget):
             self, "Save annotation", f"{path} is there already. Replace it?"
         )
         return bool(answer == QMessageBox.StandardButton.Yes)
-
-    def _check_free(self, path: Path, labels: Labels, *, may_replace: bool) -> None:
-        for layer in self._viewer.layers:
-            source = layer.source.path
-            if source and layer is not labels and _is_same(Path(source), path):
-                raise SaveError(
-                    "NU-S03",
-                    f'{path} is the file of the open layer "{layer.name}": save the '
-                    "annotation under another name",
-                )
-        is_pair = as_written(path)[1].name == "tiff"
-        is_ours = is_pair and path_of_json(path).exists()
-        if path.exists() and not is_ours and not may_replace:
-            raise SaveError(
-                "NU-S03",
-                f"{path} is there already and is no annotation of ours: save under "
-                "another name",
-            )
 
     @guarded
     def _choose_and_load(self) -> None:
@@ -403,28 +384,3 @@ class AnnotationFiles(QWidget):
         self._questions.pop(labels, None)
         set_unpainted(labels, unpainted)
         self.refresh()
-
-
-def _is_same(one: Path, other: Path) -> bool:
-    """Return whether two paths lead to one file, by links or in other letters."""
-    try:
-        return one.samefile(other)
-    except OSError:  # one of them is not there
-        return False
-
-
-def _button(text: str, tooltip: str) -> QPushButton:
-    button = QPushButton(text)
-    describe(button, text, tooltip)
-    return button
-
-
-def _question(name: str, *answers: QPushButton) -> tuple[QWidget, QLabel]:
-    box, label, buttons = QWidget(), plain_label(name), QHBoxLayout()
-    for answer in answers:
-        buttons.addWidget(answer)
-    layout = QVBoxLayout(box)
-    layout.setContentsMargins(0, 0, 0, 0)
-    layout.addWidget(label)
-    layout.addLayout(buttons)
-    return box, label

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.errors import FolderError, UNetError
+from napari_unet.errors import FolderError, SaveError, UNetError
 from napari_unet.events import Event
+from napari_unet.files.annotations import path_of_json
 from napari_unet.files.formats import (
     file_stem,
     image_stem,
@@ -17,6 +18,7 @@ from napari_unet.files.formats import (
 from napari_unet.files.formats.conversion import path_within
 from napari_unet.files.formats.recognition import kind_of
 from napari_unet.widgets._autosave_files import digest_of_labels, fingerprint
+from napari_unet.widgets._file_filters import as_written
 from napari_unet.widgets._layers import (
     about,
     full_resolution,
@@ -28,6 +30,7 @@ from napari_unet.widgets._painted import painted_of
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
     from napari.layers import Labels
 
@@ -247,3 +250,48 @@ def loading(
     is_pair = not is_movie and kind_of(path) == "tiff"
     digest = digest_of_labels(stored.annotation.labels) if is_pair else ""
     yield Loaded(path, stored, digest, tuple(notes))
+
+
+def check_free(
+    viewer: ViewerModel, path: Path, labels: Labels, *, may_replace: bool
+) -> None:
+    """Refuse to save over what is no annotation of ours.
+
+    Parameters
+    ----------
+    viewer : napari viewer
+        The files of its layers are kept in any case.
+    path : Path
+        Where the annotation `labels` is to be saved.
+    may_replace : bool
+        The user wants a file that is there to be replaced.
+
+    Raises
+    ------
+    SaveError
+        The file is something else (NU-S03).
+    """
+    for layer in viewer.layers:
+        source = layer.source.path
+        if source and layer is not labels and _is_same(Path(source), path):
+            raise SaveError(
+                "NU-S03",
+                f'{path} is the file of the open layer "{layer.name}": save the '
+                "annotation under another name",
+            )
+    is_pair = as_written(path)[1].name == "tiff"
+    is_ours = is_pair and path_of_json(path).exists()
+    if path.exists() and not is_ours and not may_replace:
+        raise SaveError(
+            "NU-S03",
+            f"{path} is there already and is no annotation of ours: save under "
+            "another name",
+        )
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    """Return whether two paths lead to one file, by links or in other letters."""
+    try:
+        return one.samefile(other)
+    except OSError:  # one of them is not there
+        return False

@@ -46,6 +46,10 @@ class _WrappingLabel(QLabel):
         """Return what `sizeHint` does."""
         return self.sizeHint()
 
+    def heightForWidth(self, width: int) -> int:
+        """Return the height of the lines, of one even where there is no text."""
+        return max(super().heightForWidth(width), self.sizeHint().height())
+
 
 def plain_label(name: str, text: str = "") -> QLabel:
     """Return a label that wraps, and shows a file's or layer's name as it is."""
@@ -58,6 +62,25 @@ def plain_label(name: str, text: str = "") -> QLabel:
     policy.setHeightForWidth(True)
     label.setSizePolicy(policy)
     return label
+
+
+def button(text: str, tooltip: str, *, name: str = "") -> QPushButton:
+    """Return a button whose accessible name is its text, or `name`."""
+    made = QPushButton(text)
+    describe(made, name or text, tooltip)
+    return made
+
+
+def question(name: str, *answers: QPushButton) -> tuple[QWidget, QLabel]:
+    """Return a box with the answers to a question beneath it, and its empty label."""
+    box, label, buttons = QWidget(), plain_label(name), QHBoxLayout()
+    for answer in answers:
+        buttons.addWidget(answer)
+    layout = QVBoxLayout(box)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.addWidget(label)
+    layout.addLayout(buttons)
+    return box, label
 
 
 class Fold(QWidget):

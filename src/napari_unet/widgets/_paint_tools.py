@@ -8,7 +8,6 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QGridLayout,
     QMessageBox,
-    QPushButton,
     QVBoxLayout,
     QWidget,
 )
@@ -18,7 +17,7 @@ from napari_unet.widgets import _painting as painting
 from napari_unet.widgets._class_colors import is_colored_by_class
 from napari_unet.widgets._class_list import ClassList
 from napari_unet.widgets._classes import class_of, classes_of, note_classes
-from napari_unet.widgets._controls import describe, plain_label
+from napari_unet.widgets._controls import button, plain_label
 from napari_unet.widgets._keys import bind_key
 from napari_unet.widgets._layers import note_about, unwrapped
 from napari_unet.widgets._painted import regions_layer_of
@@ -99,31 +98,31 @@ class PaintTools(QWidget):
 
     def _build(self) -> None:
         self.class_list = ClassList()
-        self.next_button = _button(
+        self.next_button = button(
             "Next cell (N)",
             "Paint another cell of the same class, with an id of its own. Key: N; "
             "keys 1 to 9: one of that class",
         )
-        self.background_button = _button(
+        self.background_button = button(
             "Background (G)", "Paint what is surely no cell. Key: G"
         )
-        self.eraser_button = _button(
+        self.eraser_button = button(
             "Eraser (E)", "Erase with the brush; any class key paints again. Key: E"
         )
         self.eraser_button.setCheckable(True)
-        self.rectangle_button = _button(
+        self.rectangle_button = button(
             "Rectangle",
             "Draw a rectangle in which all cells are painted: the rest of it is "
             f"background.{_TO_REMOVE}",
             name="Finished region: rectangle",
         )
-        self.polygon_button = _button(
+        self.polygon_button = button(
             "Polygon",
             "Click the corners of an area in which all cells are painted, and end it "
             f"with Esc: the rest of it is background.{_TO_REMOVE}",
             name="Finished region: polygon",
         )
-        self.plane_button = _button(
+        self.plane_button = button(
             "Whole image",
             "All cells of what is on screen are painted: the rest of this image, or of "
             f"this slice of a stack, is background.{_TO_REMOVE}",
@@ -240,19 +239,13 @@ class PaintTools(QWidget):
         note_about(self._chosen(), color_by=by)
 
 
-def _button(text: str, tooltip: str, *, name: str = "") -> QPushButton:
-    button = QPushButton(text)
-    describe(button, name or text, tooltip)
-    return button
-
-
 def _confirmed(parent: QWidget, question: str) -> bool:
     box = QMessageBox(parent)
     # A class may be called anything, HTML as well.
     box.setTextFormat(Qt.TextFormat.PlainText)
     box.setWindowTitle("Remove class")
     box.setText(question)
-    button = QMessageBox.StandardButton
-    box.setStandardButtons(button.Yes | button.Cancel)
-    box.setDefaultButton(button.Cancel)
-    return bool(box.exec() == button.Yes)
+    answer = QMessageBox.StandardButton
+    box.setStandardButtons(answer.Yes | answer.Cancel)
+    box.setDefaultButton(answer.Cancel)
+    return bool(box.exec() == answer.Yes)
