@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import roifile
 import tifffile
+from pycocotools.coco import COCO
 
 from napari_unet.cli import run
 from napari_unet.files.annotations import (
@@ -104,10 +106,9 @@ def names_of_classes(stored) -> dict[int, str]:
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_coco_is_what_its_own_library_reads(tmp_path: Path, masks: Path) -> None:
-    coco = pytest.importorskip("pycocotools.coco").COCO
     output = tmp_path / "images" / "cells.json"
     assert convert(masks, output, f"--images={tmp_path / 'images'}") == 0
-    read = coco(output)
+    read = COCO(output)
     names = {image["file_name"]: image["id"] for image in read.loadImgs(read.imgs)}
     assert set(names) == {"a.tif", "b.tif"}
     labels = labels_in(masks / "a.tif")
@@ -128,7 +129,6 @@ def test_coco_is_what_its_own_library_reads(tmp_path: Path, masks: Path) -> None
 def test_imagej_reads_as_many_rois_as_there_are_cells(
     tmp_path: Path, masks: Path
 ) -> None:
-    roifile = pytest.importorskip("roifile")
     assert convert(masks, tmp_path / "out", "--to=imagej") == 0
     for stem in "ab":
         rois = roifile.roiread(tmp_path / "out" / f"{stem}.zip")
@@ -209,7 +209,6 @@ def test_what_the_target_can_t_hold_is_said(
 def test_a_shape_that_nothing_says_is_taken_from_the_image(
     tmp_path: Path, masks: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    roifile = pytest.importorskip("roifile")
     square = np.array([[5, 5], [9, 5], [9, 8], [5, 8]], float)  # x, y
     roifile.ImagejRoi.frompoints(square, name="one").tofile(tmp_path / "a.roi")
     flags = ["--to=tiff", f"--images={tmp_path / 'images'}"]

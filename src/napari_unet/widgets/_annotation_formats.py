@@ -153,22 +153,6 @@ def _left_out(painted: Painted) -> list[str]:
 # -- from files ----------------------------------------------------------------
 
 
-def metadata_of(stored: StoredAnnotation) -> dict[str, Any]:
-    """Return what the layer of an annotation notes about it (see `_layers.about`)."""
-    annotation = stored.annotation
-    # Every id that is not named is of class 1; the id of an area is.
-    plain = {1} - annotation.area_classes
-    return {
-        "label_class": {
-            i: c for i, c in annotation.label_class.items() if c not in plain
-        },
-        "class_names": annotation.class_names,
-        "class_colors": annotation.class_colors,
-        "area_classes": annotation.area_classes,
-        "unpainted": stored.unpainted or "unknown",
-    }
-
-
 def shape_if_clear(image: ImageLayer) -> tuple[int, ...] | None:
     """Return the shape ([T,] [Z,] Y, X) of an annotation of an image.
 

@@ -111,22 +111,29 @@ def open_annotation(
             f'"{image_layer.name}" is of shape {shape}: choose the image that was '
             "annotated",
         )
-    # Every id that is not named is of class 1; the id of an area is.
-    plain = {1} - annotation.area_classes
-    named = {i: c for i, c in annotation.label_class.items() if c not in plain}
-    known = {
-        "label_class": named,
-        "class_names": annotation.class_names,
-        "class_colors": annotation.class_colors,
-        "area_classes": annotation.area_classes,
-        "unpainted": stored.unpainted or "unknown",
-    }
+    known = metadata_of(stored)
     labels = _add_labels(viewer, image_layer, annotation.labels, name, known)
     redraw(labels)
     if stored.regions:
         add_regions(viewer, labels, stored.regions)
     unwrapped(viewer).layers.selection.active = labels
     return labels
+
+
+def metadata_of(stored: StoredAnnotation) -> dict[str, Any]:
+    """Return what the layer of an annotation notes about it (see `_layers.about`)."""
+    annotation = stored.annotation
+    # Every id that is not named is of class 1; the id of an area is.
+    plain = {1} - annotation.area_classes
+    return {
+        "label_class": {
+            i: c for i, c in annotation.label_class.items() if c not in plain
+        },
+        "class_names": annotation.class_names,
+        "class_colors": annotation.class_colors,
+        "area_classes": annotation.area_classes,
+        "unpainted": stored.unpainted or "unknown",
+    }
 
 
 def _add_labels(

@@ -13,9 +13,8 @@ from napari.layers import Labels
 
 from napari_unet.files.formats import file_stem, read_annotations
 from napari_unet.files.formats.recognition import kind_of
-from napari_unet.widgets._annotation_formats import metadata_of
 from napari_unet.widgets._layers import META
-from napari_unet.widgets._painting import redraw
+from napari_unet.widgets._painting import metadata_of, redraw
 
 if TYPE_CHECKING:
     from collections.abc import Callable
