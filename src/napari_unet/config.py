@@ -93,11 +93,33 @@ class WeightConfig(_Config):
         return cls(formula="falk2019")
 
 
+def _architecture_of(given: Any) -> str:
+    return str(given.get("architecture")) if isinstance(given, dict) else ""
+
+
+# What an architecture leaves no choice of: TransU-Net is published for planes, with
+# patches of 1/16 and bilinear up-sampling.
+FIXED_BY_ARCHITECTURE: dict[str, dict[str, Any]] = {
+    "trans_unet": {
+        "n_dims": 2,
+        "padding": "same",
+        "depth": 4,
+        "up": "linear",
+        "skips": "concatenate",
+    }
+}
+
+
 class NetworkConfig(_Config):
     """The shape of the network."""
 
-    architecture: Literal["unet"] = Field(
-        "unet", title="Network", description="Family of the network."
+    architecture: Literal["unet", "residual_unet", "attention_unet", "trans_unet"] = (
+        Field(
+            "unet",
+            title="Network",
+            description="Family of the network: the U-Net, with residual blocks, with "
+            "attention gates on the skips, or with a transformer at the bottom.",
+        )
     )
     base_width: int = Field(
         16,
@@ -119,15 +141,23 @@ class NetworkConfig(_Config):
         description="'same' keeps the size; 'valid' is the 2015 network, whose "
         "output is smaller than its input.",
     )
-    norm: Literal["batch", "none"] = Field(
+    norm: Literal["batch", "group", "instance", "none"] = Field(
         "batch",
         title="Normalisation layer",
-        description="'batch' trains faster; 'none' is the 2015 network.",
+        description="'batch' trains faster and tiles exactly; 'group' and 'instance' "
+        "don't depend on the batch, but see the whole input; 'none' is the 2015 "
+        "network.",
     )
     up: Literal["transposed", "linear"] = Field(
         "transposed",
         title="Up-sampling",
         description="Transposed convolution, or linear up-sampling + convolution.",
+    )
+    skips: Literal["concatenate", "sum"] = Field(
+        "concatenate",
+        title="Skips",
+        description="Concatenate what comes across to what comes up, or add both: "
+        "less to compute and to learn with.",
     )
     dropout: float = Field(
         0.0,
@@ -153,6 +183,58 @@ class NetworkConfig(_Config):
     n_dims: Literal[2, 3] = Field(
         2, title="Dimensions", description="2 for planes, 3 for volumes."
     )
+    upscale: Literal[1, 2, 4] = Field(
+        1,
+        title="Upscale",
+        description="Super-resolution: output pixels for each input pixel, along "
+        "each axis.",
+    )
+    transformer_layers: int = Field(
+        12,
+        ge=1,
+        le=48,
+        title="Transformer layers",
+        description="Layers of the transformer; trans_unet only.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_what_is_fixed(cls, given: Any) -> Any:
+        fixed = FIXED_BY_ARCHITECTURE.get(_architecture_of(given), {})
+        return {**fixed, **given} if fixed else given
+
+    @model_validator(mode="after")
+    def _is_as_fixed(self) -> Self:
+        for name, only in FIXED_BY_ARCHITECTURE.get(self.architecture, {}).items():
+            if getattr(self, name) != only:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r}: {self.architecture} takes "
+                    f"only {only!r}, as published"
+                )
+        return self
+
+    @classmethod
+    def oktay2018(cls, *, in_channels: int = 1, out_channels: int = 2) -> Self:
+        """Return the Attention U-Net as published: volumes, four halvings."""
+        return cls(
+            architecture="attention_unet",
+            base_width=16,
+            depth=4,
+            up="linear",
+            n_dims=3,
+            in_channels=in_channels,
+            out_channels=out_channels,
+        )
+
+    @classmethod
+    def chen2021(cls, *, in_channels: int = 3, out_channels: int = 9) -> Self:
+        """Return TransU-Net as published: ResNet-50, then ViT-B/16."""
+        return cls(
+            architecture="trans_unet",
+            base_width=64,
+            in_channels=in_channels,
+            out_channels=out_channels,
+        )
 
     @classmethod
     def ronneberger2015(cls, *, in_channels: int = 1, out_channels: int = 2) -> Self:
@@ -200,6 +282,25 @@ class TrainConfig(_Config):
         le=10,
         title="Learning rate",
         description="Peak step size; warmed up, then annealed to zero.",
+    )
+    loss: Literal["cross_entropy", "dice", "combined", "focal"] = Field(
+        "cross_entropy",
+        title="Loss",
+        description="What training makes small: weighted cross entropy (2015), Dice, "
+        "their sum, or focal, which looks at hard pixels.",
+    )
+    optimizer: Literal["adamw", "sgd"] = Field(
+        "adamw",
+        title="Optimiser",
+        description="'adamw' needs no tuning; 'sgd' with momentum 0.99 is that of "
+        "2015.",
+    )
+    momentum: float = Field(
+        0.99,
+        ge=0,
+        lt=1,
+        title="Momentum",
+        description="How much of the last steps goes on in the next; sgd only.",
     )
     weight_decay: float = Field(
         1e-4,
@@ -287,6 +388,19 @@ class TrainConfig(_Config):
         description="'fast' uses bfloat16 where the device is faster with it (auto "
         "does too); 'fp32' is full precision.",
     )
+
+    @classmethod
+    def ronneberger2015(cls) -> Self:
+        """Return the 2015 optimiser: single images, momentum 0.99, cross entropy."""
+        return cls(
+            optimizer="sgd",
+            momentum=0.99,
+            # The paper gives none; larger ones diverge with this momentum.
+            learning_rate=1e-3,
+            weight_decay=0.0,
+            batch_size=1,
+            patch_size=388,
+        )
 
 
 class PredictConfig(_Config):
