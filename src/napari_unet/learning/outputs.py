@@ -1,0 +1,82 @@
+"""What a network's output channels mean: logits become outputs, in this one place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from napari_unet.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+_SOFTMAX, _SIGMOID, _AS_THEY_ARE = "softmax", "sigmoid", "linear"
+# What is done to a channel, by what stands before the colon of its role.
+_KINDS = {
+    "softmax": _SOFTMAX,
+    "softmax-area": _SOFTMAX,
+    "sigmoid": _SIGMOID,
+    "value": _AS_THEY_ARE,
+    "distance": _AS_THEY_ARE,
+}
+
+
+def activate(logits: Tensor, roles: Sequence[str], dim: int = 0) -> Tensor:
+    """Return what the channels of a network mean: probabilities and values.
+
+    Parameters
+    ----------
+    logits : Tensor of float, shape (K, [Z,] Y, X) or (N, K, [Z,] Y, X)
+        What the network gave, of any precision.
+    roles : sequence of str
+        Role of each of the K channels, in any order: ``softmax:<class>`` and
+        ``softmax-area:<class>`` share one softmax, each ``sigmoid:<name>`` has its
+        own, ``value:<name>`` and ``distance`` stay as they are.
+    dim : int
+        Axis of the channels: 0, or 1 for a batch.
+
+    Returns
+    -------
+    Tensor of float32, of the same shape
+        The logits themselves are not changed.
+
+    Raises
+    ------
+    ModelError
+        There is not one known role a channel.
+    """
+    kinds = [_kind(role) for role in roles]
+    if len(kinds) != logits.shape[dim]:
+        raise ModelError(
+            "NU-M10",
+            f"the model names {len(kinds)} outputs but its network has "
+            f"{logits.shape[dim]}: export or train the model again",
+        )
+    # float32 first: a softmax in bf16 would have three digits.
+    logits = logits.float()
+    if set(kinds) == {_SOFTMAX}:
+        return torch.softmax(logits, dim)
+    outputs = list(logits.unbind(dim))
+    classes = [i for i, kind in enumerate(kinds) if kind == _SOFTMAX]
+    if classes:
+        shared = torch.softmax(torch.stack([outputs[i] for i in classes], dim), dim)
+        for i, probability in zip(classes, shared.unbind(dim), strict=True):
+            outputs[i] = probability
+    for i, kind in enumerate(kinds):
+        if kind == _SIGMOID:
+            outputs[i] = torch.sigmoid(outputs[i])
+    return torch.stack(outputs, dim)
+
+
+def _kind(role: str) -> str:
+    kind = _KINDS.get(role.partition(":")[0])
+    if kind is None:
+        raise ModelError(
+            "NU-M10",
+            f"the model has an output {role!r} of an unknown kind, not one of "
+            f"{', '.join(_KINDS)}: install a newer napari-unet",
+        )
+    return kind
