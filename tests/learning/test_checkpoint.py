@@ -21,7 +21,7 @@ from napari_unet.config import (
 )
 from napari_unet.errors import ModelError, SaveError
 from napari_unet.imaging.intensity import IntensityRange
-from napari_unet.learning.checkpoint import load_model, save_model
+from napari_unet.learning.checkpoint import Look, Origin, load_model, save_model
 
 
 @pytest.fixture
@@ -42,6 +42,14 @@ def model(random_model):
         scores={"iou": 0.1 + 0.2, "f1": 0.5},
         n_train_images=3,
         step=1200,
+        class_colors=("#000000", "#ff0000", "#00ff7f"),
+        axes="CZYX",
+        fingerprint="ab" * 32,
+        license="CC-BY-4.0",
+        authors=("Jane Doe", "日本 太郎"),
+        about="Nuclei of zebrafish.",
+        derived_from=(Origin("cd" * 32, ("Ann Other",), "MIT"), Origin("ef" * 32)),
+        history=(Look(0, None, 0.7, 0.0), Look(50, 0.31, 0.1 + 0.2, 0.55)),
     )
 
 
@@ -74,7 +82,7 @@ def _redescribe(path: Path, **changes: object) -> None:
 def test_every_field_comes_back(model, path):
     loaded = load_model(str(path))
     for field in fields(model):
-        if field.name != "state":
+        if field.name not in {"state", "versions"}:
             assert getattr(loaded, field.name) == getattr(model, field.name), field.name
             # The fixture would prove nothing with a default.
             assert getattr(model, field.name) != field.default, field.name
@@ -125,8 +133,8 @@ def test_the_file_opens_with_safetensors_and_holds_one_description(model, path):
         assert list(file.metadata()) == ["napari_unet"]
         description = json.loads(file.metadata()["napari_unet"])
         assert set(file.keys()) == set(model.state)
-    assert description["format_version"] == 1
-    assert set(description["versions"]) == {"napari_unet", "torch"}
+    assert description["format_version"] == 2
+    assert set(description["versions"]) == {"napari_unet", "torch", "numpy", "python"}
 
 
 def test_weights_in_any_memory_layout_can_be_saved(model, tmp_path):
@@ -214,8 +222,13 @@ def test_a_pickle_is_refused_and_never_executed(tmp_path, monkeypatch, kind):
 
 
 def test_a_newer_format_is_refused(path):
-    _redescribe(path, format_version=2, something_new=1)
+    _redescribe(path, format_version=3, something_new=1)
     _assert_refused(path, "NU-M03", "written by a newer version .* update napari-unet")
+
+
+def test_an_early_format_is_refused(path):
+    _redescribe(path, format_version=1)
+    _assert_refused(path, "NU-M08", "an early version .* train the model again")
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 import struct
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import torch
@@ -24,85 +25,14 @@ from napari_unet.config import (
 from napari_unet.errors import ModelError
 from napari_unet.files.atomic import write_bytes
 from napari_unet.imaging.intensity import IntensityRange
-from napari_unet.learning.networks import UNet, build_network
+from napari_unet.learning.model import Look, Model, Origin, weights_sha256
+from napari_unet.learning.networks import build_network
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+__all__ = ["FORMAT_VERSION", "Look", "Model", "Origin", "load_model", "save_model"]
 
-    from torch import Tensor
-
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _KEY = "napari_unet"
 _MAX_HEADER_BYTES = 16 * 2**20
-
-
-@dataclass(frozen=True, eq=False)
-class Model:
-    """A trained network with all that is needed to use it.
-
-    Parameters
-    ----------
-    network : NetworkConfig
-        Shape of the network.
-    state : mapping of str to Tensor
-        Its weights, on the CPU.
-    roles : tuple of str
-        What each output channel means, such as ``"softmax:cell"``.
-    class_names : tuple of str
-        Background first.
-    training, weights, instances, normalization
-        The settings that made the model, and how to use it.
-    dataset_range : IntensityRange, optional
-        Range over the training images, for normalisation policy "dataset".
-    typical_span : tuple of float
-        Median span (high - low) of the training images, per channel, and the dtype
-        that they had: an image of a far smaller span may be empty.
-    image_dtype : str
-        dtype of the training images.
-    channel_names : tuple of str
-        Of the training images, where known.
-    pixel_size_um : tuple of float, optional
-        Of the training images ([Z,] Y, X), in micrometres.
-    cell_diameter_px : float, optional
-        Median diameter of the annotated cells, of circles of the same area.
-    scores : mapping of str to float
-        On the held-back pixels.
-    n_train_images : int
-        Number of images that were learned from.
-    step : int
-        Training step of these weights.
-    """
-
-    network: NetworkConfig
-    state: Mapping[str, Tensor] = field(repr=False)
-    roles: tuple[str, ...] = ("softmax:background", "softmax:cell")
-    class_names: tuple[str, ...] = ("background", "cell")
-    training: TrainConfig = field(default_factory=TrainConfig)
-    weights: WeightConfig = field(default_factory=WeightConfig)
-    instances: InstanceConfig = field(default_factory=InstanceConfig)
-    normalization: NormalizationConfig = field(default_factory=NormalizationConfig)
-    dataset_range: IntensityRange | None = None
-    typical_span: tuple[float, ...] = ()
-    image_dtype: str = ""
-    channel_names: tuple[str, ...] = ()
-    pixel_size_um: tuple[float, ...] | None = None
-    cell_diameter_px: float | None = None
-    scores: Mapping[str, float] = field(default_factory=dict)
-    n_train_images: int = 0
-    step: int = 0
-
-    @property
-    def n_channels(self) -> int:
-        """Number of image channels that the model takes."""
-        return self.network.in_channels
-
-    def build(self) -> UNet:
-        """Return the network with the model's weights, ready to predict."""
-        # On no device at first: drawing weights would only disturb the random state.
-        with torch.device("meta"):
-            network = build_network(self.network)
-        network.to_empty(device="cpu").load_state_dict(dict(self.state))
-        return network.eval()
 
 
 class _Description(BaseModel):
@@ -127,6 +57,14 @@ class _Description(BaseModel):
     scores: dict[str, float]
     n_train_images: int
     step: int
+    class_colors: tuple[str, ...]
+    axes: str
+    fingerprint: str
+    license: str
+    authors: tuple[str, ...]
+    about: str
+    derived_from: tuple[Origin, ...]
+    history: tuple[Look, ...]
     versions: dict[str, str]
     sha256: str
     description_sha256: str = ""
@@ -135,15 +73,6 @@ class _Description(BaseModel):
         """Return the sha256 of the description itself, a threshold's bits included."""
         text = self.model_dump_json(exclude={"description_sha256"})
         return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _checksum(state: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        tensor = state[name].contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _describe(model: Model) -> _Description:
@@ -156,8 +85,13 @@ def _describe(model: Model) -> _Description:
         format_version=FORMAT_VERSION,
         scores=dict(model.scores),
         dataset_range=None if span is None else (span.low, span.high),
-        versions={"napari_unet": __version__, "torch": torch.__version__},
-        sha256=_checksum(model.state),
+        versions={
+            "napari_unet": __version__,
+            "torch": str(torch.__version__),
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        sha256=weights_sha256(model.state),
     )
     return description.model_copy(update={"description_sha256": description.checksum()})
 
@@ -166,6 +100,8 @@ _SHARED = (
     "network", "roles", "class_names", "training", "weights", "instances",
     "normalization", "typical_span", "image_dtype", "channel_names",
     "pixel_size_um", "cell_diameter_px", "n_train_images", "step",
+    "class_colors", "axes", "fingerprint", "license", "authors", "about",
+    "derived_from", "history",
 )  # fmt: skip
 
 
@@ -202,12 +138,13 @@ def load_model(path: Path | str) -> Model:
     except (safetensors.SafetensorError, OSError) as error:
         raise _damaged(path) from error
     is_whole = description.checksum() == description.description_sha256
-    if not is_whole or _checksum(state) != description.sha256:
+    if not is_whole or weights_sha256(state) != description.sha256:
         raise _damaged(path)
     span = description.dataset_range
     return Model(
         state=state,
         scores=description.scores,
+        versions=description.versions,
         dataset_range=None if span is None else IntensityRange(*span),
         **{name: getattr(description, name) for name in _SHARED},
     )
@@ -236,6 +173,12 @@ def _read_description(path: Path) -> _Description:
                 "NU-M03",
                 f"{path} was written by a newer version of napari-unet (format "
                 f"{version}, this one reads {FORMAT_VERSION}): update napari-unet",
+            )
+        if isinstance(version, int) and 0 < version < FORMAT_VERSION:
+            raise ModelError(
+                "NU-M08",
+                f"{path} was written by an early version of napari-unet (format "
+                f"{version}, this one reads {FORMAT_VERSION}): train the model again",
             )
         return _Description.model_validate(raw)
     except (ValueError, TypeError, AttributeError, RecursionError) as error:

@@ -1,0 +1,181 @@
+"""A trained network with all that is needed to use it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+
+from napari_unet.config import (
+    InstanceConfig,
+    NetworkConfig,
+    NormalizationConfig,
+    TrainConfig,
+    WeightConfig,
+)
+from napari_unet.learning.networks import UNet, build_network
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from napari_unet.imaging.intensity import IntensityRange
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one validation saw during training.
+
+    Parameters
+    ----------
+    step : int
+        Training steps done by then.
+    loss : float, optional
+        Training loss of the last step; None before the first.
+    validation_loss : float
+        Loss on the held-back pixels.
+    score : float
+        Score on the held-back pixels by which the best model is chosen.
+    """
+
+    step: int
+    loss: float | None
+    validation_loss: float
+    score: float
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A model that another one was trained on from, and whom it is owed to.
+
+    Parameters
+    ----------
+    sha256 : str
+        Of its weights (see `weights_sha256`).
+    authors : tuple of str
+        Its authors.
+    license : str
+        Its licence, as an SPDX id; empty where none is known.
+    """
+
+    sha256: str
+    authors: tuple[str, ...] = ()
+    license: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A trained network with all that is needed to use it.
+
+    Parameters
+    ----------
+    network : NetworkConfig
+        Shape of the network.
+    state : mapping of str to Tensor
+        Its weights, on the CPU.
+    roles : tuple of str
+        What each output channel means, such as ``"softmax:cell"``.
+    class_names : tuple of str
+        Background first.
+    training, weights, instances, normalization
+        The settings that made the model, and how to use it.
+    dataset_range : IntensityRange, optional
+        Range over the training images, for normalisation policy "dataset".
+    typical_span : tuple of float
+        Median span (high - low) of the training images, per channel, and the dtype
+        that they had: an image of a far smaller span may be empty.
+    image_dtype : str
+        dtype of the training images.
+    channel_names : tuple of str
+        Of the training images, where known.
+    pixel_size_um : tuple of float, optional
+        Of the training images ([Z,] Y, X), in micrometres.
+    cell_diameter_px : float, optional
+        Median diameter of the annotated cells, of circles of the same area.
+    scores : mapping of str to float
+        On the held-back pixels.
+    n_train_images : int
+        Number of images that were learned from.
+    step : int
+        Training step of these weights.
+    class_colors : tuple of str
+        Colour of each class as ``"#rrggbb"``, background first; empty where nobody
+        chose any.
+    axes : str
+        Axes of one input: ``"CYX"`` or, for a network of volumes, ``"CZYX"``; empty
+        takes the network's.
+    fingerprint : str
+        sha256 of the training data in hex, whatever the order of the images; empty
+        where unknown.
+    license : str
+        Under which the model may be used, as an SPDX id such as ``"CC-BY-4.0"``.
+    authors : tuple of str
+        Who made it.
+    about : str
+        What it is for, in words.
+    derived_from : tuple of Origin
+        Models that this one was trained on from: the one before, and each earlier one
+        that names authors or a licence.
+    history : tuple of Look
+        The validations during training.
+    versions : mapping of str to str
+        Of the libraries that wrote the model's file; empty before it is saved.
+    """
+
+    network: NetworkConfig
+    state: Mapping[str, Tensor] = field(repr=False)
+    roles: tuple[str, ...] = ("softmax:background", "softmax:cell")
+    class_names: tuple[str, ...] = ("background", "cell")
+    training: TrainConfig = field(default_factory=TrainConfig)
+    weights: WeightConfig = field(default_factory=WeightConfig)
+    instances: InstanceConfig = field(default_factory=InstanceConfig)
+    normalization: NormalizationConfig = field(default_factory=NormalizationConfig)
+    dataset_range: IntensityRange | None = None
+    typical_span: tuple[float, ...] = ()
+    image_dtype: str = ""
+    channel_names: tuple[str, ...] = ()
+    pixel_size_um: tuple[float, ...] | None = None
+    cell_diameter_px: float | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+    n_train_images: int = 0
+    step: int = 0
+    class_colors: tuple[str, ...] = ()
+    axes: str = ""
+    fingerprint: str = ""
+    license: str = ""
+    authors: tuple[str, ...] = ()
+    about: str = ""
+    derived_from: tuple[Origin, ...] = ()
+    history: tuple[Look, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.axes:
+            axes = "CZYX" if self.network.n_dims == 3 else "CYX"
+            object.__setattr__(self, "axes", axes)
+
+    @property
+    def n_channels(self) -> int:
+        """Number of image channels that the model takes."""
+        return self.network.in_channels
+
+    def build(self) -> UNet:
+        """Return the network with the model's weights, ready to predict."""
+        # On no device at first: drawing weights would only disturb the random state.
+        with torch.device("meta"):
+            network = build_network(self.network)
+        network.to_empty(device="cpu").load_state_dict(dict(self.state))
+        return network.eval()
+
+
+def weights_sha256(state: Mapping[str, Tensor]) -> str:
+    """Return the sha256 over names, dtypes, shapes and bytes of tensors, in hex."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
