@@ -189,6 +189,14 @@ def test_the_dropped_alpha_channel_is_told(qtbot, viewer, drawn, monkeypatch):
     assert any("alpha" in note for note in widget.panel.state.notes)
 
 
+def test_momentum_is_asked_for_with_the_optimiser_that_has_one(qtbot, widget):
+    momentum = widget.settings.rows["momentum"]
+    widget.settings.more.heading.setChecked(True)
+    assert not momentum.isVisibleTo(widget)
+    widget.settings.rows["optimizer"].editor.value = "sgd"
+    assert momentum.isVisibleTo(widget)
+
+
 # -- while it runs -------------------------------------------------------------
 
 

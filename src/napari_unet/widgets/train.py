@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_unet.config import NetworkConfig, TrainConfig
+from napari_unet.config import TrainConfig
 from napari_unet.events import Finished, Improved, Mailbox, TrainingStarted
 from napari_unet.widgets._autosave import autosave_all
 from napari_unet.widgets._choices import TRAINED, ModelChoice
@@ -31,6 +31,7 @@ from napari_unet.widgets._device_line import DeviceLine
 from napari_unet.widgets._form import ConfigForm
 from napari_unet.widgets._layers import about, note_about, unwrapped
 from napari_unet.widgets._loss_plot import LossPlot
+from napari_unet.widgets._network_form import NetworkForm
 from napari_unet.widgets._run import RunPanel
 from napari_unet.widgets._training_data import TrainingData
 from napari_unet.widgets._weight_form import WeightForm
@@ -69,6 +70,7 @@ class TrainWidget(QWidget):
         self._build()
         self._connect()
         self._on_start_from()
+        self._on_settings(self.settings.value())
         self._render_model()
 
     def show_failure(self, failure: Failure) -> None:
@@ -116,12 +118,7 @@ class TrainWidget(QWidget):
         limit.open_box.setText("no limit")
         describe(limit.open_box, f"{limit.title}: no limit", limit.tooltip)
         self.weights = WeightForm(fields=(), more="Border weights")
-        self.network = ConfigForm(
-            NetworkConfig,
-            fields=(),
-            hidden=("in_channels", "out_channels", "n_dims"),
-            more="Network",
-        )
+        self.network = NetworkForm()
         self.device = DeviceLine()
         self.panel = RunPanel(
             "Training", start_text="Train", stop_text="Stop", can_pause=True
@@ -178,6 +175,7 @@ class TrainWidget(QWidget):
     @guarded
     def _on_settings(self, config: TrainConfig) -> None:
         self.device.want(config.device)
+        self.settings.set_row_visible("momentum", config.optimizer == "sgd")
 
     @guarded
     def _take_weights(self) -> None:

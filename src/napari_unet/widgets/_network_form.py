@@ -1,0 +1,51 @@
+"""The form of the network: what an architecture leaves no choice of is shown so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from napari_unet.config import FIXED_BY_ARCHITECTURE, NetworkConfig
+from napari_unet.widgets._form import ConfigForm
+
+# What the images and the classes decide; training works on planes, at their own size.
+_HIDDEN = ("in_channels", "out_channels", "n_dims", "upscale")
+_WITH_TRANSFORMER = {"trans_unet"}
+_EVER_FIXED = {name for fixed in FIXED_BY_ARCHITECTURE.values() for name in fixed}
+
+
+class NetworkForm(ConfigForm[NetworkConfig]):
+    """The shape of the network, folded away.
+
+    An architecture that takes only one value of a field shows it, greyed out; another
+    architecture brings back what was set before.
+    """
+
+    def __init__(self) -> None:
+        self._free: dict[str, Any] = {}
+        super().__init__(NetworkConfig, fields=(), hidden=_HIDDEN, more="Network")
+
+    def setValue(self, value: NetworkConfig) -> None:
+        """Show `value`; what was set before is forgotten."""
+        self._free = {}
+        super().setValue(value)
+
+    def _on_changed(self) -> None:
+        if self._is_setting:
+            return
+        architecture = self.rows["architecture"].value()
+        fixed = FIXED_BY_ARCHITECTURE.get(architecture, {})
+        self._is_setting = True
+        for name in _EVER_FIXED & set(self.rows):
+            self._fit_row(name, fixed)
+        self._is_setting = False
+        self.set_row_visible("transformer_layers", architecture in _WITH_TRANSFORMER)
+        super()._on_changed()
+
+    def _fit_row(self, name: str, fixed: dict[str, Any]) -> None:
+        row = self.rows[name]
+        if name in fixed:
+            self._free.setdefault(name, row.value())
+            row.set_value(fixed[name])
+        elif name in self._free:
+            row.set_value(self._free.pop(name))
+        row.setEnabled(name not in fixed)
