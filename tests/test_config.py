@@ -21,6 +21,8 @@ MODELS: list[type[BaseModel]] = [
     for name, value in vars(config).items()
     if name.endswith("Config") and not name.startswith(("_", "Base"))
     if isinstance(value, type) and issubclass(value, BaseModel)
+    # Nobody sets it: it tells what was found in another program's model.
+    if value is not config.ForeignConfig
 ]
 FIELDS = [(model, name) for model in MODELS for name in model.model_fields]
 

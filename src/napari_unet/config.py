@@ -250,6 +250,48 @@ class NetworkConfig(_Config):
         )
 
 
+class ForeignConfig(_Config):
+    """The network of another program, kept as the graph that it was saved as.
+
+    Sizes are in pixels of the input and hold for each axis of space. `input_axes` and
+    `output_axes` name the graph's own axes in their order: N one image a row, C, Z, Y
+    and X.
+    """
+
+    architecture: Literal["foreign"] = "foreign"
+    format: Literal["onnx", "torchscript"]
+    n_bytes: int = Field(ge=1, lt=2**31)
+    in_channels: int = Field(1, ge=1, le=1000)
+    out_channels: int = Field(1, ge=1, le=1000)
+    n_dims: Literal[2, 3] = 2
+    input_axes: str = Field("NCYX", pattern="^[NCZYX]{2,5}$")
+    output_axes: str = Field("NCYX", pattern="^[NCZYX]{2,5}$")
+    input_name: str = ""
+    output_name: str = ""
+    multiple: int = Field(
+        1, ge=1, le=4096, description="Sizes that it takes are multiples of this."
+    )
+    min_size: int = Field(1, ge=1, le=65536, description="Smallest size that it takes.")
+    fixed_size: int | None = Field(
+        None, ge=1, le=65536, description="The only size that it takes, if so."
+    )
+    halo: int | None = Field(
+        None,
+        ge=0,
+        le=65536,
+        description="Context that its output depends on; None where nobody knows.",
+    )
+    shrink: int = Field(
+        0, ge=0, le=65536, description="What its output lacks on each side."
+    )
+    upscale: int = Field(
+        1, ge=1, le=16, description="Output pixels for each input pixel."
+    )
+    clip: tuple[float | None, float | None] = Field(
+        (None, None), description="Limits of the normalised intensities that it takes."
+    )
+
+
 class TrainConfig(_Config):
     """How to train."""
 
@@ -482,14 +524,15 @@ class NormalizationConfig(_Config):
     """How intensities are scaled; frozen into the model.
 
     ``image`` measures each image once, as a whole, whatever tile or region of it
-    is looked at; ``dataset`` uses the numbers of the training images.
+    is looked at, by percentiles; ``standardize`` does so by mean and standard
+    deviation; ``dataset`` uses the numbers of the training images.
     """
 
-    policy: Literal["image", "dataset"] = Field(
+    policy: Literal["image", "standardize", "dataset"] = Field(
         "image",
         title="Normalisation",
-        description="'image' measures each image; 'dataset' uses the training "
-        "images' numbers.",
+        description="'image' measures each image by its percentiles, 'standardize' by "
+        "mean and standard deviation; 'dataset' uses the training images' numbers.",
     )
     low_percentile: float = Field(
         1.0, ge=0, le=100, title="Low percentile", description="Becomes 0."

@@ -187,3 +187,19 @@ def test_the_callers_pixels_stay_as_they_are():
 def test_another_number_of_channels_is_refused():
     with pytest.raises(ImageError, match="3 channels but the intensity range 1"):
         normalize(np.zeros((3, 4, 4)), IntensityRange((0.0,), (1.0,)))
+
+
+def test_standardised_pixels_have_mean_0_and_standard_deviation_1():
+    data = np.random.default_rng(3).normal([[[500.0]], [[-3.0]]], 7.0, (2, 30, 40))
+    image = Image(data.astype(np.float32))
+    scaled = normalize(
+        image.data, intensity_range(image, NormalizationConfig(policy="standardize"))
+    )
+    np.testing.assert_allclose(scaled.mean((1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(scaled.std((1, 2)), 1, rtol=1e-5)
+
+
+def test_a_flat_image_standardised_is_0():
+    image = Image(np.full((1, 4, 4), 300, np.uint16))
+    limits = intensity_range(image, NormalizationConfig(policy="standardize"))
+    assert not normalize(image.data, limits).any()

@@ -42,14 +42,15 @@ def intensity_range(
     Percentiles over all planes and frames; of a large image, over a fixed grid of
     at most 2**22 pixels a channel. NaN and infinities do not count. Where the two
     percentiles coincide (few bright pixels on a flat ground) the smallest and the
-    largest value stand in.
+    largest value stand in. With the policy "standardize" the mean becomes 0, and what
+    is one standard deviation above it 1.
 
     Parameters
     ----------
     image : Image
         Intensities (C, [T,] [Z,] Y, X); lazy data is read sparsely, plane by plane.
     config : NormalizationConfig, optional
-        The percentiles; without it 1 and 99.8.
+        What to measure; without it the percentiles 1 and 99.8.
 
     Returns
     -------
@@ -80,12 +81,24 @@ def intensity_range(
                 f"{image.source} has no finite pixel in channel {channel + 1}: it "
                 "holds nothing but NaN or infinity; check how it was saved",
             )
-        ends = np.percentile(values, [config.low_percentile, config.high_percentile])
-        if ends[0] == ends[1]:
-            ends = np.array([values.min(), values.max()])
-        low.append(float(ends[0]))
-        high.append(float(ends[1]))
+        ends = _ends(values, config)
+        low.append(ends[0])
+        high.append(ends[1])
     return IntensityRange(tuple(low), tuple(high))
+
+
+def _ends(
+    values: NDArray[np.float64], config: NormalizationConfig
+) -> tuple[float, float]:
+    """Return what of these values becomes 0 and what becomes 1."""
+    if config.policy == "standardize":
+        with np.errstate(over="ignore", invalid="ignore"):  # of the largest floats
+            mean = values.mean()
+            return float(mean), float(mean + values.std())
+    ends = np.percentile(values, [config.low_percentile, config.high_percentile])
+    if ends[0] == ends[1]:
+        ends = np.array([values.min(), values.max()])
+    return float(ends[0]), float(ends[1])
 
 
 def _sample(image: Image) -> NDArray[Any]:
