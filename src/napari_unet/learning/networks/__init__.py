@@ -5,15 +5,35 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_unet.config import NetworkConfig
+from napari_unet.learning.networks.network import Network
+from napari_unet.learning.networks.residual_unet import ResidualUNet
 from napari_unet.learning.networks.unet import UNet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ARCHITECTURES: dict[str, Callable[[NetworkConfig], UNet]] = {"unet": UNet}
+
+def _attention_unet(config: NetworkConfig) -> Network:
+    from napari_unet.learning.networks.attention_unet import AttentionUNet
+
+    return AttentionUNet(config)
 
 
-def build_network(config: NetworkConfig | None = None) -> UNet:
+def _trans_unet(config: NetworkConfig) -> Network:
+    from napari_unet.learning.networks.trans_unet import TransUNet
+
+    return TransUNet(config)
+
+
+ARCHITECTURES: dict[str, Callable[[NetworkConfig], Network]] = {
+    "unet": UNet,
+    "residual_unet": ResidualUNet,
+    "attention_unet": _attention_unet,
+    "trans_unet": _trans_unet,
+}
+
+
+def build_network(config: NetworkConfig | None = None) -> Network:
     """Build a network with fresh weights from torch's global random state.
 
     Parameters
@@ -23,13 +43,13 @@ def build_network(config: NetworkConfig | None = None) -> UNet:
 
     Returns
     -------
-    UNet
+    Network
         A `torch.nn.Module` that maps float32 (N, C, [Z,] Y, X) to logits
-        (N, K, [Z,] Y, X) and knows its geometry: ``.halo``, ``.multiple``,
-        ``.input_size_for(n)``, ``.output_size(n)``.
+        (N, K, [s Z,] s Y, s X), s = ``config.upscale``, and knows its geometry:
+        ``.halo``, ``.multiple``, ``.input_size_for(n)``, ``.output_size(n)``.
     """
     config = config or NetworkConfig()
     return ARCHITECTURES[config.architecture](config)
 
 
-__all__ = ["ARCHITECTURES", "UNet", "build_network"]
+__all__ = ["ARCHITECTURES", "Network", "ResidualUNet", "UNet", "build_network"]

@@ -1,0 +1,159 @@
+"""The layers that the networks are made of, in two dimensions and three."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from napari_unet.config import NetworkConfig
+
+# All that differs between planes and volumes.
+CONV: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}
+CONV_TRANSPOSED: dict[int, Any] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+MAX_POOL: dict[int, Any] = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
+_BATCH_NORM: dict[int, Any] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+_INSTANCE_NORM: dict[int, Any] = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+_LINEAR = {2: "bilinear", 3: "trilinear"}
+
+# With torch's 0.1 the running statistics lag for the first hundred steps of a short
+# run, and the network predicts foreground everywhere.
+_NORM_MOMENTUM = 0.2
+# Wu & He 2018, table 3: as many groups as this, but never one channel alone, which
+# would be InstanceNorm.
+_N_GROUPS = 32
+
+
+def n_groups(width: int) -> int:
+    """Return GroupNorm's number of groups for a number of channels."""
+    at_most = max(min(_N_GROUPS, width // 2), 1)
+    return max(n for n in range(1, at_most + 1) if width % n == 0)
+
+
+def norm_layers(width: int, config: NetworkConfig) -> list[nn.Module]:
+    """Return the normalisation layer of `width` channels, or nothing for "none"."""
+    if config.norm == "batch":
+        return [_BATCH_NORM[config.n_dims](width, momentum=_NORM_MOMENTUM)]
+    if config.norm == "instance":
+        return [_INSTANCE_NORM[config.n_dims](width, affine=True)]
+    if config.norm == "group":
+        return [nn.GroupNorm(n_groups(width), width)]
+    return []
+
+
+def convolution(
+    n_in: int, n_out: int, config: NetworkConfig, *, size: int = 3, relu: bool = True
+) -> list[nn.Module]:
+    """Return a convolution of kernel `size` 3 or 1, its normalisation and its ReLU.
+
+    The convolution has a bias only where no normalisation follows, which has its own.
+    """
+    padding = size // 2 if config.padding == "same" else 0
+    norm = norm_layers(n_out, config)
+    conv = CONV[config.n_dims](n_in, n_out, size, padding=padding, bias=not norm)
+    return [conv, *norm, *([nn.ReLU(inplace=True)] if relu else [])]
+
+
+def two_convolutions(n_in: int, n_out: int, config: NetworkConfig) -> nn.Sequential:
+    """Return the U-Net's block: two 3x3 convolutions."""
+    return nn.Sequential(
+        *convolution(n_in, n_out, config), *convolution(n_out, n_out, config)
+    )
+
+
+def linear_up_sampling(config: NetworkConfig) -> list[nn.Module]:
+    """Return linear up-sampling by 2, as half-pixel centres have it.
+
+    At the end of its input linear up-sampling repeats a pixel. Unpadded, what rests on
+    that is cut off, so that the output doesn't depend on where a tile ends: one pixel
+    a side.
+    """
+    mode = _LINEAR[config.n_dims]
+    linear = nn.Upsample(scale_factor=2, mode=mode, align_corners=False)
+    return [linear, Crop(1, config.n_dims)] if config.padding == "valid" else [linear]
+
+
+def up_sampling(n_in: int, n_out: int, config: NetworkConfig) -> nn.Module:
+    """Return up-sampling by 2: transposed convolution, or linear + 3x3 convolution."""
+    if config.up == "transposed":
+        layer: nn.Module = CONV_TRANSPOSED[config.n_dims](n_in, n_out, 2, stride=2)
+        return layer
+    return nn.Sequential(*linear_up_sampling(config), *convolution(n_in, n_out, config))
+
+
+class Crop(nn.Module):
+    """Cut a constant number of pixels off each end of each axis."""
+
+    def __init__(self, px: int, n_dims: int) -> None:
+        super().__init__()
+        self.px = px
+        self.region = (..., *[slice(px, -px or None)] * n_dims)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (N, C, [Z,] Y, X) to its middle."""
+        return features[self.region] if self.px else features
+
+    def extra_repr(self) -> str:
+        """Return the pixels, for `print(network)`."""
+        return str(self.px)
+
+
+class PixelShuffle(nn.Module):
+    """Rearrange channels into an `upscale` times finer grid, in 2D and 3D.
+
+    References
+    ----------
+    Shi et al.: Real-time single image and video super-resolution using an efficient
+    sub-pixel convolutional neural network. CVPR 2016, eq. 4.
+    """
+
+    def __init__(self, upscale: int, n_dims: int) -> None:
+        super().__init__()
+        self.factors = [upscale] * n_dims
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (N, K * s**d, [Z,] Y, X) to (N, K, [s Z,] s Y, s X)."""
+        n = len(self.factors)
+        features = features.unflatten(1, (-1, *self.factors))
+        # (N, K, s, s, Y, X) -> (N, K, Y, s, X, s)
+        pairs = [axis for i in range(n) for axis in (2 + n + i, 2 + i)]
+        features = features.permute(0, 1, *pairs)
+        for axis in range(2, 2 + n):
+            features = features.flatten(axis, axis + 1)
+        return features
+
+
+def head(n_in: int, config: NetworkConfig) -> nn.Module:
+    """Return the 1x1 convolution to the logits, and the pixel shuffle to upscale."""
+    n_out = config.out_channels * config.upscale**config.n_dims
+    conv: nn.Module = CONV[config.n_dims](n_in, n_out, 1)
+    if config.upscale == 1:
+        return conv
+    return nn.Sequential(conv, PixelShuffle(config.upscale, config.n_dims))
+
+
+def start(network: nn.Module, config: NetworkConfig) -> None:
+    """Draw the weights of a network whose last layer is its `head`.
+
+    References
+    ----------
+    He et al.: Delving deep into rectifiers. ICCV 2015: standard deviation sqrt(2 / N)
+    with N inputs to a neuron, as the U-Net paper has it.
+    """
+    for module in network.modules():
+        if isinstance(module, CONV[config.n_dims]):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, CONV_TRANSPOSED[config.n_dims]) and (
+            config.norm == "none"
+        ):
+            # Without normalisation the scale of each layer counts. With stride 2 and a
+            # 2x2 kernel each output pixel has one input pixel.
+            nn.init.normal_(module.weight, std=math.sqrt(2 / module.in_channels))
+            nn.init.zeros_(module.bias)
+    last: Any = network.head[0] if config.upscale > 1 else network.head
+    # Start undecided: the first steps then learn instead of unlearning.
+    nn.init.normal_(last.weight, std=0.01)
