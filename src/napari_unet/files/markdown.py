@@ -15,7 +15,7 @@ _START = re.compile(r"^([-+=]|\d+(?=[.)]))")
 
 
 def as_text(text: str) -> str:
-    """Return a text in one line, so that Markdown shows it as it is.
+    r"""Return a text in one line, so that Markdown shows it as it is.
 
     Runs of white space, line breaks among them, become one space, as in HTML; what
     can't be printed becomes a question mark.
@@ -23,7 +23,7 @@ def as_text(text: str) -> str:
     Examples
     --------
     >>> print(as_text("*DAPI* <b> a_b"))
-    \\*DAPI\\* &lt;b&gt; a\\_b
+    \*DAPI\* &lt;b&gt; a\_b
     """
     line = " ".join(text.split())
     line = "".join(c if c.isprintable() else "?" for c in line)
