@@ -8,7 +8,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image as Picture
 
 from napari_unet.errors import SaveError
-from napari_unet.figures import draw_curve, draw_overlay, draw_weights, save_figure
+from napari_unet.figures import (
+    draw_curve,
+    draw_history,
+    draw_overlay,
+    draw_thumbnails,
+    draw_weights,
+    save_figure,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,6 +83,35 @@ def test_the_averaged_loss_is_calmer_than_the_loss() -> None:
     figure = draw_curve(list(enumerate(noisy, start=1)), [])
     averaged = figure.axes[0].lines[1].get_ydata()
     np.testing.assert_allclose(averaged[20:-20], 2, atol=0.1)
+
+
+def test_the_history_shows_what_each_validation_saw() -> None:
+    figure = draw_history([(10, 0.4), (20, 0.3)], [(0, 0.9, 0.1), (10, 0.5, 0.6)])
+    left, right = figure.axes
+    drawn = [line.get_xydata().tolist() for line in (*left.lines, *right.lines)]
+    assert drawn == [
+        [[10, 0.4], [20, 0.3]],
+        [[0, 0.9], [10, 0.5]],
+        [[0, 0.1], [10, 0.6]],
+    ]
+    names = {"training loss", "validation loss", "validation score"}
+    assert names <= texts(figure)
+
+
+@pytest.mark.parametrize("n_losses", [0, 1])
+def test_a_history_may_be_short(n_losses: int) -> None:
+    figure = draw_history([(1, 0.5)] * n_losses, [])
+    assert len(figure.axes[0].lines) == n_losses
+
+
+def test_thumbnails_are_numbered_and_leave_no_empty_frames() -> None:
+    planes = [np.full((4, 6), i) for i in range(5)]
+    figure = draw_thumbnails(planes)
+    filled = [axis for axis in figure.axes if axis.images]
+    assert [axis.get_title() for axis in filled] == ["1", "2", "3", "4", "5"]
+    for axis, plane in zip(filled, planes, strict=True):
+        np.testing.assert_array_equal(axis.images[0].get_array(), plane)
+    assert not any(axis.axison for axis in figure.axes)
 
 
 def test_the_weight_map_has_a_colour_bar() -> None:

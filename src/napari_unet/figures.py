@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _TRUTH, _PREDICTED, _BOTH = "#00b4ff", "#ff9e00", "#ffffff"
+_N_COLUMNS = 4
 
 
 def save_figure(path: Path, figure: Figure) -> None:
@@ -41,7 +42,7 @@ def draw_overlay(
     """
     figure, axes = _panels(2, height=6.2)
     for axis, title in zip(axes, ("image", "outlines"), strict=True):
-        axis.imshow(image, cmap="gray", vmax=np.percentile(image, 99.8))
+        _show_intensities(axis, image)
         axis.set_title(title)
     true_line = find_boundaries(truth, mode="inner")
     own_line = find_boundaries(predicted, mode="inner")
@@ -87,14 +88,50 @@ def draw_curve(
     axis.set(xlabel="step", ylabel="loss", yscale="log")
     for ticks in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
         ticks("{x:g}")
-    handles = axis.get_legend_handles_labels()[0]
-    if validations:
-        at, val_losses, scores = zip(*validations, strict=True)
-        handles += axis.plot(at, val_losses, "o-", color="C0", label="validation loss")
-        right = axis.twinx()
-        right.set(ylabel="validation score", ylim=(0, 1.02))
-        handles += right.plot(at, scores, "s-", color="C1", label="validation score")
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+    _add_validations(figure, axis, validations)
+    return figure
+
+
+def draw_history(
+    losses: Sequence[tuple[int, float]],
+    validations: Sequence[tuple[int, float, float]],
+) -> Figure:
+    """Draw what the validations of a training saw.
+
+    Parameters
+    ----------
+    losses : sequence of (step, loss)
+        Training loss at each validation, where there is one.
+    validations : sequence of (step, loss, score)
+        Loss and score on the held-back pixels.
+    """
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axis = figure.add_subplot()
+    axis.set(xlabel="step", ylabel="loss")
+    if losses:
+        steps, values = zip(*losses, strict=True)
+        axis.plot(steps, values, ".-", color="0.4", label="training loss")
+    _add_validations(figure, axis, validations)
+    return figure
+
+
+def draw_thumbnails(planes: Sequence[NDArray[Any]]) -> Figure:
+    """Draw small pictures of images beside and beneath each other, with numbers.
+
+    Parameters
+    ----------
+    planes : sequence of ndarray, shape (Y, X)
+        Intensities; one or more.
+    """
+    n_columns = min(_N_COLUMNS, len(planes))
+    n_rows = -(-len(planes) // n_columns)
+    figure = Figure(figsize=(2.2 * n_columns, 2.4 * n_rows), layout="constrained")
+    grid = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
+    for axis in grid:
+        axis.set_axis_off()
+    for i, plane in enumerate(planes):
+        _show_intensities(grid[i], plane)
+        grid[i].set_title(f"{i + 1}")
     return figure
 
 
@@ -113,7 +150,7 @@ def draw_weights(
         Weight of each pixel.
     """
     figure, axes = _panels(3, height=4.4)
-    axes[0].imshow(image, cmap="gray", vmax=np.percentile(image, 99.8))
+    _show_intensities(axes[0], image)
     # Neighbouring ids get distant colours, background stays black.
     shuffled = np.where(labels > 0, labels * 37 % 61 + 8, 0)
     axes[1].imshow(shuffled, cmap="nipy_spectral", vmin=0, interpolation="nearest")
@@ -124,6 +161,25 @@ def draw_weights(
         axis.set_title(title)
     figure.colorbar(shown, ax=axes[2], shrink=0.8)
     return figure
+
+
+def _add_validations(
+    figure: Figure, axis: Any, validations: Sequence[tuple[int, float, float]]
+) -> None:
+    """Draw losses and scores of validations, and the legend of all."""
+    handles = axis.get_legend_handles_labels()[0]
+    if validations:
+        at, val_losses, scores = zip(*validations, strict=True)
+        handles += axis.plot(at, val_losses, "o-", color="C0", label="validation loss")
+        right = axis.twinx()
+        right.set(ylabel="validation score", ylim=(0, 1.02))
+        handles += right.plot(at, scores, "s-", color="C1", label="validation score")
+    if handles:
+        figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+
+
+def _show_intensities(axis: Any, plane: NDArray[Any]) -> None:
+    axis.imshow(plane, cmap="gray", vmax=np.percentile(plane, 99.8))
 
 
 def _panels(n: int, *, height: float) -> tuple[Figure, list[Any]]:
