@@ -125,35 +125,40 @@ class PixelShuffle(nn.Module):
         return features
 
 
-def head(n_in: int, config: NetworkConfig) -> nn.Module:
-    """Return the 1x1 convolution to the logits, and the pixel shuffle to upscale."""
+def head(n_in: int, config: NetworkConfig, *, size: int = 1) -> nn.Module:
+    """Return the convolution to the logits, and the pixel shuffle to upscale."""
     n_out = config.out_channels * config.upscale**config.n_dims
-    conv: nn.Module = CONV[config.n_dims](n_in, n_out, 1)
+    conv: nn.Module = CONV[config.n_dims](n_in, n_out, size, padding=size // 2)
     if config.upscale == 1:
         return conv
     return nn.Sequential(conv, PixelShuffle(config.upscale, config.n_dims))
 
 
 def start(network: nn.Module, config: NetworkConfig) -> None:
-    """Draw the weights of a network whose last layer is its `head`.
+    """Draw the weights of a network whose last layer is its `head`."""
+    start_as_he(network, config)
+    last: Any = network.head[0] if config.upscale > 1 else network.head
+    # Start undecided: the first steps then learn instead of unlearning.
+    nn.init.normal_(last.weight, std=0.01)
+
+
+def start_as_he(part: nn.Module, config: NetworkConfig) -> None:
+    """Draw the weights of all convolutions.
 
     References
     ----------
     He et al.: Delving deep into rectifiers. ICCV 2015: standard deviation sqrt(2 / N)
     with N inputs to a neuron, as the U-Net paper has it.
     """
-    for module in network.modules():
+    for module in part.modules():
         if isinstance(module, CONV[config.n_dims]):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif isinstance(module, CONV_TRANSPOSED[config.n_dims]) and (
-            config.norm == "none"
+        elif config.norm == "none" and isinstance(
+            module, CONV_TRANSPOSED[config.n_dims]
         ):
             # Without normalisation the scale of each layer counts. With stride 2 and a
             # 2x2 kernel each output pixel has one input pixel.
             nn.init.normal_(module.weight, std=math.sqrt(2 / module.in_channels))
             nn.init.zeros_(module.bias)
-    last: Any = network.head[0] if config.upscale > 1 else network.head
-    # Start undecided: the first steps then learn instead of unlearning.
-    nn.init.normal_(last.weight, std=0.01)
