@@ -5,18 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_unet.config import NetworkConfig
+from napari_unet.learning.networks.attention_unet import AttentionUNet
 from napari_unet.learning.networks.network import Network
 from napari_unet.learning.networks.residual_unet import ResidualUNet
 from napari_unet.learning.networks.unet import UNet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-
-def _attention_unet(config: NetworkConfig) -> Network:
-    from napari_unet.learning.networks.attention_unet import AttentionUNet
-
-    return AttentionUNet(config)
 
 
 def _trans_unet(config: NetworkConfig) -> Network:
@@ -28,7 +23,7 @@ def _trans_unet(config: NetworkConfig) -> Network:
 ARCHITECTURES: dict[str, Callable[[NetworkConfig], Network]] = {
     "unet": UNet,
     "residual_unet": ResidualUNet,
-    "attention_unet": _attention_unet,
+    "attention_unet": AttentionUNet,
     "trans_unet": _trans_unet,
 }
 
@@ -52,4 +47,11 @@ def build_network(config: NetworkConfig | None = None) -> Network:
     return ARCHITECTURES[config.architecture](config)
 
 
-__all__ = ["ARCHITECTURES", "Network", "ResidualUNet", "UNet", "build_network"]
+__all__ = [
+    "ARCHITECTURES",
+    "AttentionUNet",
+    "Network",
+    "ResidualUNet",
+    "UNet",
+    "build_network",
+]

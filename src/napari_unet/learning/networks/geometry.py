@@ -104,12 +104,12 @@ def halo_px(config: NetworkConfig) -> int | None:
     return -(-reach // grid) * grid
 
 
-def _lost_in_up_sampling(level: int, config: NetworkConfig) -> int:
-    """Return the pixels that a valid network loses on both sides, on a level."""
-    if _has_convolution_after_linear(config):
-        return 4  # the ends of linear up-sampling, and a 3x3 convolution
-    is_trimmed = config.up == "linear" or level in gated_levels(config)
-    return 2 if is_trimmed else 0
+def _lost_in_up_sampling(config: NetworkConfig) -> int:
+    """Return the pixels that a valid network loses on both sides on each level."""
+    if config.architecture == "attention_unet":
+        return 2  # the ends of linear up-sampling, of the coefficients in any case
+    # The ends of linear up-sampling, and a 3x3 convolution.
+    return 4 if config.up == "linear" else 0
 
 
 def _smallest_bottleneck(config: NetworkConfig) -> int:
@@ -130,8 +130,8 @@ def valid_output_size(n: int, config: NetworkConfig) -> int:
     n -= 4
     if n < _smallest_bottleneck(config):
         return 0
-    for level in reversed(range(config.depth)):
-        n = 2 * n - _lost_in_up_sampling(level, config) - 4
+    for _ in range(config.depth):
+        n = 2 * n - _lost_in_up_sampling(config) - 4
     return max(n, 0)
 
 

@@ -50,9 +50,9 @@ class UNet(Network):
             self.up_block(widths[i + 1], widths[i]) for i in upwards
         )
         self.crop = nn.ModuleList(Crop(px, config.n_dims) for px in self.crops_px())
-        joined = 2 if config.skips == "concatenate" else 1
         self.merge = nn.ModuleList(
-            self.block(joined * widths[i], widths[i]) for i in upwards
+            self.block(self.joined_width(widths[i], widths[i + 1]), widths[i])
+            for i in upwards
         )
         self.head = head(widths[0], config)
         start(self, config)
@@ -65,6 +65,14 @@ class UNet(Network):
         """Return what leads up a level."""
         return up_sampling(n_in, n_out, self.config)
 
+    def joined_width(self, across: int, below: int) -> int:
+        """Return the width of what comes across together with what comes up."""
+        return 2 * across if self.config.skips == "concatenate" else across
+
+    def lost_by_up_px(self) -> int:
+        """Return what `up_block` loses on each side without padding."""
+        return 2 if self.config.up == "linear" else 0
+
     def crops_px(self) -> list[int]:
         """Return what is cut off each side of the skips, from the coarsest to level 0.
 
@@ -72,11 +80,10 @@ class UNet(Network):
         """
         if self.config.padding == "same":
             return [0] * self.config.depth
-        lost_by_up = 2 if self.config.up == "linear" else 0
         crops, lost_below = [], 0
         for _ in range(self.config.depth):
             # Two convolutions one level down, and what was lost below them.
-            crops.append(2 * (2 + lost_below) + lost_by_up)
+            crops.append(2 * (2 + lost_below) + self.lost_by_up_px())
             lost_below = crops[-1] + 2
         return crops
 
