@@ -8,23 +8,18 @@ from napari_unet.config import NetworkConfig
 from napari_unet.learning.networks.attention_unet import AttentionUNet
 from napari_unet.learning.networks.network import Network
 from napari_unet.learning.networks.residual_unet import ResidualUNet
+from napari_unet.learning.networks.trans_unet import TransUNet
 from napari_unet.learning.networks.unet import UNet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def _trans_unet(config: NetworkConfig) -> Network:
-    from napari_unet.learning.networks.trans_unet import TransUNet
-
-    return TransUNet(config)
-
-
 ARCHITECTURES: dict[str, Callable[[NetworkConfig], Network]] = {
     "unet": UNet,
     "residual_unet": ResidualUNet,
     "attention_unet": AttentionUNet,
-    "trans_unet": _trans_unet,
+    "trans_unet": TransUNet,
 }
 
 
@@ -52,6 +47,7 @@ __all__ = [
     "AttentionUNet",
     "Network",
     "ResidualUNet",
+    "TransUNet",
     "UNet",
     "build_network",
 ]

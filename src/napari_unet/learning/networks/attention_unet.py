@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -144,7 +144,7 @@ class AttentionUNet(UNet):
         for i, (up, merge) in enumerate(zip(self.up, self.merge, strict=True)):
             skip = self.crop[i](skips.pop())
             if i < len(self.gates):
-                gate = self.gates[i]
+                gate: Any = self.gates[i]
                 coefficients.append(gate.coefficients(skip, gating))
                 skip = gate(skip, coefficients[-1])
             features = gating = merge(self.join(skip, up(features)))

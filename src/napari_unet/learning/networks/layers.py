@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class PixelShuffle(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Map (N, K * s**d, [Z,] Y, X) to (N, K, [s Z,] s Y, s X)."""
         n = len(self.factors)
-        features = features.unflatten(1, (-1, *self.factors))
+        features = torch.unflatten(features, 1, (-1, *self.factors))
         # (N, K, s, s, Y, X) -> (N, K, Y, s, X, s)
         pairs = [axis for i in range(n) for axis in (2 + n + i, 2 + i)]
         features = features.permute(0, 1, *pairs)
@@ -137,7 +138,9 @@ def head(n_in: int, config: NetworkConfig, *, size: int = 1) -> nn.Module:
 def start(network: nn.Module, config: NetworkConfig) -> None:
     """Draw the weights of a network whose last layer is its `head`."""
     start_as_he(network, config)
-    last: Any = network.head[0] if config.upscale > 1 else network.head
+    last: Any = network.head
+    if config.upscale > 1:
+        last = last[0]
     # Start undecided: the first steps then learn instead of unlearning.
     nn.init.normal_(last.weight, std=0.01)
 
