@@ -2,230 +2,292 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import math
+import os
 import platform
 import struct
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-import numpy as np
 import safetensors
 import safetensors.torch
 import torch
-from pydantic import BaseModel, ConfigDict
 
-from napari_unet.config import (
-    InstanceConfig,
-    NetworkConfig,
-    NormalizationConfig,
-    TrainConfig,
-    WeightConfig,
-)
 from napari_unet.errors import ModelError
 from napari_unet.files.atomic import write_bytes
-from napari_unet.imaging.intensity import IntensityRange
-from napari_unet.learning.model import Look, Model, Origin, weights_sha256
-from napari_unet.learning.networks import build_network
+from napari_unet.learning.description import (
+    FORMAT_VERSION,
+    Description,
+    damaged,
+    describe,
+    read_description,
+    unique_keys,
+)
+from napari_unet.learning.model import (
+    Look,
+    Model,
+    Origin,
+    expected_tensors,
+    weights_sha256,
+)
+from napari_unet.learning.self_test import (
+    LOAD_LIMIT,
+    SelfTest,
+    is_within,
+    make_self_test,
+    self_test_difference,
+    self_test_tensors,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
+    from napari_unet.config import NetworkConfig
+    from napari_unet.learning.model import TensorKinds
 
 __all__ = ["FORMAT_VERSION", "Look", "Model", "Origin", "load_model", "save_model"]
 
-FORMAT_VERSION = 2
 _KEY = "napari_unet"
 _MAX_HEADER_BYTES = 16 * 2**20
+# By their names in a file: what networks are made of, and what a graph's bytes are.
+_DTYPES = {"F32": torch.float32, "I64": torch.int64, "U8": torch.uint8}
+# What was seen to compute what it did, in this process.
+_passed: set[str] = set()
 
 
-class _Description(BaseModel):
-    """The JSON in a model file's header."""
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """What a whole model file holds: the model, and what it computed back then."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format_version: int
-    network: NetworkConfig
-    roles: tuple[str, ...]
-    class_names: tuple[str, ...]
-    training: TrainConfig
-    weights: WeightConfig
-    instances: InstanceConfig
-    normalization: NormalizationConfig
-    dataset_range: tuple[tuple[float, ...], tuple[float, ...]] | None
-    typical_span: tuple[float, ...]
-    image_dtype: str
-    channel_names: tuple[str, ...]
-    pixel_size_um: tuple[float, ...] | None
-    cell_diameter_px: float | None
-    scores: dict[str, float]
-    n_train_images: int
-    step: int
-    class_colors: tuple[str, ...]
-    axes: str
-    fingerprint: str
-    license: str
-    authors: tuple[str, ...]
-    about: str
-    derived_from: tuple[Origin, ...]
-    history: tuple[Look, ...]
-    versions: dict[str, str]
+    model: Model
+    self_test: SelfTest
     sha256: str
-    description_sha256: str = ""
-
-    def checksum(self) -> str:
-        """Return the sha256 of the description itself, a threshold's bits included."""
-        text = self.model_dump_json(exclude={"description_sha256"})
-        return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _describe(model: Model) -> _Description:
-    from napari_unet import __version__
-
-    span = model.dataset_range
-    own = {name: getattr(model, name) for name in _SHARED}
-    description = _Description(
-        **own,
-        format_version=FORMAT_VERSION,
-        scores=dict(model.scores),
-        dataset_range=None if span is None else (span.low, span.high),
-        versions={
-            "napari_unet": __version__,
-            "torch": str(torch.__version__),
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
-        sha256=weights_sha256(model.state),
-    )
-    return description.model_copy(update={"description_sha256": description.checksum()})
-
-
-_SHARED = (
-    "network", "roles", "class_names", "training", "weights", "instances",
-    "normalization", "typical_span", "image_dtype", "channel_names",
-    "pixel_size_um", "cell_diameter_px", "n_train_images", "step",
-    "class_colors", "axes", "fingerprint", "license", "authors", "about",
-    "derived_from", "history",
-)  # fmt: skip
 
 
 def save_model(path: Path | str, model: Model) -> Path:
     """Write a model file, whole or not at all, and return its path.
 
+    It gets a self-test: drawn cells, and what the network makes of them now. The same
+    model gives the same bytes each time.
+
     Raises
     ------
     SaveError
         The file can't be written; what was there before is untouched.
+    ModelError, ConfigError
+        Weights or outputs that are not numbers (NU-M06), weights of another network
+        (NU-M04), or a field that is not of its type (NU-C01): nothing is written.
     """
     path = Path(path)
-    metadata = {_KEY: _describe(model).model_dump_json()}
-    tensors = {k: v.detach().cpu().contiguous() for k, v in model.state.items()}
-    write_bytes(path, safetensors.torch.save(tensors, metadata))
+    state = {k: v.detach().cpu().contiguous() for k, v in model.state.items()}
+    found = {name: (tuple(t.shape), t.dtype) for name, t in state.items()}
+    _check_tensors(found, expected_tensors(model.network), "the model")
+    _check_roles(model.roles, model.network, "the model")
+    _check_numbers(state, "the model")
+    test = make_self_test(model)
+    _check_numbers(test.tensors(), "the model")
+    description = describe(
+        model,
+        versions=versions_now(),
+        sha256=weights_sha256(state),
+        self_test_sha256=weights_sha256(test.tensors()),
+    )
+    metadata = {_KEY: description.to_json()}
+    write_bytes(path, safetensors.torch.save(state | test.tensors(), metadata))
     return path
 
 
 def load_model(path: Path | str) -> Model:
-    """Read a model file; executes nothing.
+    """Read a model file; executes nothing but the network that it holds.
+
+    Once per process and content the network is applied to the file's self-test, on
+    the CPU in fp32: a model that no longer computes what it did is refused.
 
     Raises
     ------
     ModelError
-        No such file, not a model of this program, written by a newer version,
-        damaged, or not the network that it says it is.
+        No such file (NU-M00), not a model of this program (NU-M01), damaged (NU-M02),
+        written by a newer (NU-M03) or early version (NU-M08), not the network that it
+        says it is (NU-M04) or one that this version does not know (NU-M05), weights
+        that are not numbers (NU-M06), or a logit that differs by more than 1e-3 of
+        the largest from what it was (NU-M07).
+    """
+    stored = read_stored(path)
+    if stored.sha256 not in _passed:
+        difference = self_test_difference(stored.model, stored.self_test)
+        if not is_within(difference, LOAD_LIMIT):
+            raise _changed(Path(path), stored.model.versions, difference)
+        _passed.add(stored.sha256)
+    return stored.model
+
+
+def read_stored(path: Path | str) -> Stored:
+    """Read a model file and check that it is whole; computes nothing with it.
+
+    Raises
+    ------
+    ModelError
+        As `load_model`, without NU-M07.
     """
     path = Path(path)
-    description = _read_description(path)
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            _check_shapes(file, description.network, path)
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError) as error:
-        raise _damaged(path) from error
-    is_whole = description.checksum() == description.description_sha256
-    if not is_whole or weights_sha256(state) != description.sha256:
-        raise _damaged(path)
-    span = description.dataset_range
-    return Model(
-        state=state,
-        scores=description.scores,
-        versions=description.versions,
-        dataset_range=None if span is None else IntensityRange(*span),
-        **{name: getattr(description, name) for name in _SHARED},
-    )
-
-
-def _damaged(path: Path) -> ModelError:
-    return ModelError(
-        "NU-M02", f"{path} is a damaged model file: copy it again, or train it again"
-    )
-
-
-def _read_description(path: Path) -> _Description:
-    header = _read_header(path)
-    text = header.get("__metadata__", {}).get(_KEY)
-    if text is None:
-        raise ModelError(
-            "NU-M01",
-            f"{path} is not a napari-unet model: its header has no description; give "
-            "a .unet file that napari-unet wrote",
-        )
-    try:
-        raw = json.loads(text)
-        version = raw.get("format_version")
-        if isinstance(version, int) and version > FORMAT_VERSION:
-            raise ModelError(
-                "NU-M03",
-                f"{path} was written by a newer version of napari-unet (format "
-                f"{version}, this one reads {FORMAT_VERSION}): update napari-unet",
-            )
-        if isinstance(version, int) and 0 < version < FORMAT_VERSION:
-            raise ModelError(
-                "NU-M08",
-                f"{path} was written by an early version of napari-unet (format "
-                f"{version}, this one reads {FORMAT_VERSION}): train the model again",
-            )
-        return _Description.model_validate(raw)
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise _damaged(path) from error
-
-
-def _read_header(path: Path) -> dict[str, Any]:
-    """Return the JSON header of a safetensors file, or say that it is none."""
     if not path.is_file():
         kind = "a folder" if path.is_dir() else "missing"
         raise ModelError("NU-M00", f"model file {path} is {kind}: give a .unet file")
-    foreign = ModelError(
-        "NU-M01",
-        f"{path} is not a napari-unet model: give a .unet file that napari-unet wrote",
-    )
     try:
         with path.open("rb") as file:
-            start = file.read(8)
-            (n_bytes,) = struct.unpack("<Q", start) if len(start) == 8 else (0,)
-            if not 2 <= n_bytes <= _MAX_HEADER_BYTES:
-                raise foreign
-            header = json.loads(file.read(n_bytes))
+            header = _read_header(file, path)
+            text = header["__metadata__"][_KEY]
+            description = read_description(text, path)
+            n_bytes = file.tell() + _check_fits(header, description, path)
+            if os.fstat(file.fileno()).st_size != n_bytes:
+                raise damaged(path)
+            file.seek(0)
+            # All at once, not mapped into memory: the file may change afterwards.
+            content = file.read(n_bytes)
     except OSError as error:
         raise ModelError("NU-M00", f"{path} can't be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise foreign from error
-    if not isinstance(header, dict) or not isinstance(
-        header.get("__metadata__", {}), dict
-    ):
+    return _take_apart(content, description, path)
+
+
+def versions_now() -> dict[str, str]:
+    """Return the versions of the libraries on which a model's numbers depend."""
+    from napari_unet import __version__
+
+    return {
+        "napari_unet": __version__,
+        "torch": str(torch.__version__),
+        "numpy": version("numpy"),
+        "python": platform.python_version(),
+    }
+
+
+def _take_apart(content: bytes, description: Description, path: Path) -> Stored:
+    try:
+        state = safetensors.torch.load(content)
+        test = SelfTest.taken_from(state)
+    except (safetensors.SafetensorError, KeyError, ValueError) as error:
+        raise damaged(path) from error
+    is_whole = (
+        weights_sha256(state) == description.sha256
+        and weights_sha256(test.tensors()) == description.self_test_sha256
+    )
+    if not is_whole:
+        raise damaged(path)
+    _check_numbers(state | test.tensors(), str(path))
+    both = f"{description.sha256} {description.self_test_sha256}"
+    return Stored(description.to_model(state), test, both)
+
+
+def _read_header(file: BinaryIO, path: Path) -> dict[str, Any]:
+    """Return the header of a file that has our description, or say that it has none."""
+    foreign = ModelError(
+        "NU-M01",
+        f"{path} is not a napari-unet model: its header has no description; give a "
+        ".unet file that napari-unet wrote",
+    )
+    start = file.read(8)
+    (n_bytes,) = struct.unpack("<Q", start) if len(start) == 8 else (0,)
+    if not 2 <= n_bytes <= _MAX_HEADER_BYTES:
         raise foreign
-    return header
+    text = file.read(n_bytes)
+    is_ours = text.startswith(f'{{"__metadata__":{{"{_KEY}":'.encode())
+    try:
+        header = json.loads(text, object_pairs_hook=unique_keys)
+        header["__metadata__"][_KEY]
+    except (ValueError, RecursionError, TypeError, KeyError) as error:
+        raise (damaged(path) if is_ours else foreign) from error
+    return dict(header)
 
 
-def _check_shapes(file: Any, config: NetworkConfig, path: Path) -> None:
-    """Compare names and shapes with the architecture before any tensor is read."""
-    with torch.device("meta"):
-        expected = {
-            name: list(tensor.shape)
-            for name, tensor in build_network(config).state_dict().items()
-        }
-    found = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
-    if found != expected:
-        names = sorted(set(found) ^ set(expected)) or sorted(
-            name for name in found if found[name] != expected[name]
-        )
+def _check_fits(header: dict[str, Any], description: Description, path: Path) -> int:
+    """Compare the header with the network before any tensor is read or allocated.
+
+    Returns the number of bytes that the tensors take.
+    """
+    network = description.network
+    try:
+        expected = expected_tensors(network) | self_test_tensors(network)
+    except (ValueError, RuntimeError) as error:
         raise ModelError(
             "NU-M04",
-            f"{path} does not hold the network that it describes: {names[0]} "
-            f"({len(names)} tensors differ); train it again",
+            f"{path} describes a network that can't be built ({error}): train it again",
+        ) from error
+    try:
+        found = {
+            name: (tuple(entry["shape"]), _DTYPES.get(entry["dtype"], entry["dtype"]))
+            for name, entry in header.items()
+            if name != "__metadata__"
+        }
+    except (TypeError, KeyError) as error:
+        raise damaged(path) from error
+    _check_tensors(found, expected, str(path))
+    _check_roles(description.roles, network, str(path))
+    return sum(math.prod(shape) * dtype.itemsize for shape, dtype in expected.values())
+
+
+def _check_tensors(
+    found: Mapping[str, tuple[Any, Any]], expected: TensorKinds, holder: str
+) -> None:
+    if found == expected:
+        return
+    names = sorted(set(found) ^ set(expected)) or sorted(
+        name for name in found if found[name] != expected[name]
+    )
+    first = names[0]
+    raise ModelError(
+        "NU-M04",
+        f"{holder} does not hold the network that it describes: {first} is "
+        f"{_kind(found.get(first))} and should be {_kind(expected.get(first))} "
+        f"({len(names)} of {len(expected)} tensors differ); train it again",
+    )
+
+
+def _kind(kind: tuple[Any, Any] | None) -> str:
+    if kind is None:
+        return "absent"
+    shape, dtype = kind
+    return f"{str(dtype).removeprefix('torch.')} {shape}"
+
+
+def _check_roles(roles: Sequence[str], network: NetworkConfig, holder: str) -> None:
+    if len(roles) != network.out_channels:
+        raise ModelError(
+            "NU-M04",
+            f"{holder} names {len(roles)} outputs but its network has "
+            f"{network.out_channels}: train it again",
         )
+
+
+def _check_numbers(tensors: Mapping[str, Tensor], holder: str) -> None:
+    for name in sorted(tensors):
+        if not torch.isfinite(tensors[name]).all():
+            raise ModelError(
+                "NU-M06",
+                f"{holder} can't be used, {name} holds values that are not numbers "
+                "(NaN or infinite): train it again, with a smaller learning rate",
+            )
+
+
+def _changed(path: Path, then: Mapping[str, str], difference: float) -> ModelError:
+    return ModelError(
+        "NU-M07",
+        f"{path} no longer computes what it did: its self-test differs by "
+        f"{difference:.2g} where {LOAD_LIMIT:g} is allowed ({versions_differ(then)}): "
+        "install the versions that it was written with, or train it again",
+    )
+
+
+def versions_differ(then: Mapping[str, str]) -> str:
+    """Return in words which versions wrote a model and which are installed."""
+    now = versions_now()
+    parts = [
+        f"{name} {then.get(name, 'of unknown version')} then, {now[name]} now"
+        for name in now
+        if then.get(name) != now[name]
+    ]
+    return "; ".join(parts) or "with the same versions: is the machine sound?"

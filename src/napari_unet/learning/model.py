@@ -15,7 +15,7 @@ from napari_unet.config import (
     TrainConfig,
     WeightConfig,
 )
-from napari_unet.learning.networks import UNet, build_network
+from napari_unet.learning.networks import build_network
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_unet.imaging.intensity import IntensityRange
+    from napari_unet.learning.networks.network import Network
+
+    # Of each tensor its shape and dtype.
+    TensorKinds = dict[str, tuple[tuple[int, ...], torch.dtype]]
 
 
 @dataclass(frozen=True)
@@ -162,13 +166,29 @@ class Model:
         """Number of image channels that the model takes."""
         return self.network.in_channels
 
-    def build(self) -> UNet:
-        """Return the network with the model's weights, ready to predict."""
-        # On no device at first: drawing weights would only disturb the random state.
-        with torch.device("meta"):
-            network = build_network(self.network)
-        network.to_empty(device="cpu").load_state_dict(dict(self.state))
+    def build(self) -> Network:
+        """Return the network with the model's weights, on the CPU, ready to predict."""
+        network = _on_no_device(self.network).to_empty(device="cpu").float()
+        network.load_state_dict(dict(self.state))
         return network.eval()
+
+
+def _on_no_device(config: NetworkConfig) -> Network:
+    # Drawing weights would take memory and time, and disturb the random state.
+    with torch.device("meta"):
+        return build_network(config)
+
+
+def expected_tensors(config: NetworkConfig) -> TensorKinds:
+    """Return the shape and dtype of each weight of a network; allocates nothing."""
+    return {
+        name: (
+            tuple(tensor.shape),
+            # Whatever the process's default dtype, models are stored in float32.
+            torch.float32 if tensor.is_floating_point() else tensor.dtype,
+        )
+        for name, tensor in _on_no_device(config).state_dict().items()
+    }
 
 
 def weights_sha256(state: Mapping[str, Tensor]) -> str:
