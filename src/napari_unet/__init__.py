@@ -34,10 +34,12 @@ if TYPE_CHECKING:
     from napari_unet.files.images import read_image, read_labels, write_labels
     from napari_unet.imaging.arrays import Annotation, Image, Target
     from napari_unet.imaging.scores import Scores
+    from napari_unet.learning.cards import write_card
     from napari_unet.learning.checkpoint import Model, load_model, save_model
     from napari_unet.learning.networks import build_network
     from napari_unet.learning.prediction import predict, predict_tiles
     from napari_unet.learning.training import train
+    from napari_unet.learning.verification import Verification, verify_model
 
 _HOME = {
     "Annotation": "imaging.arrays",
@@ -51,6 +53,7 @@ _HOME = {
     "StoredAnnotation": "files.annotations",
     "Target": "imaging.arrays",
     "TrainConfig": "config",
+    "Verification": "learning.verification",
     "UNetError": "errors",
     "WeightConfig": "config",
     "border_weights": "files.as_arrays",
@@ -68,7 +71,9 @@ _HOME = {
     "segment": "batch",
     "segment_folder": "batch",
     "train": "learning.training",
+    "verify_model": "learning.verification",
     "weight_map": "files.as_arrays",
+    "write_card": "learning.cards",
     "write_labels": "files.images",
 }
 

@@ -10,6 +10,7 @@ from cyclopts import App, CycloptsError, Group, MissingArgumentError
 
 from napari_unet import __version__
 from napari_unet.cli import (
+    card,
     console,
     convert,
     demo,
@@ -18,6 +19,7 @@ from napari_unet.cli import (
     gui,
     predict,
     train,
+    verify,
     weights,
 )
 from napari_unet.cli.settings import UsageError, describe, flag_of
@@ -40,7 +42,9 @@ _COMMANDS: list[tuple[Callable[..., int | None], Group]] = [
     (predict.predict, _LOOP),
     (evaluate.evaluate, _LOOP),
     (weights.weights, _LOOP),
+    (card.card, _OTHER),
     (convert.convert, _OTHER),
+    (verify.verify, _OTHER),
     (demo.demo, _OTHER),
     (gui.gui, _OTHER),
     (doctor.doctor, _OTHER),

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}  # in this order
 _MARKS = re.compile(r"[\\`*_\[\]{}#|~$]")
 # What would begin a list, a rule or a heading.
-_START = re.compile(r"^([-+=]|\d+(?=[.)]))")
+_START = re.compile(r"^([-+=]|\d+(?=[.)](?:\s|$)))")
 
 
 def as_text(text: str) -> str:
