@@ -29,8 +29,9 @@ from napari_unet.files.images import write_image, write_labels
 from napari_unet.imaging.arrays import Annotation, Image
 from napari_unet.imaging.drawn import draw_cells
 from napari_unet.imaging.scores import Tally
-from napari_unet.learning import preparation, training
+from napari_unet.learning import preparation, progress, training
 from napari_unet.learning.checkpoint import load_model
+from napari_unet.learning.losses import LOSSES
 from napari_unet.learning.training import train
 from napari_unet.learning.validation import Validation
 
@@ -201,20 +202,8 @@ def test_paused_training_can_be_stopped(cells):
 def fake_clock(monkeypatch):
     """A clock that someone has to turn."""
     clock = SimpleNamespace(now=100.0)
-    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock.now))
     return clock
-
-
-def test_pauses_are_no_training_time(fake_clock):
-    clock = training._Clock()
-    fake_clock.now += 5
-
-    def wait(seconds: float) -> None:
-        fake_clock.now += 1000 * seconds
-
-    clock.leave_out(wait, 0.2)
-    fake_clock.now += 2
-    assert clock.elapsed_s == pytest.approx(7)
 
 
 def test_training_ends_when_the_time_is_over(cells, fake_clock):
@@ -367,14 +356,15 @@ def test_images_of_any_dtype_can_be_learned(cells, dtype):
 
 
 def _damaged(monkeypatch, *, from_call: int, damage) -> None:
-    original, calls = training.weighted_cross_entropy, []
+    original, calls = LOSSES["cross_entropy"], []
 
     def loss(logits, classes, weights):
         calls.append(1)
         value = original(logits, classes, weights)
         return damage(value, logits) if len(calls) >= from_call else value
 
-    monkeypatch.setattr(training, "weighted_cross_entropy", loss)
+    # Of training only; validation has the true one.
+    monkeypatch.setattr(training, "LOSSES", {"cross_entropy": loss})
 
 
 def _nan_loss(value, _):
@@ -542,29 +532,12 @@ def test_reduced_precision_learns_as_well(cells, monkeypatch):
     assert _is_finite(fast[-1].model)
 
 
-def test_the_learning_rate_warms_up_and_falls_to_zero():
-    assert training._schedule(0.025) == pytest.approx(0.5)
-    assert training._schedule(0.05) == pytest.approx(1)
-    assert training._schedule(0.525) == pytest.approx(0.5)
-    assert training._schedule(1.0) == pytest.approx(0, abs=1e-12)
-    falling = [training._schedule(p) for p in np.linspace(0.05, 1, 50)]
-    assert falling == sorted(falling, reverse=True)
-
-
-def test_progress_follows_whichever_ends_first():
-    config = _config(max_steps=100, max_minutes=2.0)
-    assert training._progress(10, 60.0, config) == 0.5
-    assert training._progress(80, 60.0, config) == 0.8
-    assert training._progress(1, 1e6, config) == 1
-    assert training._progress(30, 1e6, _config(max_steps=100)) == 0.3
-
-
 def test_the_model_to_start_from_is_the_first_candidate(cells, monkeypatch):
     start = _train(cells, max_steps=1)[-1].model
     _scripted(monkeypatch, [(0.1, 0.9), (0.9, 0.2)])
     events = _train(cells, max_steps=1, start_from=start)
     assert [e.step for e in _of(Validated, events)] == [0, 1]
-    assert events[-1].model.step == 0
+    assert events[-1].model.step == start.step
     for name, tensor in start.state.items():
         assert torch.equal(events[-1].model.state[name], tensor)
 

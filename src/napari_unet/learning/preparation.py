@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from napari_unet.config import (
+    ForeignConfig,
     InstanceConfig,
     NetworkConfig,
     NormalizationConfig,
@@ -25,6 +26,7 @@ from napari_unet.imaging.targets import make_target
 from napari_unet.learning.checkpoint import Model, load_model
 from napari_unet.learning.fit import is_constant, size_difference
 from napari_unet.learning.networks import build_network
+from napari_unet.learning.networks.pretrained import load_pretrained
 from napari_unet.learning.patches import Plane
 from napari_unet.learning.splitting import Split, hold_back
 
@@ -253,12 +255,8 @@ def prepare(
     UNetError
         The input can't be learned from.
     """
-    if network is not None and network.n_dims != 2:
-        raise ConfigError(
-            "NU-C05",
-            f"the network has {network.n_dims} dimensions but training works on planes "
-            "so far: set Dimensions to 2; a stack is then learned plane by plane",
-        )
+    if network is not None:
+        _check_trainable(network)
     pairs = pair_up(images, annotations)
     check_annotated([pair.annotation for pair in pairs])
     for pair in pairs:
@@ -319,23 +317,53 @@ def _diameter(areas: NDArray[np.int64]) -> float | None:
 
 
 def _fresh(pair: Pair, network: NetworkConfig, seed: int) -> Model:
-    """Return a model with random weights, for the channels and classes of a pair."""
+    """Return a model to begin with, for the channels and classes of a pair."""
     names = pair.annotation.class_names
     network = network.model_copy(
         update={"in_channels": pair.image.n_channels, "out_channels": len(names)}
     )
     with torch.random.fork_rng(devices=[]):  # leave the caller's random state alone
         torch.default_generator.manual_seed(seed)  # not the GPUs'
-        state = build_network(network).state_dict()
+        fresh = build_network(network)
+        if network.pretrained:
+            load_pretrained(fresh)
     areas = pair.annotation.area_classes
     roles = tuple(
         f"softmax-area:{name}" if i in areas else f"softmax:{name}"
         for i, name in enumerate(names)
     )
-    return Model(network, state, roles=roles, class_names=names)
+    return Model(network, fresh.state_dict(), roles=roles, class_names=names)
+
+
+def _check_trainable(network: NetworkConfig | ForeignConfig) -> None:
+    if isinstance(network, ForeignConfig):
+        raise ConfigError(
+            "NU-C05",
+            f"the model to start from holds another program's {network.format} graph, "
+            "which can't be trained on: start from scratch, or from a model made here",
+        )
+    if network.n_dims != 2:
+        raise ConfigError(
+            "NU-C05",
+            f"the network has {network.n_dims} dimensions but training works on planes "
+            "so far: set Dimensions to 2; a stack is then learned plane by plane",
+        )
+    if network.upscale != 1:
+        raise ConfigError(
+            "NU-C05",
+            f"the network's output is {network.upscale} times finer than the image "
+            "but annotations are as fine as the image: set Upscale to 1",
+        )
 
 
 def _check_start(start: Model, pair: Pair, network: NetworkConfig | None) -> None:
+    _check_trainable(start.network)
+    if not all(role.startswith("softmax") for role in start.roles):
+        raise ConfigError(
+            "NU-C05",
+            f"the model to start from has the outputs {start.roles} but training "
+            "learns classes, of one softmax: start from scratch",
+        )
     check_channels(start, pair.image)
     names = pair.annotation.class_names
     if len(names) != len(start.class_names):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,22 +36,30 @@ from napari_unet.learning.device import (
     own_memory_errors,
     seeded,
 )
-from napari_unet.learning.losses import weighted_cross_entropy
+from napari_unet.learning.losses import LOSSES
 from napari_unet.learning.patches import PatchSource
 from napari_unet.learning.preparation import prepare
+from napari_unet.learning.progress import (
+    Best,
+    Clock,
+    History,
+    learning_rate,
+    share_done,
+)
 from napari_unet.learning.validation import tune, validate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from napari_unet.events import Event, Reason
-    from napari_unet.learning.checkpoint import Model
-    from napari_unet.learning.networks import UNet
+    from napari_unet.learning.device import DeviceChoice
+    from napari_unet.learning.losses import Loss
+    from napari_unet.learning.model import Model
+    from napari_unet.learning.networks.network import Network
+    from napari_unet.learning.patches import Plane
     from napari_unet.learning.preparation import AnnotationLike, ImageLike
-    from napari_unet.learning.validation import Validation
 
-_WARM_UP_SHARE = 0.05
 _MAX_GRADIENT_NORM = 5.0
 
 
@@ -125,34 +132,35 @@ def train(  # noqa: C901, PLR0913 - one loop that reads from top to bottom
     )
     if not split.is_held_back:
         warnings.append(split.how)
-    for warning in warnings:
-        yield Note(warning, is_warning=True)
+    yield from (Note(warning, is_warning=True) for warning in warnings)
     run_dir = None if run_dir is None else Path(run_dir)
     runs.start(run_dir, model)
     with own_memory_errors(device):
         net = model.build().train().to(device.torch)
         channels_last(net)
     source = PatchSource(split.train)
-    optimizer = torch.optim.AdamW(
-        net.parameters(), config.learning_rate, weight_decay=config.weight_decay
-    )
-    best, clock, step = _Best(model), _Clock(), 0
-    reason: Reason = "steps"
+    optimizer = _optimizer(net, config)
+    best, history, clock, step = Best(model), History(model), Clock(), 0
+    reason: Reason | None = None
     n_planes = len(split.train), len(split.validation)
     yield TrainingStarted(config.max_steps, *n_planes, str(device), split.how)
 
     def look(loss: float | None) -> Iterator[Event]:
         """Validate; copy the model if it is the best so far (a NaN never is)."""
         with own_memory_errors(device):
-            held = split.validation
-            result = validate(
-                net, held, model.instances, model.roles, device, precision
-            )
+            result = validate(net, split.validation, model, device, precision)
         scores = result.as_dict()
         yield Validated(step, result.loss, result.score, scores)
         runs.log(run_dir, step, loss, clock.elapsed_s, scores)
+        history.add(step, loss, result)
         if best.is_beaten_by(result):
-            best.model = replace(model, state=_copy(net), step=step, scores=scores)
+            best.model = replace(
+                model,
+                state=_copy(net),
+                step=history.total(step),
+                scores=scores,
+                history=history.looks,
+            )
             runs.save_best(run_dir, best.model)
             yield Improved(step, result.score, best.model)
 
@@ -165,40 +173,27 @@ def train(  # noqa: C901, PLR0913 - one loop that reads from top to bottom
 
     for step in range(1, config.max_steps + 1):
         # The learning rate follows whichever ends first, the steps or the time.
-        progress = _progress(step, clock.elapsed_s, config)
+        progress = share_done(step, clock.elapsed_s, config)
         for group in optimizer.param_groups:
-            # Half a step back: the last step should still learn something.
-            middle = max(progress - 0.5 / config.max_steps, 0.0)
-            group["lr"] = config.learning_rate * _schedule(middle)
+            group["lr"] = learning_rate(progress, config)
 
         # One batch, deformed on the device, and one step. What is drawn depends on
         # seed and step alone; dropout draws from torch's own random numbers.
         with own_memory_errors(device), seeded(device, _seed(config, step)):
             batch = _draw(source, net, config, step).to(device.torch)
             batch = _augment(batch, net, config, step)
-            loss = _train_step(net, optimizer, batch, autocast(device, precision))
+            context = autocast(device, precision)
+            loss = _train_step(net, optimizer, batch, LOSSES[config.loss], context)
         yield StepDone(step, config.max_steps, loss, clock.elapsed_s)
 
         # Stopping and pausing, between steps only.
-        was_paused = mailbox.wants_pause
-        while mailbox.wants_pause:
-            yield Paused(is_paused=True)
-            clock.leave_out(mailbox.wait, 0.2)
-        if was_paused:
-            yield Paused(is_paused=False)
-        if not math.isfinite(loss):
-            reason = "diverged"
-        elif mailbox.wants_stop:
-            reason = "stopped"
-        elif progress >= 1 and step < config.max_steps:
-            reason = "time"
-        is_last = reason != "steps" or step == config.max_steps
-
-        if reason != "diverged" and (step % config.validate_every == 0 or is_last):
+        yield from _wait_while_paused(mailbox, clock)
+        reason = _reason_to_end(loss, mailbox, progress, step, config)
+        if reason != "diverged" and (reason or step % config.validate_every == 0):
             yield from look(loss)
-            if best.n_worse >= config.patience and not is_last:
-                reason, is_last = "patience", True
-        if is_last:
+            if best.n_worse >= config.patience:
+                reason = reason or "patience"
+        if reason:
             break
 
     # Thresholds and sizes are tuned on validation, for the best model.
@@ -207,80 +202,63 @@ def train(  # noqa: C901, PLR0913 - one loop that reads from top to bottom
     if reason == "diverged":
         yield Note(f"{_diverged(step).message}; the best model so far is kept", True)
     yield Note("Tuning thresholds and smoothing on the validation pixels")
-    net.load_state_dict(dict(best.model.state))
     with own_memory_errors(device):
-        instances, result = tune(
-            net, split.validation, model.roles, device, model.instances
-        )
-    tuned = replace(best.model, instances=instances, scores=result.as_dict())
+        whole = replace(best.model, history=history.looks)
+        tuned = _tuned(net, whole, split.validation, device)
     runs.save_best(run_dir, tuned)
-    yield Finished(tuned, result.as_dict(), reason)
+    yield Finished(tuned, tuned.scores, reason or "steps")
 
 
-class _Best:
-    """The best model so far, and for how many validations it has been that."""
-
-    def __init__(self, model: Model) -> None:
-        self.model = model
-        self.n_worse = 0
-        self._rank = (-math.inf, -math.inf)
-
-    @property
-    def is_found(self) -> bool:
-        """Whether any validation gave a number."""
-        return self._rank > (-math.inf, -math.inf)
-
-    def is_beaten_by(self, result: Validation) -> bool:
-        """Return whether a result is better, and count it; a NaN never is.
-
-        A score on few cells is mostly noise: of models whose scores differ by less
-        than half a cell the one that was trained longest is taken for the best.
-        """
-        if not math.isfinite(result.loss):
-            self.n_worse += 1
-            return False
-        # Early on no cell is found at all: then the loss says which is better.
-        rank = (result.score, -result.loss)
-        is_record = rank > self._rank
-        noise = 0.5 / max(result.scores.n_truth, 1)
-        is_alike = result.score > 0 and result.score > self._rank[0] - noise
-        self._rank = max(rank, self._rank)
-        self.n_worse = 0 if is_record else self.n_worse + 1
-        return is_record or is_alike
+def _optimizer(net: Network, config: TrainConfig) -> torch.optim.Optimizer:
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(
+            net.parameters(),
+            config.learning_rate,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+        )
+    return torch.optim.AdamW(
+        net.parameters(), config.learning_rate, weight_decay=config.weight_decay
+    )
 
 
-class _Clock:
-    """Seconds of training; pauses don't count."""
-
-    def __init__(self) -> None:
-        self._start = time.monotonic()
-
-    @property
-    def elapsed_s(self) -> float:
-        return time.monotonic() - self._start
-
-    def leave_out(self, wait: Callable[[float], object], timeout_s: float) -> None:
-        before = time.monotonic()
-        wait(timeout_s)
-        self._start += time.monotonic() - before
+def _wait_while_paused(mailbox: Mailbox, clock: Clock) -> Iterator[Paused]:
+    was_paused = mailbox.wants_pause
+    while mailbox.wants_pause:
+        yield Paused(is_paused=True)
+        clock.leave_out(mailbox.wait, 0.2)
+    if was_paused:
+        yield Paused(is_paused=False)
 
 
-def _progress(step: int, elapsed_s: float, config: TrainConfig) -> float:
-    """Return the share of training that is done, by steps or by time."""
-    by_time = elapsed_s / (60 * config.max_minutes) if config.max_minutes else 0.0
-    return min(1.0, max(step / config.max_steps, by_time))
+def _input_size(net: Network, config: TrainConfig) -> int:
+    # One pixel at the bottom is too few for a norm to learn from a single patch.
+    return net.input_size_for(max(config.patch_size, 2 * net.multiple))
 
 
-def _schedule(progress: float) -> float:
-    """Return the learning rate's factor: a short warm-up, then a cosine to zero."""
-    if progress < _WARM_UP_SHARE:
-        return progress / _WARM_UP_SHARE
-    rest = (progress - _WARM_UP_SHARE) / (1 - _WARM_UP_SHARE)
-    return 0.5 * (1 + math.cos(math.pi * rest))
+def _reason_to_end(
+    loss: float, mailbox: Mailbox, progress: float, step: int, config: TrainConfig
+) -> Reason | None:
+    """Return why training ends after this step; None if it goes on."""
+    if not math.isfinite(loss):
+        return "diverged"
+    if mailbox.wants_stop:
+        return "stopped"
+    if step == config.max_steps:
+        return "steps"
+    return "time" if progress >= 1 else None
 
 
-def _draw(source: PatchSource, net: UNet, config: TrainConfig, step: int) -> Batch:
-    n_in = net.input_size_for(config.patch_size)
+def _tuned(
+    net: Network, best: Model, planes: Sequence[Plane], device: DeviceChoice
+) -> Model:
+    net.load_state_dict(dict(best.state))
+    instances, result = tune(net, planes, best, device)
+    return replace(best, instances=instances, scores=result.as_dict())
+
+
+def _draw(source: PatchSource, net: Network, config: TrainConfig, step: int) -> Batch:
+    n_in = _input_size(net, config)
     rng = np.random.default_rng([config.seed, step])
     size = window_size(n_in, config)
     # Off the middle by a third: the chosen pixel stays inside, its surroundings vary.
@@ -293,23 +271,24 @@ def _seed(config: TrainConfig, step: int) -> int:
     return (config.seed << 32) % 2**63 + step
 
 
-def _augment(batch: Batch, net: UNet, config: TrainConfig, step: int) -> Batch:
+def _augment(batch: Batch, net: Network, config: TrainConfig, step: int) -> Batch:
     rng = torch.Generator().manual_seed(_seed(config, step))
-    batch = deform(batch, net.input_size_for(config.patch_size), config, rng)
+    batch = deform(batch, _input_size(net, config), config, rng)
     return replace(batch, image=change_intensity(batch.image, config.intensity, rng))
 
 
 def _train_step(
-    net: UNet,
+    net: Network,
     optimizer: torch.optim.Optimizer,
     batch: Batch,
+    loss_of: Loss,
     precision: AbstractContextManager[Any],
 ) -> float:
     image = batch.image.contiguous(memory_format=torch.channels_last)
     with precision:
         logits = net(image)
     target = batch.middle(logits.shape[-1])
-    loss = weighted_cross_entropy(logits, target.classes, target.weights)
+    loss = loss_of(logits, target.classes, target.weights)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     norm = torch.nn.utils.clip_grad_norm_(net.parameters(), _MAX_GRADIENT_NORM)
@@ -320,7 +299,7 @@ def _train_step(
     return float(loss.detach())
 
 
-def _copy(net: UNet) -> dict[str, torch.Tensor]:
+def _copy(net: Network) -> dict[str, torch.Tensor]:
     return {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in net.state_dict().items()

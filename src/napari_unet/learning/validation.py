@@ -12,7 +12,8 @@ from napari_unet.imaging.instances import find_instances, tune_instances
 from napari_unet.imaging.scores import Scores, Tally, tally
 from napari_unet.imaging.tiling import mirror_pad
 from napari_unet.learning.device import autocast
-from napari_unet.learning.losses import weighted_cross_entropy
+from napari_unet.learning.losses import LOSSES
+from napari_unet.learning.outputs import activate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
     from napari_unet.config import InstanceConfig
     from napari_unet.learning.device import DeviceChoice
-    from napari_unet.learning.networks import UNet
+    from napari_unet.learning.model import Model
+    from napari_unet.learning.networks.network import Network
     from napari_unet.learning.patches import Plane
 
 # Enough for a steady score; more would make training wait.
@@ -68,9 +70,9 @@ def subset(planes: Sequence[Plane], max_pixels: int) -> list[Plane]:
 
 @torch.no_grad()
 def forward_plane(
-    network: UNet, plane: Plane, device: DeviceChoice, precision: str
+    network: Network, plane: Plane, model: Model, device: DeviceChoice, precision: str
 ) -> tuple[NDArray[np.float32], float, float]:
-    """Return probabilities (K, Y, X), the sum of the weighted loss, and of weights."""
+    """Return probabilities (K, Y, X), the loss times the sum of weights, and that."""
     height, width = plane.labels.shape
     sizes = [network.input_size_for(n) for n in (height, width)]
     margin = network.margin
@@ -87,65 +89,81 @@ def forward_plane(
     classes = torch.from_numpy(np.asarray(target.classes, np.int64))[None]
     weights, classes = weights.to(device.torch), classes.to(device.torch)
     total = float(weights.sum())
-    loss = float(weighted_cross_entropy(logits, classes, weights)) * total
-    return torch.softmax(logits, 1)[0].cpu().numpy(), loss, total
+    loss = float(LOSSES[model.training.loss](logits, classes, weights)) * total
+    return activate(logits, model.roles, dim=1)[0].cpu().numpy(), loss, total
 
 
 def validate(
-    network: UNet,
+    network: Network,
     planes: Sequence[Plane],
-    instances: InstanceConfig,
-    roles: Sequence[str],
+    model: Model,
     device: DeviceChoice,
     precision: str,
 ) -> Validation:
-    """Predict held-back planes and score them; the network is left in training."""
+    """Predict held-back planes and score them; the network is left in training.
+
+    Parameters
+    ----------
+    network : Network
+        The network as it is by now.
+    planes : sequence of Plane
+        Held-back planes.
+    model : Model
+        What the outputs mean, the loss and the instance settings; not the weights.
+    device : DeviceChoice
+        Where the network is.
+    precision : {"fp32", "fast"}
+        Of the forward pass.
+
+    Returns
+    -------
+    Validation
+        Its loss is that of training, plane by plane, each counting by the sum of its
+        weights: the pooled loss, but for Dice, which is the mean over planes.
+    """
     network.eval()
     loss = weight = 0.0
     counts = Tally()
     for plane in subset(planes, _MAX_PIXELS_WHILE_TRAINING):
         outputs, plane_loss, plane_weight = forward_plane(
-            network, plane, device, precision
+            network, plane, model, device, precision
         )
         loss, weight = loss + plane_loss, weight + plane_weight
-        found = find_instances(outputs, roles, instances)
+        found = find_instances(outputs, model.roles, model.instances)
         counts = counts + tally(plane.labels, found, known=plane.known)
     network.train()
     return Validation(loss / max(weight, 1e-12), counts.scores())
 
 
 def tune(
-    network: UNet,
+    network: Network,
     planes: Sequence[Plane],
-    roles: Sequence[str],
+    model: Model,
     device: DeviceChoice,
-    start: InstanceConfig,
 ) -> tuple[InstanceConfig, Validation]:
     """Choose the instance settings that score best on held-back planes, in fp32.
 
     Parameters
     ----------
-    network : UNet
+    network : Network
         The network to tune for.
     planes : sequence of Plane
         Held-back planes.
-    roles : sequence of str
-        Meaning of the output channels.
+    model : Model
+        What the outputs mean, the loss, and the settings to begin with.
     device : DeviceChoice
         Where the network is.
-    start : InstanceConfig
-        Settings to begin with.
     """
     network.eval()
     chosen = subset(planes, _MAX_PIXELS_FOR_TUNING)
-    results = [forward_plane(network, plane, device, "fp32") for plane in chosen]
+    results = [forward_plane(network, p, model, device, "fp32") for p in chosen]
     network.train()
 
     def count(config: InstanceConfig) -> Tally:
         pairs = zip(chosen, results, strict=True)
-        found = ((p, find_instances(r[0], roles, config)) for p, r in pairs)
+        found = ((p, find_instances(r[0], model.roles, config)) for p, r in pairs)
         return sum((tally(p.labels, f, known=p.known) for p, f in found), Tally())
 
-    config, counts = tune_instances(count, start)
+    config, counts = tune_instances(count, model.instances)
     loss = sum(r[1] for r in results) / max(sum(r[2] for r in results), 1e-12)
     return config, Validation(loss, counts.scores())
