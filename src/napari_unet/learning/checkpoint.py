@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -62,11 +63,15 @@ _passed: set[str] = set()
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """What a whole model file holds: the model, and what it computed back then."""
+    """What a whole model file holds: the model, and what it computed back then.
+
+    `sha256` is that of the weights, `key` stands for them and the self-test.
+    """
 
     model: Model
     self_test: SelfTest
     sha256: str
+    key: str
 
 
 def save_model(path: Path | str, model: Model) -> Path:
@@ -118,11 +123,11 @@ def load_model(path: Path | str) -> Model:
         the largest from what it was (NU-M07).
     """
     stored = read_stored(path)
-    if stored.sha256 not in _passed:
+    if stored.key not in _passed:
         difference = self_test_difference(stored.model, stored.self_test)
         if not is_within(difference, LOAD_LIMIT):
-            raise _changed(Path(path), stored.model.versions, difference)
-        _passed.add(stored.sha256)
+            raise changed(path, stored.model.versions, difference, LOAD_LIMIT)
+        _passed.add(stored.key)
     return stored.model
 
 
@@ -179,8 +184,9 @@ def _take_apart(content: bytes, description: Description, path: Path) -> Stored:
     if not is_whole:
         raise damaged(path)
     _check_numbers(state | test.tensors(), str(path))
-    both = f"{description.sha256} {description.self_test_sha256}"
-    return Stored(description.to_model(state), test, both)
+    # The weights alone don't say what is done with them: the description counts too.
+    key = hashlib.sha256(description.to_json().encode()).hexdigest()
+    return Stored(description.to_model(state), test, description.sha256, key)
 
 
 def _read_header(file: BinaryIO, path: Path) -> dict[str, Any]:
@@ -273,17 +279,19 @@ def _check_numbers(tensors: Mapping[str, Tensor], holder: str) -> None:
             )
 
 
-def _changed(path: Path, then: Mapping[str, str], difference: float) -> ModelError:
+def changed(
+    path: Path | str, then: Mapping[str, str], difference: float, limit: float
+) -> ModelError:
+    """Return the error for a model that no longer computes what it did."""
     return ModelError(
         "NU-M07",
         f"{path} no longer computes what it did: its self-test differs by "
-        f"{difference:.2g} where {LOAD_LIMIT:g} is allowed ({versions_differ(then)}): "
+        f"{difference:.2g} where {limit:g} is allowed ({_versions_differ(then)}): "
         "install the versions that it was written with, or train it again",
     )
 
 
-def versions_differ(then: Mapping[str, str]) -> str:
-    """Return in words which versions wrote a model and which are installed."""
+def _versions_differ(then: Mapping[str, str]) -> str:
     now = versions_now()
     parts = [
         f"{name} {then.get(name, 'of unknown version')} then, {now[name]} now"

@@ -187,8 +187,9 @@ def logits_of(
 def _mirrored(image: Tensor, network: Network) -> np.ndarray:
     pads = [(0, 0)]
     for n in image.shape[1:]:
-        # At the bottom InstanceNorm needs more than one pixel.
-        wanted = max(n, 2 * network.multiple) * network.config.upscale
+        # A normalisation over space needs more than one pixel, at the bottom too.
+        least = network.multiple * (2 if network.halo is None else 1)
+        wanted = max(n, least) * network.config.upscale
         size = network.input_size_for(wanted)
         pads.append((network.margin, size - n - network.margin))
     return mirror_pad(image.numpy(), pads)
