@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from napari_unet.config import (
+    ForeignConfig,
     InstanceConfig,
     NetworkConfig,
     TrainConfig,
     WeightConfig,
 )
-from napari_unet.errors import LabelError, ResourceError, SaveError
+from napari_unet.errors import ConfigError, LabelError, ResourceError, SaveError
 from napari_unet.events import (
     Finished,
     Improved,
@@ -32,6 +33,7 @@ from napari_unet.imaging.scores import Tally
 from napari_unet.learning import preparation, progress, training
 from napari_unet.learning.checkpoint import load_model
 from napari_unet.learning.losses import LOSSES
+from napari_unet.learning.model import Look, Model
 from napari_unet.learning.training import train
 from napari_unet.learning.validation import Validation
 
@@ -549,3 +551,151 @@ def test_stopping_before_the_first_step_trains_no_model(cells):
     assert not _of(StepDone, events)
     assert events[-1].is_warning
     assert "Stopped before the first step" in events[-1].message
+
+
+def test_the_model_holds_its_learning_curve(cells, tmp_path):
+    events = _train(cells, max_steps=7, validate_every=3)
+    losses = _losses(events)
+    seen = [
+        Look(e.step, losses[e.step - 1], e.loss, e.score)
+        for e in _of(Validated, events)
+    ]
+    assert [look.step for look in seen] == [3, 6, 7]
+    assert events[-1].model.history == tuple(seen)
+    for event in _of(Improved, events):
+        assert event.model.history[-1].step == event.step == event.model.step
+
+
+def test_the_curve_goes_past_the_best_model(cells, monkeypatch):
+    _scripted(monkeypatch, [(1.0, 0.9), (0.9, 0.5), (0.8, 0.4)])
+    model = _train(cells, max_steps=3, validate_every=1)[-1].model
+    assert model.step == 1
+    assert [look.step for look in model.history] == [1, 2, 3]
+
+
+def test_fine_tuning_goes_on_with_the_learning_curve(cells, tmp_path):
+    first = _train(cells, run_dir=tmp_path)[-1].model
+    events = _train(cells, start_from=tmp_path / "best.unet")
+    assert [e.step for e in _of(Validated, events)] == [0, 3, 6]
+    history = events[-1].model.history
+    kept = tuple(look for look in first.history if look.step <= first.step)
+    assert history[: len(kept)] == kept
+    new = [look.step - first.step for look in history[len(kept) :]]
+    assert new == [0, 3, 6]
+    assert history[len(kept)].loss is None
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_learns_to_find_the_cells(cells, loss):
+    events = _train(
+        cells, max_steps=60, validate_every=30, patch_size=32, batch_size=4,
+        network=NetworkConfig(base_width=4, depth=2), loss=loss,
+    )  # fmt: skip
+    losses = _losses(events)
+    assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:5])
+    assert events[-1].scores["f1"] > 0.6
+    assert events[-1].model.training.loss == loss
+
+
+def test_the_losses_are_not_the_same(cells):
+    first = {loss: _losses(_train(cells, max_steps=1, loss=loss))[0] for loss in LOSSES}
+    assert len(set(first.values())) == len(LOSSES)
+    assert first["combined"] == pytest.approx(first["cross_entropy"] + first["dice"])
+
+
+def _steps(network: torch.nn.Module, config: TrainConfig, gradients) -> torch.Tensor:
+    """Let our optimiser take a step for each gradient of one weight."""
+    optimizer = training._optimizer(network, config)
+    (weight,) = network.parameters()
+    for gradient in gradients:
+        weight.grad = torch.tensor([[gradient]])
+        optimizer.step()
+    return weight.detach().flatten()
+
+
+def test_sgd_adds_up_its_steps_as_momentum_says():
+    config = _config(optimizer="sgd", momentum=0.5, learning_rate=0.1, weight_decay=0)
+    network = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(network.weight)
+    # Velocities 1, 0.5 + 1 and 0.75 + 1: what is added last is never looked ahead to.
+    moved = _steps(network, config, [1.0, 1.0, 1.0])
+    assert moved.item() == pytest.approx(-0.1 * (1 + 1.5 + 1.75))
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind"),
+    [({}, torch.optim.AdamW), ({"optimizer": "sgd"}, torch.optim.SGD)],
+)
+def test_the_optimiser_is_the_one_that_was_asked_for(settings, kind):
+    config = _config(weight_decay=0.01, **settings)
+    optimizer = training._optimizer(torch.nn.Linear(1, 1), config)
+    assert type(optimizer) is kind
+    assert optimizer.defaults["lr"] == config.learning_rate
+    assert optimizer.defaults["weight_decay"] == 0.01
+    assert optimizer.defaults.get("momentum", config.momentum) == config.momentum
+
+
+# Whatever a family leaves a choice of, in its smallest form.
+SMALL = {
+    "unet": {"base_width": 2, "depth": 1},
+    "residual_unet": {"base_width": 2, "depth": 1},
+    "attention_unet": {"base_width": 2, "depth": 1},
+    "trans_unet": {"base_width": 2, "transformer_layers": 1},
+}
+
+
+@pytest.mark.parametrize("skips", ["concatenate", "sum"])
+@pytest.mark.parametrize("norm", ["batch", "group", "instance", "none"])
+@pytest.mark.parametrize("architecture", SMALL)
+def test_every_network_can_be_trained(cells, architecture, norm, skips):
+    if architecture == "trans_unet" and skips == "sum":
+        return
+    network = NetworkConfig(
+        architecture=architecture, norm=norm, skips=skips, **SMALL[architecture]
+    )
+    # One small patch is the least that a norm has to learn from.
+    events = _train(cells, network=network, max_steps=2, batch_size=1)
+    assert np.isfinite(_losses(events)).all()
+    assert _is_finite(events[-1].model)
+    fresh = preparation._fresh(
+        preparation.pair_up([cells[0]], [cells[1]])[0], network, seed=0
+    )
+    # Its own best model is that of the last look: all that can learn has learned.
+    moved = [
+        name
+        for name, tensor in events[-1].model.state.items()
+        if not torch.equal(tensor, fresh.state[name])
+    ]
+    assert len(moved) > 0.8 * len(fresh.state)
+
+
+@pytest.mark.parametrize("norm", ["batch", "group", "instance"])
+def test_a_patch_smaller_than_the_network_is_enlarged(cells, norm):
+    network = NetworkConfig(base_width=2, depth=4, norm=norm)
+    events = _train(cells, network=network, max_steps=1, batch_size=1, patch_size=16)
+    assert np.isfinite(_losses(events)).all()
+
+
+def test_a_finer_output_than_the_image_is_refused(cells):
+    with pytest.raises(ConfigError, match="2 times finer than the image") as caught:
+        _train(cells, network=TINY.model_copy(update={"upscale": 2}))
+    assert caught.value.code == "NU-C05"
+
+
+@pytest.mark.parametrize(
+    ("network", "sentence"),
+    [
+        (NetworkConfig(n_dims=3), "has 3 dimensions but training works on planes"),
+        (NetworkConfig(upscale=4), "4 times finer"),
+        (ForeignConfig(format="onnx", n_bytes=1), "another program's onnx graph"),
+    ],
+)
+def test_a_model_that_cannot_be_trained_on_is_refused(cells, network, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        _train(cells, start_from=Model(network, {}))
+
+
+def test_a_model_whose_outputs_are_no_classes_is_refused(cells):
+    start = Model(NetworkConfig(), {}, roles=("value:red", "value:green"))
+    with pytest.raises(ConfigError, match=r"\('value:red', 'value:green'\) but"):
+        _train(cells, start_from=start)
