@@ -98,15 +98,18 @@ def _architecture_of(given: Any) -> str:
 
 
 # What an architecture leaves no choice of: TransU-Net is published for planes, with
-# patches of 1/16 and bilinear up-sampling.
+# patches of 1/16 and bilinear up-sampling, and has the only weights of others.
 FIXED_BY_ARCHITECTURE: dict[str, dict[str, Any]] = {
+    "unet": {"pretrained": False},
+    "residual_unet": {"pretrained": False},
+    "attention_unet": {"pretrained": False},
     "trans_unet": {
         "n_dims": 2,
         "padding": "same",
         "depth": 4,
         "up": "linear",
         "skips": "concatenate",
-    }
+    },
 }
 
 
@@ -196,6 +199,12 @@ class NetworkConfig(_Config):
         title="Transformer layers",
         description="Layers of the transformer; trans_unet only.",
     )
+    pretrained: bool = Field(
+        False,
+        title="Pretrained",
+        description="Begin with weights from ImageNet, downloaded once: trans_unet of "
+        "base width 64 only, and needs the extra 'pretrained'.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -209,7 +218,7 @@ class NetworkConfig(_Config):
             if getattr(self, name) != only:
                 raise ValueError(
                     f"{name} is {getattr(self, name)!r}: {self.architecture} takes "
-                    f"only {only!r}, as published"
+                    f"only {only!r}"
                 )
         return self
 
@@ -232,6 +241,7 @@ class NetworkConfig(_Config):
         return cls(
             architecture="trans_unet",
             base_width=64,
+            dropout=0.1,
             in_channels=in_channels,
             out_channels=out_channels,
         )

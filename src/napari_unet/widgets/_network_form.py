@@ -9,7 +9,7 @@ from napari_unet.widgets._form import ConfigForm
 
 # What the images and the classes decide; training works on planes, at their own size.
 _HIDDEN = ("in_channels", "out_channels", "n_dims", "upscale")
-_WITH_TRANSFORMER = {"trans_unet"}
+_OF_TRANS_UNET = ("transformer_layers", "pretrained")
 _EVER_FIXED = {name for fixed in FIXED_BY_ARCHITECTURE.values() for name in fixed}
 
 
@@ -38,7 +38,8 @@ class NetworkForm(ConfigForm[NetworkConfig]):
         for name in _EVER_FIXED & set(self.rows):
             self._fit_row(name, fixed)
         self._is_setting = False
-        self.set_row_visible("transformer_layers", architecture in _WITH_TRANSFORMER)
+        for name in _OF_TRANS_UNET:
+            self.set_row_visible(name, architecture == "trans_unet")
         super()._on_changed()
 
     def _fit_row(self, name: str, fixed: dict[str, Any]) -> None:

