@@ -10,6 +10,7 @@ import pytest
 from napari_unet.cli import run
 from napari_unet.cli.train import _stopping
 from napari_unet.events import Mailbox
+from napari_unet.files import model_places
 from napari_unet.learning.checkpoint import load_model
 
 if TYPE_CHECKING:
@@ -205,3 +206,30 @@ def test_the_second_signal_leaves_at_once() -> None:
         with pytest.raises(SystemExit, match="143"):
             signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_model_that_comes_with_the_package_is_gone_on_from(
+    cells: Cells, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_places, "_SHIPPED", tiny_model.parent)
+    out = tmp_path / "a.unet"
+    argv = [a for a in arguments(cells, out, "--pretrained=tiny") if a not in SMALL]
+    assert run(argv) == 0
+    assert load_model(out).network == load_model(tiny_model).network
+
+
+def test_a_name_that_no_model_has_is_answered_with_those_there_are(
+    cells: Cells,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(model_places, "_SHIPPED", tiny_model.parent)
+    assert run(arguments(cells, tmp_path / "a.unet", "--pretrained=yeast")) == 1
+    assert "choose one of tiny" in capsys.readouterr().err
+
+
+def test_two_models_to_go_on_from_are_refused(cells: Cells, tmp_path: Path) -> None:
+    more = ("--pretrained=nuclei", "--from=b.unet")
+    assert run(arguments(cells, tmp_path / "a.unet", *more)) == 2

@@ -30,6 +30,7 @@ from napari_unet.config import NetworkConfig, TrainConfig, WeightConfig
 from napari_unet.errors import FolderError
 from napari_unet.events import Mailbox
 from napari_unet.files.images import find_images
+from napari_unet.files.model_places import shipped_model
 from napari_unet.files.pairs import find_pairs
 
 _Pairs = list[tuple[Path, Path]]
@@ -45,6 +46,7 @@ def train(  # noqa: PLR0913 - one parameter a flag
     val_images: OptionalInputFolder = None,
     val_masks: OptionalInputFolder = None,
     start_from: Annotated[Path | None, Parameter(name="--from", group=FILES)] = None,
+    pretrained: Annotated[str | None, Parameter(group=FILES)] = None,
     settings: Annotated[Path | None, Parameter(name="--config", group=FILES)] = None,
     task: Annotated[Literal["segment"], Parameter(group=FILES)] = "segment",
     axes: Axes = None,
@@ -82,6 +84,8 @@ def train(  # noqa: PLR0913 - one parameter a flag
         Folder of their masks.
     start_from
         Go on from this model instead of from scratch.
+    pretrained
+        Go on from a model that comes with napari-unet, by its name: nuclei.
     settings
         Settings from a JSON file, with the sections train, network and weights; flags
         win over it.
@@ -89,6 +93,7 @@ def train(  # noqa: PLR0913 - one parameter a flag
         What to learn.
     """
     _check_flags(val_pattern, val_images, val_masks, config)
+    start_from = _start(start_from, pretrained)
     parts = read_settings(settings)
     config = merge(TrainConfig, parts.get("train", {}), config, settings)
     weights = merge(WeightConfig, parts.get("weights", {}), weights, settings)
@@ -133,6 +138,14 @@ def train(  # noqa: PLR0913 - one parameter a flag
     )
     console.say(f"model: {out}")
     return 128 + received[0] if received else 0
+
+
+def _start(start_from: Path | None, pretrained: str | None) -> Path | None:
+    if pretrained is None:
+        return start_from
+    if start_from is not None:
+        raise UsageError("--from and --pretrained exclude each other: give one of them")
+    return shipped_model(pretrained)
 
 
 def _check_flags(

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_info
-from platformdirs import user_data_path
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import (
     QFileDialog,
@@ -20,6 +19,7 @@ from qtpy.QtWidgets import (
 
 from napari_unet.config import TrainConfig
 from napari_unet.events import Finished, Improved, Mailbox, TrainingStarted
+from napari_unet.files.model_places import runs_folder
 from napari_unet.widgets._autosave import autosave_all
 from napari_unet.widgets._choices import TRAINED, ModelChoice
 from napari_unet.widgets._controls import (
@@ -300,5 +300,4 @@ def _name_of_now() -> str:
 
 def new_run_folder() -> Path:
     """Return a folder for a run that begins now, among the user's data."""
-    runs = user_data_path("napari-unet", appauthor=False) / "runs"
-    return runs / time.strftime("%Y%m%d-%H%M%S")
+    return runs_folder() / time.strftime("%Y%m%d-%H%M%S")
