@@ -1,0 +1,80 @@
+"""Which models there are, and what is remembered of opened ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from napari_unet.errors import ConfigError, ModelError
+from napari_unet.files import model_places as places
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    return tmp_path / "napari-unet"
+
+
+def test_a_shipped_model_is_found_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "_SHIPPED", tmp_path)
+    for name in ("b.unet", "a.unet", "notes.txt"):
+        (tmp_path / name).touch()
+    assert places.shipped_models() == [tmp_path / "a.unet", tmp_path / "b.unet"]
+    assert places.shipped_model("b") == tmp_path / "b.unet"
+    assert places.is_shipped(tmp_path / "a.unet")
+    assert not places.is_shipped(tmp_path / "other" / "a.unet")
+    with pytest.raises(ModelError, match=r"no model 'c' .* choose one of a, b"):
+        places.shipped_model("c")
+
+
+def test_the_newest_training_comes_first(home: Path) -> None:
+    assert places.trained_models() == []
+    for name in ("20260101-120000", "20260301-120000", "20260201-120000", "empty"):
+        (home / "runs" / name).mkdir(parents=True)
+        if name != "empty":
+            (home / "runs" / name / "best.unet").touch()
+    found = [path.parent.name for path in places.trained_models()]
+    assert found == ["20260301-120000", "20260201-120000", "20260101-120000"]
+
+
+def test_opened_files_are_remembered_once_and_may_be_gone(tmp_path: Path) -> None:
+    assert places.opened_models() == []
+    for name in ("a.unet", "b.unet", "a.unet"):
+        places.remember_model(tmp_path / name)
+    assert places.opened_models() == [tmp_path / "a.unet", tmp_path / "b.unet"]
+    places.forget_model(tmp_path / "a.unet")
+    places.forget_model(tmp_path / "never.unet")
+    assert places.opened_models() == [tmp_path / "b.unet"]
+
+
+def test_a_path_is_remembered_whatever_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pathlib import Path
+
+    monkeypatch.chdir(tmp_path)
+    places.remember_model(Path("a.unet"))
+    assert places.opened_models() == [tmp_path / "a.unet"]
+
+
+@pytest.mark.parametrize("content", ["[]", '{"files": [1]}', '{"files": "a"}', "x"])
+def test_a_damaged_list_is_not_overwritten(
+    home: Path, tmp_path: Path, content: str
+) -> None:
+    home.mkdir(parents=True)
+    (home / "models.json").write_text(content)
+    with pytest.raises(ConfigError, match=r"models\.json"):
+        places.remember_model(tmp_path / "a.unet")
+    assert (home / "models.json").read_text() == content
+
+
+def test_any_name_is_remembered(tmp_path: Path) -> None:
+    odd = tmp_path / "\udcff é\n.unet"
+    places.remember_model(odd)
+    assert places.opened_models() == [odd]
