@@ -261,7 +261,7 @@ def test_checksums_of_other_tensors_are_damage(path, name):
         ({"format_version": "x"}, "format_version"),
         ({"unknown": 1}, "unknown: extra inputs"),
         ({"roles": None}, "roles"),
-        ({"network": {"depth": 99}}, r"network\..*depth"),
+        ({"network": {"architecture": "unet", "depth": 99}}, r"network\..*depth"),
         ({"training": {"seed": -1}}, r"training\.seed"),
     ],
 )

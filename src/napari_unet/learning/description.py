@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any, get_args
+from itertools import chain
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from napari_unet.config import (
+    ForeignConfig,
     InstanceConfig,
     NetworkConfig,
     NormalizationConfig,
@@ -50,7 +52,9 @@ class Description(BaseModel):
     )
 
     format_version: int
-    network: NetworkConfig
+    network: Annotated[
+        NetworkConfig | ForeignConfig, Field(discriminator="architecture")
+    ]
     roles: tuple[str, ...]
     class_names: tuple[str, ...]
     class_colors: tuple[str, ...]
@@ -211,7 +215,9 @@ def _check_version(version: int, path: Path) -> None:
 
 
 def _check_architecture(raw: dict[str, Any], path: Path) -> None:
-    known = get_args(NetworkConfig.model_fields["architecture"].annotation)
+    kinds = (NetworkConfig, ForeignConfig)
+    names = (get_args(kind.model_fields["architecture"].annotation) for kind in kinds)
+    known = tuple(chain.from_iterable(names))
     network = raw.get("network")
     name = network.get("architecture") if isinstance(network, dict) else None
     if isinstance(name, str) and name not in known:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from napari_unet.config import (
+    ForeignConfig,
     InstanceConfig,
     NetworkConfig,
     NormalizationConfig,
@@ -76,8 +77,8 @@ class Model:
 
     Parameters
     ----------
-    network : NetworkConfig
-        Shape of the network.
+    network : NetworkConfig or ForeignConfig
+        Shape of the network, or what is known of the graph of another program.
     state : mapping of str to Tensor
         Its weights, on the CPU.
     roles : tuple of str
@@ -129,7 +130,7 @@ class Model:
         Of the libraries that wrote the model's file; empty before it is saved.
     """
 
-    network: NetworkConfig
+    network: NetworkConfig | ForeignConfig
     state: Mapping[str, Tensor] = field(repr=False)
     roles: tuple[str, ...] = ("softmax:background", "softmax:cell")
     class_names: tuple[str, ...] = ("background", "cell")
@@ -173,13 +174,13 @@ class Model:
         return network.eval()
 
 
-def _on_no_device(config: NetworkConfig) -> Network:
+def _on_no_device(config: NetworkConfig | ForeignConfig) -> Network:
     # Drawing weights would take memory and time, and disturb the random state.
     with torch.device("meta"):
         return build_network(config)
 
 
-def expected_tensors(config: NetworkConfig) -> TensorKinds:
+def expected_tensors(config: NetworkConfig | ForeignConfig) -> TensorKinds:
     """Return the shape and dtype of each weight of a network; allocates nothing."""
     return {
         name: (

@@ -19,6 +19,8 @@ _KINDS = {
     "softmax": _SOFTMAX,
     "softmax-area": _SOFTMAX,
     "sigmoid": _SIGMOID,
+    # What another program's network has activated itself.
+    "probability": _AS_THEY_ARE,
     "value": _AS_THEY_ARE,
     "distance": _AS_THEY_ARE,
 }
@@ -34,7 +36,8 @@ def activate(logits: Tensor, roles: Sequence[str], dim: int = 0) -> Tensor:
     roles : sequence of str
         Role of each of the K channels, in any order: ``softmax:<class>`` and
         ``softmax-area:<class>`` share one softmax, each ``sigmoid:<name>`` has its
-        own, ``value:<name>`` and ``distance`` stay as they are.
+        own, ``value:<name>``, ``distance`` and what another program's network has
+        activated itself (``probability:<name>``) stay as they are.
     dim : int
         Axis of the channels: 0, or 1 for a batch.
 

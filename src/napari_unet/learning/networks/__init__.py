@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_unet.config import NetworkConfig
+from napari_unet.config import ForeignConfig, NetworkConfig
 from napari_unet.learning.networks.attention_unet import AttentionUNet
+from napari_unet.learning.networks.foreign import ForeignNetwork
 from napari_unet.learning.networks.network import Network
 from napari_unet.learning.networks.residual_unet import ResidualUNet
 from napari_unet.learning.networks.trans_unet import TransUNet
@@ -23,13 +24,14 @@ ARCHITECTURES: dict[str, Callable[[NetworkConfig], Network]] = {
 }
 
 
-def build_network(config: NetworkConfig | None = None) -> Network:
+def build_network(config: NetworkConfig | ForeignConfig | None = None) -> Network:
     """Build a network with fresh weights from torch's global random state.
 
     Parameters
     ----------
-    config : NetworkConfig, optional
-        Shape of the network; the default network if omitted.
+    config : NetworkConfig or ForeignConfig, optional
+        Shape of the network; the default network if omitted. The network of another
+        program comes without its graph.
 
     Returns
     -------
@@ -39,12 +41,15 @@ def build_network(config: NetworkConfig | None = None) -> Network:
         ``.halo``, ``.multiple``, ``.input_size_for(n)``, ``.output_size(n)``.
     """
     config = config or NetworkConfig()
+    if isinstance(config, ForeignConfig):
+        return ForeignNetwork(config)
     return ARCHITECTURES[config.architecture](config)
 
 
 __all__ = [
     "ARCHITECTURES",
     "AttentionUNet",
+    "ForeignNetwork",
     "Network",
     "ResidualUNet",
     "TransUNet",
