@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from napari_unet.events import Event
     from napari_unet.imaging.arrays import Image
-    from napari_unet.learning.preparation import ImageLike
+    from napari_unet.learning.pairs import ImageLike
 
 _EMPTY_SHARE = 0.2
 

@@ -24,15 +24,15 @@ from napari_unet.imaging.scores import score
 from napari_unet.learning.card_text import Picture, card_text
 from napari_unet.learning.checkpoint import load_model, save_model
 from napari_unet.learning.model import Model
+from napari_unet.learning.pairs import pair_up
 from napari_unet.learning.prediction import predict
-from napari_unet.learning.preparation import pair_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from napari_unet.learning.preparation import AnnotationLike, ImageLike, Pair
+    from napari_unet.learning.pairs import AnnotationLike, ImageLike, Pair
 
 __all__ = ["Picture", "card_text", "name_on_card", "write_card"]
 

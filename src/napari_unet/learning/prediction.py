@@ -21,7 +21,7 @@ from napari_unet.learning.device import (
     choose_device,
     own_memory_errors,
 )
-from napari_unet.learning.preparation import check_channels
+from napari_unet.learning.pairs import check_channels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from napari_unet.imaging.arrays import Image
     from napari_unet.imaging.intensity import IntensityRange
     from napari_unet.learning.networks import UNet
-    from napari_unet.learning.preparation import ImageLike
+    from napari_unet.learning.pairs import ImageLike
 
 # What the activations of one forward pass may take on a CPU; on CUDA it is half of
 # the free memory.

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,167 +16,36 @@ from napari_unet.config import (
     TrainConfig,
     WeightConfig,
 )
-from napari_unet.errors import ConfigError, ImageError, LabelError
-from napari_unet.files.inputs import as_annotation, as_image
-from napari_unet.imaging.arrays import Annotation, Image, Target
+from napari_unet.errors import ConfigError, LabelError
+from napari_unet.imaging.arrays import Annotation, Target
 from napari_unet.imaging.instances import gap_is_from_cutting, minimum_size
 from napari_unet.imaging.intensity import intensity_range, normalize
 from napari_unet.imaging.targets import make_target
-from napari_unet.learning.checkpoint import Model, load_model
-from napari_unet.learning.fit import is_constant, size_difference
+from napari_unet.learning.checkpoint import load_model
+from napari_unet.learning.fingerprint import fingerprint
+from napari_unet.learning.model import Model, Origin, weights_sha256
 from napari_unet.learning.networks import build_network
 from napari_unet.learning.networks.pretrained import load_pretrained
+from napari_unet.learning.pairs import (
+    Pair,
+    check_annotated,
+    check_channels,
+    check_not_constant,
+    pair_up,
+    size_warnings,
+    validation_pairs,
+)
 from napari_unet.learning.patches import Plane
 from napari_unet.learning.splitting import Split, hold_back
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from napari_unet.imaging.intensity import IntensityRange
-
-    ImageLike = Image | NDArray[Any] | Path | str
-    AnnotationLike = Annotation | NDArray[Any] | Path | str
-
-
-@dataclass(frozen=True, eq=False)
-class Pair:
-    """An image and its annotation, checked against each other."""
-
-    image: Image
-    annotation: Annotation
-
-
-def pair_up(
-    images: Sequence[ImageLike], annotations: Sequence[AnnotationLike]
-) -> list[Pair]:
-    """Return checked pairs of image and annotation.
-
-    Raises
-    ------
-    ConfigError, ImageError, LabelError
-        Numbers, shapes, channels or classes that don't fit each other.
-    """
-    if not (_is_several(images) and _is_several(annotations)):
-        raise ConfigError(
-            "NU-C03",
-            "a single image or annotation came where several are wanted: give two "
-            "lists, such as [image] and [annotation]",
-        )
-    if len(images) != len(annotations) or not images:
-        raise ConfigError(
-            "NU-C03",
-            f"{len(images)} images came with {len(annotations)} annotations: give "
-            "one annotation for each of one or more images",
-        )
-    pairs = [
-        Pair(as_image(image), as_annotation(annotation))
-        for image, annotation in zip(images, annotations, strict=True)
-    ]
-    first = pairs[0]
-    for pair in pairs:
-        _check_pair(pair, first)
-    return pairs
-
-
-def _is_several(given: object) -> bool:
-    return isinstance(given, Sequence) and not isinstance(given, str)
-
-
-def size_warnings(pairs: Sequence[Pair], start: Model | None) -> list[str]:
-    """Return what differs in pixel size among the images, or from the model's."""
-    first = pairs[0].image
-    for pair in pairs:
-        if differs := size_difference(pair.image.pixel_size_um, first.pixel_size_um):
-            own, other = differs
-            return [
-                f"{pair.image.source} has {own:.3g} µm per pixel but {first.source} "
-                f"{other:.3g} µm: cells of both sizes are learned; rescale the images "
-                "to one size for a better model"
-            ]
-    size = None if start is None else start.pixel_size_um
-    if differs := size_difference(first.pixel_size_um, size):
-        own, other = differs
-        return [
-            f"{first.source} has {own:.3g} µm per pixel but the model to start from "
-            f"was trained at {other:.3g} µm: rescale the image for a better start"
-        ]
-    return []
-
-
-def _check_pair(pair: Pair, first: Pair) -> None:
-    image, annotation = pair.image, pair.annotation
-    if annotation.labels.shape != image.shape:
-        raise LabelError(
-            "NU-L02",
-            f"{annotation.source} is {_times(annotation.labels.shape)} but its image "
-            f"{image.source} is {_times(image.shape)}: annotate the full image, or "
-            "crop both the same way",
-        )
-    if image.n_channels != first.image.n_channels:
-        raise ImageError(
-            "NU-I10",
-            f"{image.source} has {image.n_channels} channels but "
-            f"{first.image.source} has {first.image.n_channels}: train on images "
-            "with the same channels",
-        )
-    if annotation.class_names != first.annotation.class_names:
-        raise LabelError(
-            "NU-L06",
-            f"{annotation.source} has the classes {annotation.class_names} but "
-            f"{first.annotation.source} has {first.annotation.class_names}: give all "
-            "annotations the same classes",
-        )
-    if annotation.area_classes != first.annotation.area_classes:
-        raise LabelError(
-            "NU-L06",
-            f"{annotation.source} and {first.annotation.source} don't agree on which "
-            "classes are areas and which are cells: make them the same",
-        )
-
-
-def _times(shape: tuple[int, ...]) -> str:
-    return " x ".join(str(n) for n in shape)
-
-
-def _check_not_constant(image: Image) -> None:
-    if is_constant(image):
-        raise ImageError(
-            "NU-I12",
-            f"{image.source} has nothing to learn from, all its pixels are alike: "
-            "leave it out, or check how it was saved",
-        )
-
-
-def check_annotated(annotations: Sequence[Annotation]) -> None:
-    """Refuse annotations from which nothing can be learned.
-
-    Raises
-    ------
-    LabelError
-        NU-L04: no cell is painted. NU-L08: cells, but no pixel that is known to be
-        background.
-    """
-    named = _named([a.source for a in annotations])
-    painted = [a for a in annotations if (a.class_map() > 0).any()]
-    if not painted:
-        raise LabelError(
-            "NU-L04",
-            f"{named} has no annotated cells: paint a few cells, each with its own "
-            "label",
-        )
-    if not any((a.is_known & (a.class_map() == 0)).any() for a in annotations):
-        raise LabelError(
-            "NU-L08",
-            f"{named} has cells but no known background: paint some background, draw "
-            "a finished region, or choose 'unpainted is background'",
-        )
-
-
-def _named(sources: Sequence[str]) -> str:
-    more = f" (and {len(sources) - 1} more)" if len(sources) > 1 else ""
-    return f"{sources[0]}{more}"
+    from napari_unet.learning.pairs import AnnotationLike, ImageLike
 
 
 def pooled_range(ranges: Sequence[IntensityRange]) -> IntensityRange:
@@ -260,7 +128,7 @@ def prepare(
     pairs = pair_up(images, annotations)
     check_annotated([pair.annotation for pair in pairs])
     for pair in pairs:
-        _check_not_constant(pair.image)
+        check_not_constant(pair.image)
     start = start_from
     if start is not None and not isinstance(start, Model):
         start = load_model(start)
@@ -279,7 +147,7 @@ def prepare(
         rng = np.random.default_rng([config.seed, 0])
         split = hold_back(groups, config.val_fraction, rng)
     else:
-        held = _given_validation(pairs[0], validation)
+        held = validation_pairs(pairs[0], validation)
         spans = [fixed or intensity_range(pair.image, policy) for pair in held]
         back = [
             plane
@@ -290,7 +158,7 @@ def prepare(
         split = Split(
             train, back, f"{len(held)} validation image{'s' if len(held) > 1 else ''}"
         )
-    begin = start or _fresh(pairs[0], network or NetworkConfig(), config.seed)
+    begin = _going_on(start) if start else _fresh(pairs[0], network, config.seed)
     model = replace(
         begin,
         instances=derived_instances(begin.instances, split.train),
@@ -303,6 +171,8 @@ def prepare(
         channel_names=pairs[0].image.channel_names,
         pixel_size_um=pairs[0].image.pixel_size_um,
         cell_diameter_px=_diameter(cell_areas(split.train)),
+        class_colors=pairs[0].annotation.class_colors or begin.class_colors,
+        fingerprint=fingerprint((pair.image, pair.annotation) for pair in pairs),
         n_train_images=len(pairs),
     )
     return model, split, warnings
@@ -316,10 +186,22 @@ def _diameter(areas: NDArray[np.int64]) -> float | None:
     return float(2 * np.sqrt(np.median(areas) / np.pi)) if areas.size else None
 
 
-def _fresh(pair: Pair, network: NetworkConfig, seed: int) -> Model:
+def _going_on(start: Model) -> Model:
+    """Return a model to train on from, which says whom it is owed to.
+
+    What comes of it is another work: whoever trains it states author, licence and
+    purpose anew. What the sources ask for, such as attribution, stays on record.
+    """
+    owed = (origin for origin in start.derived_from if origin.authors or origin.license)
+    parent = Origin(weights_sha256(start.state), start.authors, start.license)
+    origins = tuple(dict.fromkeys([parent, *owed]))
+    return replace(start, authors=(), license="", about="", derived_from=origins)
+
+
+def _fresh(pair: Pair, network: NetworkConfig | None, seed: int) -> Model:
     """Return a model to begin with, for the channels and classes of a pair."""
     names = pair.annotation.class_names
-    network = network.model_copy(
+    network = (network or NetworkConfig()).model_copy(
         update={"in_channels": pair.image.n_channels, "out_channels": len(names)}
     )
     with torch.random.fork_rng(devices=[]):  # leave the caller's random state alone
@@ -382,39 +264,3 @@ def _check_start(start: Model, pair: Pair, network: NetworkConfig | None) -> Non
             "a model to start from came together with other network settings: leave "
             "them out, its network goes on",
         )
-
-
-def check_channels(model: Model, image: Image) -> None:
-    """Refuse an image whose channels the model doesn't take.
-
-    Raises
-    ------
-    ImageError
-        NU-I10, with both numbers.
-    """
-    if image.n_channels != model.n_channels:
-        raise ImageError(
-            "NU-I10",
-            f"the model expects {_channels(model.n_channels)}, {image.source} has "
-            f"{image.n_channels}: choose the channels that it was trained on",
-        )
-
-
-def _channels(n: int) -> str:
-    return f"{n} channel" if n == 1 else f"{n} channels"
-
-
-def _given_validation(
-    first: Pair, validation: tuple[Sequence[ImageLike], Sequence[AnnotationLike]]
-) -> list[Pair]:
-    """Return the pairs to validate on, checked against those to learn from."""
-    pairs = pair_up(*validation)
-    for pair in pairs:
-        _check_pair(pair, first)
-    if not any((pair.annotation.class_map() > 0).any() for pair in pairs):
-        raise LabelError(
-            "NU-L04",
-            f"{pairs[0].annotation.source} has no annotated cells to validate on: give "
-            "validation images with painted cells",
-        )
-    return pairs

@@ -57,8 +57,8 @@ if TYPE_CHECKING:
     from napari_unet.learning.losses import Loss
     from napari_unet.learning.model import Model
     from napari_unet.learning.networks.network import Network
+    from napari_unet.learning.pairs import AnnotationLike, ImageLike
     from napari_unet.learning.patches import Plane
-    from napari_unet.learning.preparation import AnnotationLike, ImageLike
 
 _MAX_GRADIENT_NORM = 5.0
 
