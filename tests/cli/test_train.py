@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from napari_unet.cli import run
-from napari_unet.cli.train import _stopping
+from napari_unet.cli.train import _pretrained, _stopping
+from napari_unet.config import NetworkConfig
 from napari_unet.events import Mailbox
 from napari_unet.files import model_places
 from napari_unet.learning.checkpoint import load_model
@@ -233,3 +234,17 @@ def test_a_name_that_no_model_has_is_answered_with_those_there_are(
 def test_two_models_to_go_on_from_are_refused(cells: Cells, tmp_path: Path) -> None:
     more = ("--pretrained=nuclei", "--from=b.unet")
     assert run(arguments(cells, tmp_path / "a.unet", *more)) == 2
+
+
+def test_weights_of_imagenet_are_for_transformers_only(
+    cells: Cells, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments(cells, tmp_path / "a.unet", "--pretrained=imagenet")) == 2
+    told = capsys.readouterr().err
+    assert "--pretrained imagenet is not for this: " in told
+    assert "unet takes only False" in told
+
+
+def test_weights_of_imagenet_are_asked_of_the_network() -> None:
+    shape = NetworkConfig(architecture="trans_unet", base_width=64)
+    assert _pretrained(shape) == shape.model_copy(update={"pretrained": True})

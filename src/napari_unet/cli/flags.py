@@ -84,6 +84,8 @@ class NetworkFlags(NetworkConfig):
     out_channels: Annotated[int, _Hidden] = 2
     # Training works on planes.
     n_dims: Annotated[Literal[2, 3], _Hidden] = 2
+    # `--pretrained imagenet`, beside the names of the models that come along.
+    pretrained: Annotated[bool, _Hidden] = False
 
 
 Network = Annotated[

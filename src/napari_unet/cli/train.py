@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
+import pydantic
 from cyclopts import Parameter
 
 from napari_unet.cli import console
@@ -25,7 +26,13 @@ from napari_unet.cli.flags import (
     channel_list,
 )
 from napari_unet.cli.folders import prepare_model_file, read_pairs
-from napari_unet.cli.settings import UsageError, merge, read_settings
+from napari_unet.cli.settings import (
+    UsageError,
+    describe,
+    flag_of,
+    merge,
+    read_settings,
+)
 from napari_unet.config import NetworkConfig, TrainConfig, WeightConfig
 from napari_unet.errors import FolderError
 from napari_unet.events import Mailbox
@@ -34,6 +41,7 @@ from napari_unet.files.model_places import shipped_model
 from napari_unet.files.pairs import find_pairs
 
 _Pairs = list[tuple[Path, Path]]
+_IMAGENET = "imagenet"
 
 
 def train(  # noqa: PLR0913 - one parameter a flag
@@ -85,7 +93,9 @@ def train(  # noqa: PLR0913 - one parameter a flag
     start_from
         Go on from this model instead of from scratch.
     pretrained
-        Go on from a model that comes with napari-unet, by its name: nuclei.
+        Go on from a model that comes with napari-unet, by its name: nuclei. Or
+        imagenet: begin a trans_unet of base width 64 with weights from ImageNet,
+        downloaded once (needs the extra 'pretrained').
     settings
         Settings from a JSON file, with the sections train, network and weights; flags
         win over it.
@@ -93,11 +103,13 @@ def train(  # noqa: PLR0913 - one parameter a flag
         What to learn.
     """
     _check_flags(val_pattern, val_images, val_masks, config)
-    start_from = _start(start_from, pretrained)
+    is_of_images = pretrained == _IMAGENET
+    start_from = _start(start_from, None if is_of_images else pretrained)
     parts = read_settings(settings)
     config = merge(TrainConfig, parts.get("train", {}), config, settings)
     weights = merge(WeightConfig, parts.get("weights", {}), weights, settings)
     shape = merge(NetworkConfig, parts.get("network", {}), network, settings)
+    shape = _pretrained(shape) if is_of_images else shape
     prepare_model_file(out)
     pairs, validation_pairs = _find_pairs(
         images, masks, pattern, val_pattern, val_images, val_masks
@@ -146,6 +158,15 @@ def _start(start_from: Path | None, pretrained: str | None) -> Path | None:
     if start_from is not None:
         raise UsageError("--from and --pretrained exclude each other: give one of them")
     return shipped_model(pretrained)
+
+
+def _pretrained(shape: NetworkConfig) -> NetworkConfig:
+    given = shape.model_dump(exclude_unset=True) | {"pretrained": True}
+    try:
+        return NetworkConfig.model_validate(given)
+    except pydantic.ValidationError as error:
+        why = describe(error, flag_of)
+        raise UsageError(f"--pretrained {_IMAGENET} is not for this: {why}") from error
 
 
 def _check_flags(
