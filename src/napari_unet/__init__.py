@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from napari_unet.files.images import read_image, read_labels, write_labels
     from napari_unet.imaging.arrays import Annotation, Image, Target
     from napari_unet.imaging.scores import Scores
+    from napari_unet.learning.attention import attention_maps
     from napari_unet.learning.cards import write_card
     from napari_unet.learning.checkpoint import Model, load_model, save_model
     from napari_unet.learning.networks import build_network
@@ -56,6 +57,7 @@ _HOME = {
     "Verification": "learning.verification",
     "UNetError": "errors",
     "WeightConfig": "config",
+    "attention_maps": "learning.attention",
     "border_weights": "files.as_arrays",
     "build_network": "learning.networks",
     "load_annotation": "files.annotations",

@@ -41,7 +41,8 @@ def random_model() -> Callable[..., Model]:
         with torch.random.fork_rng():
             torch.manual_seed(0)
             network = build_network(config)
-            torch.nn.init.normal_(network.head.weight, std=0.5)
+            last = network.head if config.upscale == 1 else network.head[0]
+            torch.nn.init.normal_(last.weight, std=0.5)
             for module in network.modules():
                 if isinstance(module, torch.nn.BatchNorm2d):
                     module.running_mean.normal_(std=0.1)

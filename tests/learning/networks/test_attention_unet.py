@@ -15,7 +15,7 @@ def _config(**settings) -> NetworkConfig:
 
 
 # Counted in the authors' own implementation: unet_CT_single_att_dsv_3D, scale 4,
-# one channel, two classes).
+# with one channel and two classes; given the same weights it computes the same.
 _AUTHORS_N_PARAMETERS = 6_213_613
 # Theirs has logits of each level, up-sampled and merged: 1x1 convolutions of 128, 64,
 # 32 and 16 features to 2 classes, and of 8 to 2.

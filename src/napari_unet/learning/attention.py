@@ -1,0 +1,117 @@
+"""What the gates of an Attention U-Net let through, on the image's own grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from napari_unet.errors import ModelError
+from napari_unet.learning.checkpoint import load_model
+from napari_unet.learning.model import Model
+from napari_unet.learning.networks import AttentionUNet, Network
+from napari_unet.learning.networks.geometry import gated_levels, output_size
+from napari_unet.learning.prediction import predict
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from napari_unet.config import NetworkConfig, PredictConfig
+    from napari_unet.learning.pairs import ImageLike
+
+
+class _Gates(Network):
+    """An Attention U-Net whose outputs are its coefficients: a channel for each gate.
+
+    They are on the input's grid, whatever the network's upscaling, each repeated over
+    the pixels that it stands for. Halo and margin are those of the network.
+    """
+
+    def __init__(self, net: AttentionUNet) -> None:
+        super().__init__()
+        self.net = net
+        self.levels = gated_levels(net.config)
+        changed = {"upscale": 1, "out_channels": len(self.levels)}
+        self.config = net.config.model_copy(update=changed)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map images (N, C, [Z,] Y, X) to coefficients (N, gates, [Z,] Y, X)."""
+        maps = zip(self.levels, self.net.attention(image), strict=True)
+        fine = [functional.interpolate(m, scale_factor=2.0**i) for i, m in maps]
+        return torch.cat([self._crop(m, image) for m in fine], dim=1)
+
+    def _crop(self, fine: Tensor, image: Tensor) -> Tensor:
+        # Unpadded, the levels above a gate lose pixels: all the same on both sides.
+        for axis in range(2, image.ndim):
+            n = output_size(image.shape[axis], self.config)
+            fine = fine.narrow(axis, (fine.shape[axis] - n) // 2, n)
+        return fine
+
+
+@dataclass(frozen=True, eq=False)
+class _GatesModel(Model):
+    """A model whose network is that of another one, with the gates for outputs."""
+
+    gates: _Gates | None = None
+
+    def build(self) -> Network:
+        return cast("_Gates", self.gates)
+
+
+def attention_maps(
+    model: Model | Path | str, image: ImageLike, config: PredictConfig | None = None
+) -> NDArray[np.float32]:
+    """Return what each attention gate lets through, for a whole image.
+
+    Parameters
+    ----------
+    model : Model or path
+        A model whose network has attention gates.
+    image : Image, ndarray (Y, X) or path
+        Image of the channels that the model takes.
+    config : PredictConfig, optional
+        Tile size, halo, device and precision.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_gates, [T,] [Z,] Y, X)
+        Coefficients within 0..1, of the finest gated skip first. A gate looks at the
+        image 2, 4, 8... times coarser; each of its values is repeated over the pixels
+        that it stands for.
+
+    Raises
+    ------
+    ModelError
+        The network has no gates, or the model can't be loaded.
+    ImageError, ResourceError
+        Those of `predict`.
+
+    References
+    ----------
+    Oktay et al.: Attention U-Net: learning where to look for the pancreas. MIDL 2018,
+    fig. 3 and 4.
+    """
+    model = model if isinstance(model, Model) else load_model(model)
+    network = model.build()
+    if not isinstance(network, AttentionUNet):
+        raise ModelError(
+            "NU-M30",
+            f"the model's network is {_name_of(network)}, which has no attention "
+            "gates: train one of the architecture attention_unet",
+        )
+    gates = _Gates(network).eval()
+    known = {each.name: getattr(model, each.name) for each in fields(Model)}
+    known["network"] = gates.config
+    known["roles"] = tuple(f"value:gate {i}" for i in gates.levels)
+    return predict(_GatesModel(**known, gates=gates), image, config)
+
+
+def _name_of(network: Network) -> str:
+    config: NetworkConfig = network.config
+    return str(getattr(config, "architecture", "another program's"))
