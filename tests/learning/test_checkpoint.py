@@ -5,7 +5,10 @@ import json
 import math
 import os
 import pickle
+import signal
 import struct
+import subprocess
+import sys
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -288,7 +291,7 @@ def test_a_flipped_bit_is_found_wherever_it_matters(model, path):
     content = path.read_bytes()
     first_weight = len(content) - len(_parts(path)[1])
     rng = np.random.default_rng(0)
-    places = [*range(0, first_weight, 29), *range(first_weight, len(content), 101)]
+    places = [*range(0, first_weight, 53), *range(first_weight, len(content), 211)]
     n_loaded = 0
     for at in places:
         damaged = bytearray(content)
@@ -481,6 +484,49 @@ def test_a_failed_save_leaves_the_old_model_and_nothing_else(
     assert caught.value.code == "NU-S01"
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
+
+
+_KILLED = """
+import os, signal, sys
+from napari_unet.files.atomic import write_atomically
+
+point, target, source = sys.argv[1:]
+content = open(source, "rb").read()
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def write(file):
+    file.write(content[: len(content) // 2])
+    file.flush()
+    if point == "half":
+        die()
+    file.write(content[len(content) // 2 :])
+
+replace = os.replace
+if point == "fsync":
+    os.fsync = die
+elif point == "replace":
+    os.replace = die
+elif point == "after":
+    os.replace = lambda *names: (replace(*names), die())
+write_atomically(target, write)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows knows no SIGKILL")
+@pytest.mark.parametrize(
+    ("point", "step"),
+    [("half", 1200), ("fsync", 1200), ("replace", 1200), ("after", 9)],
+)
+def test_a_kill_while_saving_leaves_the_old_or_the_new_model(
+    model, path, tmp_path, point, step
+):
+    newer = save_model(tmp_path / "newer.unet", replace(model, step=9))
+    command = [sys.executable, "-c", _KILLED, point, str(path), str(newer)]
+    done = subprocess.run(command, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert load_model(path).step == step
 
 
 def test_a_folder_that_is_not_there_is_refused(model, tmp_path):
