@@ -32,7 +32,7 @@ from napari_unet.files.images import (
     write_labels,
 )
 from napari_unet.files.inputs import as_image
-from napari_unet.imaging.instances import find_instances
+from napari_unet.imaging.instances import check_finds_cells, find_instances
 from napari_unet.imaging.intensity import intensity_range
 from napari_unet.learning.checkpoint import Model, load_model
 from napari_unet.learning.fit import is_constant, size_difference
@@ -83,6 +83,7 @@ def segment_events(
         The image does not fit the model, or the machine can't do it.
     """
     model = model if isinstance(model, Model) else load_model(model)
+    check_finds_cells(model.roles)
     image = as_image(image)
     for warning in fit_warnings(model, image):
         yield Note(warning, is_warning=True)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from napari_unet.config import InstanceConfig
+from napari_unet.errors import ModelError
 from napari_unet.imaging.instances import (
     find_instances,
     foreground,
@@ -257,3 +258,37 @@ def test_of_equal_settings_the_default_stays():
     assert config == InstanceConfig(min_size_px=3)
     assert all(c.min_size_px == 3 for c in asked)
     assert len(set(map(str, asked))) > 15
+
+
+def test_a_boundary_keeps_cells_apart_that_share_their_foreground():
+    inside = np.zeros((12, 21), np.float32)
+    inside[2:10, 2:19] = 0.9
+    boundary = np.zeros_like(inside)
+    boundary[:, 10] = 0.8
+    config = InstanceConfig(seed_threshold=0.5, smoothing_px=0, min_size_px=1)
+    roles = ("probability:foreground", "probability:boundary")
+    labels = find_instances(np.stack([inside, boundary]), roles, config)
+    assert labels.max() == 2
+    np.testing.assert_array_equal(labels > 0, inside > 0.5)
+    assert labels[5, 3] != labels[5, 17]
+    one = find_instances(inside[None], roles[:1], config)
+    assert one.max() == 1
+
+
+@pytest.mark.parametrize("kind", ["softmax", "probability"])
+def test_background_is_what_is_no_cell(kind):
+    outputs = np.zeros((2, 6, 6), np.float32)
+    outputs[0] = 0.9
+    outputs[:, 2:5, 2:5] = [[[0.2]], [[0.8]]]
+    roles = (f"{kind}:background", f"{kind}:nucleus")
+    labels = find_instances(outputs, roles, InstanceConfig(min_size_px=1))
+    np.testing.assert_array_equal(labels > 0, outputs[1] > 0.5)
+
+
+@pytest.mark.parametrize(
+    "roles", [("value:image",), ("distance",), ("sigmoid:boundary",)]
+)
+def test_a_model_without_classes_finds_no_cells(roles):
+    outputs = np.ones((1, 4, 4), np.float32)
+    with pytest.raises(ModelError, match="no classes, so it finds no cells"):
+        find_instances(outputs, roles, InstanceConfig())

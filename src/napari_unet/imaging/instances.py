@@ -9,6 +9,7 @@ import numpy as np
 from scipy import ndimage
 from skimage.segmentation import relabel_sequential, watershed
 
+from napari_unet.errors import ModelError
 from napari_unet.imaging.targets import separate_touching
 
 if TYPE_CHECKING:
@@ -20,12 +21,41 @@ if TYPE_CHECKING:
     from napari_unet.imaging.scores import Tally
 
 
+# What other programs call the output that keeps cells apart.
+BOUNDARY = ("bound", "border", "edge", "contour", "outline")
+_EACH_ITS_OWN = ("sigmoid", "probability")
+_BACKGROUND = ("softmax:background", "probability:background")
+
+
+def is_like(name: str, words: Sequence[str]) -> bool:
+    """Return whether a name holds one of these words.
+
+    Examples
+    --------
+    >>> is_like("Cell boundaries", BOUNDARY)
+    True
+    """
+    return any(word in name.lower() for word in words)
+
+
+def _is_boundary(role: str) -> bool:
+    kind, _, name = role.partition(":")
+    return kind in _EACH_ITS_OWN and is_like(name, BOUNDARY)
+
+
+def _is_cell(role: str) -> bool:
+    kinds = ("softmax", *_EACH_ITS_OWN)
+    is_class = role.partition(":")[0] in kinds and role not in _BACKGROUND
+    return is_class and not _is_boundary(role)
+
+
 def foreground(
     outputs: NDArray[np.float32], roles: Sequence[str]
 ) -> NDArray[np.float32]:
     """Return the probability of being any cell, float32 (Y, X), in [0, 1].
 
-    Areas (``"softmax-area:..."``) are no cells.
+    Areas (``"softmax-area:..."``) and boundaries (``"sigmoid:boundary"``) are no cells.
+    Without a background it is the largest of the outputs.
 
     Parameters
     ----------
@@ -39,8 +69,14 @@ def foreground(
     >>> outputs = np.array([[[0.75]], [[0.25]]], np.float32)
     >>> foreground(outputs, ["softmax:background", "softmax:cell"])
     array([[0.25]], dtype=float32)
+    >>> foreground(outputs, ["sigmoid:cell", "sigmoid:boundary"])
+    array([[0.75]], dtype=float32)
     """
-    cells = 1 - outputs[list(roles).index("softmax:background")]
+    background = next((i for i, r in enumerate(roles) if r in _BACKGROUND), None)
+    if background is None:
+        own = [i for i, role in enumerate(roles) if _is_cell(role)]
+        return np.asarray(outputs[own].max(0))
+    cells = 1 - outputs[background]
     for output, role in zip(outputs, roles, strict=True):
         if role.startswith("softmax-area:"):
             cells -= output
@@ -55,9 +91,23 @@ def has_cells(roles: Sequence[str]) -> bool:
     >>> has_cells(["softmax:background", "softmax-area:membrane"])
     False
     """
-    return any(
-        role.startswith("softmax:") and role != "softmax:background" for role in roles
-    )
+    return any(map(_is_cell, roles))
+
+
+def check_finds_cells(roles: Sequence[str]) -> None:
+    """Refuse a model whose outputs are no classes.
+
+    Raises
+    ------
+    ModelError
+        All outputs are values, or boundaries (NU-M11).
+    """
+    if not has_cells(roles) and not any(r.startswith("softmax-area:") for r in roles):
+        raise ModelError(
+            "NU-M11",
+            f"the model gives {', '.join(roles)} and no classes, so it finds no cells: "
+            "use its outputs themselves (predict, not segment)",
+        )
 
 
 def find_instances(
@@ -67,6 +117,7 @@ def find_instances(
 
     A cell grows from each confident region, by a watershed that stays where the
     probability is above the threshold. What has no confident region is one cell.
+    Where an output is the boundary, it is taken off before that.
     Where all classes are areas, each area is labelled with the number of its class.
 
     Parameters
@@ -82,11 +133,20 @@ def find_instances(
     -------
     ndarray of int32, shape (Y, X)
         Ids 1..n without gaps; 0 is background.
+
+    Raises
+    ------
+    ModelError
+        The model has no classes (NU-M11).
     """
+    check_finds_cells(roles)
     if not has_cells(roles):
         return np.asarray(outputs.argmax(0), np.int32)
     probability = foreground(outputs, roles)
     mask = probability > config.threshold
+    boundaries = [i for i, role in enumerate(roles) if _is_boundary(role)]
+    if boundaries:
+        probability = probability - outputs[boundaries].max(0)
     smooth = ndimage.gaussian_filter(probability, config.smoothing_px)
     seeds, n_seeds = ndimage.label((smooth > config.seed_threshold) & mask)
     parts, n_parts = ndimage.label(mask)
