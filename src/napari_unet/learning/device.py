@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import time
 from contextlib import contextmanager, nullcontext
@@ -17,6 +18,13 @@ from napari_unet.errors import ResourceError
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
+
+LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+# How much faster half precision has to be to be worth its rounding.
+_CLEARLY = 0.8
 
 
 @dataclass(frozen=True)
@@ -82,23 +90,30 @@ def spare_one_core() -> None:
 
 def channels_last(module: nn.Module) -> None:
     """Lay out a module's weights so that convolutions run fastest; in place."""
-    layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
     for parameter in module.parameters():
-        if parameter.ndim in layouts:
+        if parameter.ndim in LAYOUTS:
             parameter.data = parameter.data.contiguous(
-                memory_format=layouts[parameter.ndim]
+                memory_format=LAYOUTS[parameter.ndim]
             )
 
 
-def _convolution_s(autocast: bool) -> float:
-    layer = nn.Sequential(*[nn.Conv2d(32, 32, 3, padding=1) for _ in range(3)])
-    channels_last(layer)
-    image = torch.zeros(1, 32, 128, 128).to(memory_format=torch.channels_last)
+@cache
+def _convolution_s(device_name: str, precision: str) -> float:
+    """Return the shortest time of a few convolutions on one small tile (tried once)."""
+    device, dtype = torch.device(device_name), DTYPES[precision]
+    side = 512 if device_name == "cuda" else 128
+    layers = [nn.Conv2d(32, 32, 3, padding=1) for _ in range(3)]
+    stack = nn.Sequential(*layers).to(device, dtype)
+    channels_last(stack)
+    image = torch.zeros(1, 32, side, side, device=device, dtype=dtype)
+    image = image.contiguous(memory_format=torch.channels_last)
     best = float("inf")
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+    with torch.inference_mode(), torch.autocast(device_name, enabled=False):
         for _ in range(5):
             start = time.perf_counter()
-            layer(image)
+            stack(image)
+            if device_name == "cuda":
+                torch.cuda.synchronize()
             best = min(best, time.perf_counter() - start)
     return best
 
@@ -106,7 +121,56 @@ def _convolution_s(autocast: bool) -> float:
 @cache
 def cpu_prefers_bf16() -> bool:
     """Return whether this CPU convolves clearly faster in bfloat16 (tried once)."""
-    return _convolution_s(True) < 0.8 * _convolution_s(False)
+    return _convolution_s("cpu", "bf16") < _CLEARLY * _convolution_s("cpu", "fp32")
+
+
+@cache
+def fastest_precision(device_name: str) -> str:
+    """Return the precision that networks predict fastest with (tried once).
+
+    Half precision is taken only where it is clearly faster, float16 only where it is
+    clearly faster than bfloat16: that has the range of float32.
+
+    Parameters
+    ----------
+    device_name : {"cuda", "mps", "cpu"}
+        On MPS it is always fp32.
+
+    Returns
+    -------
+    {"fp32", "bf16", "fp16"}
+    """
+    best = "fp32"
+    if device_name == "mps":
+        return best
+    for other in ("bf16", "fp16"):
+        faster_than = _CLEARLY * _convolution_s(device_name, best)
+        if _convolution_s(device_name, other) < faster_than:
+            best = other
+    return best
+
+
+def keep_freed_memory() -> bool:
+    """Keep memory that was freed for what is allocated next; return whether that works.
+
+    By default glibc gives large blocks back to the system at once, and a network's
+    features fault in anew, page by page, on each layer: up to half of the time of a
+    prediction on a CPU. This holds for the whole process, which then stays as large as
+    it ever was: for a command that only predicts, not for a window that stays open.
+
+    References
+    ----------
+    mallopt(3), M_MMAP_THRESHOLD and M_TRIM_THRESHOLD.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # not glibc
+        return False
+    set_both = [
+        mallopt(_M_MMAP_THRESHOLD, 2**30),
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1),
+    ]
+    return all(set_both)
 
 
 def autocast(device: DeviceChoice, precision: str) -> AbstractContextManager[Any]:
