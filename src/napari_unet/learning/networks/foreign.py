@@ -59,6 +59,18 @@ class ForeignNetwork(Network):
         ResourceError
             onnxruntime is not installed (NU-R10).
         """
+        outputs = self.run(image)
+        self._check(image, outputs)
+        return outputs
+
+    def run(self, image: Tensor) -> Tensor:
+        """Return outputs as `forward` does, of whatever size they are.
+
+        Raises
+        ------
+        ModelError, ResourceError
+            As in `forward`.
+        """
         if self._run is None:
             self._run = _start(self.graph, self.foreign)
         given = image.float()
@@ -67,12 +79,10 @@ class ForeignNetwork(Network):
             given = given.clamp(low, high)
         # A graph without a batch axis takes one image at a time.
         has_batch = "N" in self.foreign.input_axes
-        batches = [given] if has_batch else list(given.split(1))
-        outputs = torch.cat([self._apply(batch, self._run) for batch in batches])
-        self._check(image, outputs)
-        return outputs
+        batches = [given] if has_batch else [image[None] for image in given]
+        return torch.cat([self._outputs_of(batch, self._run) for batch in batches])
 
-    def _apply(self, image: Tensor, run: Run) -> Tensor:
+    def _outputs_of(self, image: Tensor, run: Run) -> Tensor:
         own = "NC" + "ZYX"[-self.foreign.n_dims :]
         output = run(_to_axes(image, own, self.foreign.input_axes))
         axes = self.foreign.output_axes
@@ -246,7 +256,9 @@ def _start_torchscript(content: bytes) -> Run:
             "you trust where it comes from, import its file with --trust",
         )
     try:
-        script = torch.jit.load(BytesIO(content), map_location="cpu").eval()
+        script = torch.jit.load(  # type: ignore[no-untyped-call]
+            BytesIO(content), map_location="cpu"
+        ).eval()
     except (RuntimeError, ValueError, EOFError) as error:
         raise _failed(error) from error
 

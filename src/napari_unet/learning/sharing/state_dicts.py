@@ -20,6 +20,7 @@ from napari_unet.learning.sharing.layouts import to_ours
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from io import BytesIO
 
     from napari_unet.config import NetworkConfig, NormalizationConfig
     from napari_unet.learning.sharing.layouts import Layout, State
@@ -84,8 +85,29 @@ def import_state_dict(
         Damaged or more than weights (NU-M20), weights of no known network (NU-M21).
     """
     path = Path(path)
-    state = read_state_dict(path)
-    layout, config, state = to_ours(state, path.name, network)
+    if not path.exists():
+        raise FolderError("NU-F01", f"there is no file {path}: check the path")
+    check_is_file(path)
+    state = read_state_dict(path, path.name)
+    return model_of(
+        state,
+        path.name,
+        network=network,
+        normalization=normalization,
+        class_names=class_names,
+    )
+
+
+def model_of(
+    state: State,
+    name: str,
+    *,
+    network: NetworkConfig | None = None,
+    normalization: NormalizationConfig | None = None,
+    class_names: Sequence[str] = (),
+) -> Model:
+    """Return the model of named weights; see `import_state_dict`."""
+    layout, config, state = to_ours(state, name, network)
     names, roles = classes_and_roles(config.out_channels, class_names)
     scaling = normalization or layout.normalization
     span = None
@@ -99,7 +121,7 @@ def import_state_dict(
         class_names=names,
         normalization=scaling,
         dataset_range=span,
-        about=_assumed(path.name, layout, normalization),
+        about=_assumed(name, layout, normalization),
     )
 
 
@@ -118,33 +140,35 @@ def _assumed(
     return f"{told} Assumed: intensities are scaled {how}."
 
 
-def read_state_dict(path: Path) -> State:
+def read_state_dict(source: Path | BytesIO, name: str) -> State:
     """Return the tensors that a file of `torch.save` holds, by name, as float32.
+
+    Parameters
+    ----------
+    source : Path or BytesIO
+        The file, or its content.
+    name : str
+        Of the file, for messages.
 
     Raises
     ------
-    FolderError
-        No such file.
     ModelError
         Damaged, it holds more than weights, or none (NU-M20).
     """
-    if not path.exists():
-        raise FolderError("NU-F01", f"there is no file {path}: check the path")
-    check_is_file(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickles that it then refuses
             # weights_only is written out: left at its default, an environment variable
             # could make torch execute what the file says.
-            content: Any = torch.load(path, map_location="cpu", weights_only=True)
+            content: Any = torch.load(source, map_location="cpu", weights_only=True)
     except _RAISED_ON_DAMAGE as error:
         raise ModelError(
             "NU-M20",
-            f"{path.name} is damaged, or holds more than weights, which could run a "
+            f"{name} is damaged, or holds more than weights, which could run a "
             "program and is not read: save it again with "
             "torch.save(model.state_dict(), path)",
         ) from error
-    return _tensors(content, path.name)
+    return _tensors(content, name)
 
 
 def _tensors(content: Any, name: str) -> State:
