@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from napari_unet.learning.checkpoint import Model, load_model, save_model
     from napari_unet.learning.networks import build_network
     from napari_unet.learning.prediction import predict, predict_tiles
+    from napari_unet.learning.sharing.export import export_model
     from napari_unet.learning.training import train
     from napari_unet.learning.verification import Verification, verify_model
 
@@ -60,6 +61,7 @@ _HOME = {
     "attention_maps": "learning.attention",
     "border_weights": "files.as_arrays",
     "build_network": "learning.networks",
+    "export_model": "learning.sharing.export",
     "load_annotation": "files.annotations",
     "load_model": "learning.checkpoint",
     "make_target": "files.as_arrays",
