@@ -46,10 +46,11 @@ def test_the_widgets_are_in_the_menus(manifest: PluginManifest) -> None:
     }
     assert menus == {
         "napari/layers/annotate": ["annotate", "weights"],
-        "napari/layers/segment": ["train", "predict", "batch"],
+        "napari/layers/segment": ["train", "predict", "batch", "models"],
     }
     names = [widget.display_name for widget in manifest.contributions.widgets]
-    assert names == ["Annotate", "Weight map", "Train", "Predict", "Batch predict"]
+    docks = ["Annotate", "Weight map", "Train", "Predict", "Batch predict", "Models"]
+    assert names == docks
 
 
 def test_every_contribution_names_a_command(manifest: PluginManifest) -> None:

@@ -35,7 +35,14 @@ def test_all_docks_open_as_tabs_of_one_place(make_napari_viewer: MakeViewer) -> 
     viewer = make_napari_viewer()
     window.open_docks(viewer)
     titles = {name.partition(" (")[0] for name in viewer.window.dock_widgets}
-    assert titles == {"Annotate", "Weight map", "Train", "Predict", "Batch predict"}
+    assert titles == {
+        "Annotate",
+        "Weight map",
+        "Train",
+        "Predict",
+        "Batch predict",
+        "Models",
+    }
 
 
 def test_the_demo_shows_image_truth_weights_and_prediction(
@@ -69,5 +76,5 @@ def test_the_window_is_open_while_napari_runs(
     monkeypatch.setattr(window.napari, "run", run)
     window.open_window()
     window.show_demo(demo_folder)
-    assert n_docks == [5, 5]
+    assert n_docks == [6, 6]
     assert [len(viewer.layers) for viewer in opened] == [0, 4]

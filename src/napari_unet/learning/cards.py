@@ -232,8 +232,8 @@ def _predicted(model: Model, pair: Pair) -> Iterator[_Example]:
     for index, plane in pair.image.planes():
         if not truth[index].any():
             continue
-        own = outputs[(slice(None), *index)]
-        found = find_instances(own, model.roles, model.instances)
+        where: tuple[slice | int, ...] = (slice(None), *index)
+        found = find_instances(outputs[where], model.roles, model.instances)
         scores = score(truth[index], found, known=given.is_known[index])
         value = scores.f1["0.5"] if is_of_cells else scores.iou
         at = f", plane {', '.join(str(i + 1) for i in index)}" if index else ""

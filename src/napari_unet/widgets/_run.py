@@ -125,13 +125,20 @@ class RunPanel(QWidget):
         self._render(self.state)
 
     def run(
-        self, make_events: MakeEvents, *, mailbox: ev.Mailbox | None = None
+        self,
+        make_events: MakeEvents,
+        *,
+        mailbox: ev.Mailbox | None = None,
+        what: str = "",
     ) -> None:
-        """Run the work in the background; does nothing while other work runs."""
+        """Run the work in the background; does nothing while other work runs.
+
+        `what` names the work where it is not always the same.
+        """
         if self._runner.is_running:
             return
         self._mailbox = mailbox
-        self._take([WorkStarted(self._what)])
+        self._take([WorkStarted(what or self._what)])
         self._runner.run(make_events, mailbox=mailbox)
 
     def abort(self) -> None:

@@ -29,6 +29,13 @@ class StopAsked(ev.Event):
 
 
 @dataclass(frozen=True)
+class WorkDone(ev.Event):
+    """The work has done what it should; `message` says what that is."""
+
+    message: str
+
+
+@dataclass(frozen=True)
 class WorkFailed(ev.Event):
     """The work ended by an error."""
 
@@ -80,6 +87,10 @@ def _work_started(state: RunState, event: WorkStarted) -> RunState:
 
 def _stop_asked(state: RunState, event: StopAsked) -> RunState:
     return replace(state, phase="stopping", message="Stopping …")
+
+
+def _work_done(state: RunState, event: WorkDone) -> RunState:
+    return replace(state, phase="done", message=event.message)
 
 
 def _work_failed(state: RunState, event: WorkFailed) -> RunState:
@@ -177,6 +188,7 @@ def _folder_finished(state: RunState, event: ev.FolderFinished) -> RunState:
 _REDUCERS: dict[type, Callable[[RunState, Any], RunState]] = {
     WorkStarted: _work_started,
     StopAsked: _stop_asked,
+    WorkDone: _work_done,
     WorkFailed: _work_failed,
     WorkEnded: _work_ended,
     ev.Note: _note,

@@ -1,0 +1,212 @@
+"""The models that there are: shipped, trained in napari, and opened, as one list."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QPalette
+from qtpy.QtWidgets import QHeaderView, QTreeWidget, QTreeWidgetItem
+
+from napari_unet.errors import UNetError
+from napari_unet.events import Event, Note
+from napari_unet.files import model_places
+from napari_unet.files.model_summaries import ModelSummary, summarise
+from napari_unet.widgets._controls import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+    from pathlib import Path
+
+    from qtpy.QtWidgets import QWidget
+
+Kind = Literal["shipped", "trained", "opened"]
+_GROUPS: dict[Kind, str] = {
+    "shipped": "Come with napari-unet",
+    "trained": "Trained in napari",
+    "opened": "Opened files",
+}
+_NAME, _F1, _DATE = range(3)
+_HEIGHT_PX = 220
+
+
+@dataclass(frozen=True)
+class Listed(Event):
+    """A model file of the list, and what it says of itself, or what is wrong with it.
+
+    Parameters
+    ----------
+    kind : str
+        Where it comes from.
+    path : Path
+        The file.
+    summary : ModelSummary, optional
+        None where the file is missing or no model.
+    problem : str
+        One sentence; empty where there is none.
+    is_missing : bool
+        Whether the file is gone.
+    """
+
+    kind: Kind
+    path: Path
+    summary: ModelSummary | None = None
+    problem: str = ""
+    is_missing: bool = False
+
+    @property
+    def name(self) -> str:
+        """What the list calls it: the time of a training, else the file's name."""
+        if self.kind != "trained":
+            return self.path.stem if self.kind == "shipped" else self.path.name
+        try:
+            begun = time.strptime(self.path.parent.name, "%Y%m%d-%H%M%S")
+        except ValueError:  # the user has renamed the folder
+            return self.path.parent.name
+        return time.strftime("%Y-%m-%d %H:%M:%S", begun)
+
+    @property
+    def in_words(self) -> str:
+        """What is known of it, or what is wrong, in a line or two."""
+        if self.summary is None:
+            return self.problem
+        found = self.summary
+        n = found.n_train_images
+        parts = [
+            found.network.replace("_", " "),
+            ", ".join(found.classes),
+            f"{n} image{'s' if n != 1 else ''}",
+            f"{found.n_bytes / 2**20:.1f} MB",
+        ]
+        about = f"\n{found.about}" if found.about else ""
+        return f"{'; '.join(part for part in parts if part)}{about}"
+
+
+def list_models() -> Generator[Event, None, None]:
+    """Yield a `Listed` for each model file there is; reads their headers only."""
+    for path in model_places.shipped_models():
+        yield _listed("shipped", path)
+    for path in model_places.trained_models():
+        yield _listed("trained", path)
+    try:
+        opened = model_places.opened_models()
+    except UNetError as error:
+        yield Note(str(error), is_warning=True)
+        return
+    for path in opened:
+        yield _listed("opened", path)
+
+
+def _listed(kind: Kind, path: Path) -> Listed:
+    try:
+        return Listed(kind, path, summarise(path))
+    except UNetError as error:
+        return Listed(kind, path, None, error.message, is_missing=not path.exists())
+
+
+class ModelList(QTreeWidget):
+    """Models in groups; one can be chosen.
+
+    Signals
+    -------
+    chosen_changed()
+        Another one is chosen, or none.
+    """
+
+    chosen_changed = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.listed: list[Listed] = []
+        self.setHeaderLabels(["Model", "F1", "Written"])
+        self.setRootIsDecorated(False)
+        self.setIndentation(12)
+        self.setMinimumHeight(_HEIGHT_PX)
+        self.setTextElideMode(Qt.TextElideMode.ElideMiddle)
+        describe(
+            self,
+            "Models",
+            "Models that come with napari-unet, that were trained in napari, and files "
+            "that you opened. F1: of cells at IoU 0.5, on held-back pixels",
+        )
+        header = self.header()
+        if header is not None:
+            header.setStretchLastSection(False)
+            header.setSectionResizeMode(_NAME, QHeaderView.ResizeMode.Stretch)
+            for column in (_F1, _DATE):
+                header.setSectionResizeMode(
+                    column, QHeaderView.ResizeMode.ResizeToContents
+                )
+        self.itemSelectionChanged.connect(self.chosen_changed)
+
+    def chosen(self) -> Listed | None:
+        """Return the chosen model."""
+        indices = [_index(item) for item in self.selectedItems()]
+        return self.listed[indices[0]] if indices else None
+
+    def choose(self, path: Path) -> None:
+        """Choose the model of this file, if it is on the list."""
+        for item in self._items():
+            if self.listed[_index(item)].path == path:
+                self.setCurrentItem(item)
+                return
+
+    def show_models(self, listed: Sequence[Listed]) -> None:
+        """Show these models; the chosen one stays chosen if it is among them."""
+        before = self.chosen()
+        self.blockSignals(True)
+        self.clear()
+        self.listed = list(listed)
+        for kind, title in _GROUPS.items():
+            group = QTreeWidgetItem([title])
+            group.setFlags(Qt.ItemFlag.ItemIsEnabled)
+            for index, one in enumerate(self.listed):
+                if one.kind == kind:
+                    group.addChild(self._item(index, one))
+            if group.childCount():
+                self.addTopLevelItem(group)
+                group.setFirstColumnSpanned(True)
+                group.setExpanded(True)
+        if before is not None:
+            self.choose(before.path)
+        self.blockSignals(False)
+        self.chosen_changed.emit()
+
+    def _item(self, index: int, one: Listed) -> QTreeWidgetItem:
+        found = one.summary
+        name = one.name if found is not None else f"⚠ {one.name}"
+        f1 = "" if found is None or found.f1 is None else f"{found.f1:.2f}"
+        item = QTreeWidgetItem([name, f1, "" if found is None else _date(found)])
+        item.setData(_NAME, Qt.ItemDataRole.UserRole, index)
+        item.setTextAlignment(_F1, Qt.AlignmentFlag.AlignRight)
+        grey = self.palette().brush(
+            QPalette.ColorGroup.Disabled, QPalette.ColorRole.Text
+        )
+        for column in (_NAME, _F1, _DATE):
+            # Plain text: what a file's description holds is never HTML.
+            item.setToolTip(column, _plain(f"{one.path}\n{one.in_words}"))
+            if found is None:
+                item.setForeground(column, grey)
+        return item
+
+    def _items(self) -> list[QTreeWidgetItem]:
+        groups = [self.topLevelItem(i) for i in range(self.topLevelItemCount())]
+        children = [g.child(i) for g in groups if g for i in range(g.childCount())]
+        return [child for child in children if child is not None]
+
+
+def _index(item: QTreeWidgetItem) -> int:
+    """Return where a model's row stands among the listed ones."""
+    return int(item.data(_NAME, Qt.ItemDataRole.UserRole))
+
+
+def _date(summary: ModelSummary) -> str:
+    return summary.written.astimezone().strftime("%Y-%m-%d")
+
+
+def _plain(text: str) -> str:
+    """Return a tooltip that Qt doesn't take for HTML."""
+    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return f"<p style='white-space:pre-wrap'>{escaped}</p>"

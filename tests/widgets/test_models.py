@@ -1,0 +1,437 @@
+"""The browser of models: what it lists, and what its buttons do."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from qtpy.QtCore import Qt, QUrl
+from qtpy.QtWidgets import QFileDialog, QMessageBox, QPushButton, QToolButton
+
+from napari_unet.events import Note
+from napari_unet.files import model_places as places
+from napari_unet.learning.checkpoint import load_model, save_model
+from napari_unet.learning.model import Look
+from napari_unet.widgets import _model_work as work
+from napari_unet.widgets import models as module
+from napari_unet.widgets._run_state import WorkDone
+from napari_unet.widgets.models import ModelsWidget
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """The user's data, with no model in them, and none shipped."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setattr(places, "_SHIPPED", tmp_path / "shipped")
+    return tmp_path / "data" / "napari-unet"
+
+
+@pytest.fixture
+def files(tmp_path, tiny_model, home):
+    """One model of each kind; a damaged and a missing one were opened as well."""
+    known = replace(
+        tiny_model,
+        scores={"f1": 0.876},
+        about="For <b>tests</b>.",
+        history=(Look(1, 0.5, 0.4, 0.3),),
+    )
+    places_of = {
+        "shipped": tmp_path / "shipped" / "nuclei.unet",
+        "trained": home / "runs" / "20260301-120102" / "best.unet",
+        "opened": tmp_path / "mine.unet",
+        "damaged": tmp_path / "damaged.unet",
+        "missing": tmp_path / "missing.unet",
+    }
+    for kind in ("shipped", "trained", "opened"):
+        places_of[kind].parent.mkdir(parents=True, exist_ok=True)
+        save_model(places_of[kind], known)
+    places_of["damaged"].write_bytes(places_of["opened"].read_bytes()[:-9])
+    for kind in ("opened", "damaged", "missing"):
+        places.remember_model(places_of[kind])
+    return places_of
+
+
+@pytest.fixture
+def widget(qtbot, viewer, files):
+    return shown(qtbot, viewer)
+
+
+def shown(qtbot, viewer):
+    widget = ModelsWidget(viewer)
+    qtbot.addWidget(widget)
+    widget.show()
+    qtbot.waitUntil(lambda: not widget._lister.is_running, timeout=10_000)
+    return widget
+
+
+def press(qtbot, widget, button):
+    """Press a button, and wait for what it starts."""
+    assert button.isEnabled()
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(
+        lambda: not (widget.is_busy or widget._lister.is_running), timeout=60_000
+    )
+
+
+def rows_of(widget):
+    tree = widget.list
+    groups = [tree.topLevelItem(i) for i in range(tree.topLevelItemCount())]
+    return {
+        group.text(0): [
+            (group.child(i).text(0), group.child(i).text(1))
+            for i in range(group.childCount())
+        ]
+        for group in groups
+    }
+
+
+def failure_of(widget):
+    failure = widget.panel.state.failure
+    return "" if failure is None else failure.summary
+
+
+def enabled(widget):
+    names = ("use", "tune", "card", "verify", "export", "delete", "open")
+    return {name for name in names if getattr(widget, name).isEnabled()}
+
+
+# -- the list --------------------------------------------------------------------
+
+
+def test_models_are_listed_by_where_they_come_from(widget):
+    assert rows_of(widget) == {
+        "Come with napari-unet": [("nuclei", "0.88")],
+        "Trained in napari": [("2026-03-01 12:01:02", "0.88")],
+        "Opened files": [
+            ("mine.unet", "0.88"),
+            ("⚠ damaged.unet", ""),
+            ("⚠ missing.unet", ""),
+        ],
+    }
+
+
+def test_what_is_damaged_or_gone_says_so_in_one_sentence(widget, files):
+    widget.list.choose(files["damaged"])
+    assert "damaged model file: copy it again" in widget.about.text()
+    assert enabled(widget) == {"verify", "delete", "open"}
+    widget.list.choose(files["missing"])
+    assert "can't be read" in widget.about.text()
+    assert enabled(widget) == {"delete", "open"}
+
+
+def test_the_chosen_model_is_described_and_no_html_is_read(widget, files):
+    assert enabled(widget) == {"open"}
+    widget.list.choose(files["opened"])
+    assert "unet; cell; 0 images" in widget.about.text()
+    assert "For <b>tests</b>." in widget.about.text()
+    assert "&lt;b&gt;" in widget.list.currentItem().toolTip(0)
+    widget.list.choose(files["shipped"])
+    assert "delete" not in enabled(widget)
+
+
+def test_opening_the_dock_needs_no_torch(files):
+    code = (
+        "import sys\n"
+        "from napari.components import ViewerModel\n"
+        "from qtpy.QtWidgets import QApplication\n"
+        "app = QApplication([])\n"
+        "from napari_unet.widgets.models import ModelsWidget\n"
+        "from napari_unet.widgets._model_list import list_models\n"
+        "widget = ModelsWidget(ViewerModel())\n"
+        "print(len(list(list_models())), 'torch' in sys.modules)\n"
+        "import os; sys.stdout.flush(); os._exit(0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    # None is shipped in this test only.
+    n, has_torch = done.stdout.split()
+    assert int(n) >= 4
+    assert has_torch == "False"
+
+
+def test_the_choice_stays_when_the_list_is_read_anew(qtbot, widget, files):
+    widget.list.choose(files["opened"])
+    files["shipped"].unlink()
+    widget.refresh()
+    widget.refresh()
+    qtbot.waitUntil(lambda: len(widget.list.listed) == 4, timeout=10_000)
+    assert widget.list.chosen().path == files["opened"]
+
+
+def test_a_list_that_can_not_be_read_hides_no_other_models(qtbot, viewer, files, home):
+    (home / "models.json").write_text("x")
+    widget = shown(qtbot, viewer)
+    assert set(rows_of(widget)) == {"Come with napari-unet", "Trained in napari"}
+    assert any("models.json" in note for note in widget.panel.state.notes)
+
+
+def test_a_run_that_was_renamed_keeps_its_name(qtbot, viewer, files):
+    files["trained"].parent.rename(files["trained"].parent.with_name("my run"))
+    widget = shown(qtbot, viewer)
+    assert rows_of(widget)["Trained in napari"] == [("my run", "0.88")]
+
+
+def test_an_opened_file_is_listed_chosen_and_remembered(
+    qtbot, widget, tmp_path, files, monkeypatch
+):
+    new = tmp_path / "new.unet"
+    shutil.copy(files["opened"], new)
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(new), ""))
+    press(qtbot, widget, widget.open)
+    assert widget.list.chosen().path == new
+    assert new in places.opened_models()
+
+
+def test_every_control_has_a_name_and_a_tooltip(widget):
+    for kind in (QPushButton, QToolButton):
+        for control in [*widget.findChildren(kind), *widget.dialog.findChildren(kind)]:
+            if control.text():
+                assert control.accessibleName(), control.text()
+                assert control.toolTip(), control.text()
+
+
+# -- verify, export, delete ----------------------------------------------------------
+
+
+def test_a_model_that_is_whole_is_verified(qtbot, widget, files):
+    widget.list.choose(files["opened"])
+    press(qtbot, widget, widget.verify)
+    assert failure_of(widget) == ""
+    assert "mine.unet is whole and computes what it did" in widget.panel.state.message
+
+
+def test_a_damaged_model_is_found_out(qtbot, widget, files):
+    widget.list.choose(files["damaged"])
+    press(qtbot, widget, widget.verify)
+    assert "damaged" in failure_of(widget)
+
+
+def fake_export(monkeypatch):
+    calls = []
+
+    def export(path, target, to):
+        calls.append((path, target, to))
+        yield Note("written")
+        yield WorkDone(f"Exported: {target}")
+
+    monkeypatch.setattr(work, "export", export)
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("name", "chosen", "written", "to"),
+    [
+        ("a.zip", "bioimage.io package (*.zip)", "a.zip", "bioimageio"),
+        ("a.zip", "ONNX (*.onnx)", "a.onnx", "onnx"),
+    ],
+)
+def test_a_model_is_exported_for_other_programs(
+    qtbot, widget, files, tmp_path, monkeypatch, name, chosen, written, to
+):
+    calls = fake_export(monkeypatch)
+    answer = (str(tmp_path / name), chosen)
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: answer)
+    widget.list.choose(files["trained"])
+    press(qtbot, widget, widget.export)
+    assert calls == [(files["trained"], tmp_path / written, to)]
+    assert widget.panel.state.message == f"Exported: {tmp_path / written}"
+
+
+def test_nothing_is_replaced_unasked(qtbot, widget, files, tmp_path, monkeypatch):
+    calls = fake_export(monkeypatch)
+    (tmp_path / "a.onnx").touch()
+    answer = (str(tmp_path / "a"), "ONNX (*.onnx)")
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: answer)
+    buttons = QMessageBox.StandardButton
+    for reply in (buttons.No, buttons.Yes):
+        monkeypatch.setattr(QMessageBox, "question", lambda *_, r=reply: r)
+        widget.list.choose(files["opened"])
+        press(qtbot, widget, widget.export)
+        assert len(calls) == (reply == buttons.Yes)
+
+
+def answer_deletion(monkeypatch, answer):
+    monkeypatch.setattr(ModelsWidget, "ask_deletion", lambda *_: answer)
+
+
+def test_a_trained_model_goes_to_the_trash(qtbot, widget, files, monkeypatch):
+    moved = []
+
+    class Trash:
+        def __init__(self, path):
+            self.path = path
+
+        def moveToTrash(self):
+            moved.append(self.path)
+            files["trained"].unlink()
+            return True
+
+    monkeypatch.setattr(module, "QFile", Trash)
+    answer_deletion(monkeypatch, "file")
+    widget.list.choose(files["trained"])
+    press(qtbot, widget, widget.delete)
+    assert moved == [str(files["trained"])]
+    assert "Trained in napari" not in rows_of(widget)
+
+
+def test_the_system_s_trash_takes_a_model(qtbot, widget, files, monkeypatch):
+    answer_deletion(monkeypatch, "file")
+    widget.list.choose(files["opened"])
+    press(qtbot, widget, widget.delete)
+    assert failure_of(widget) == ""
+    assert not files["opened"].exists()
+    assert files["opened"] not in places.opened_models()
+
+
+def test_a_file_that_can_not_go_to_the_trash_stays(qtbot, widget, files, monkeypatch):
+    class NoTrash:
+        def __init__(self, path):
+            pass
+
+        def moveToTrash(self):
+            return False
+
+    monkeypatch.setattr(module, "QFile", NoTrash)
+    answer_deletion(monkeypatch, "file")
+    widget.list.choose(files["opened"])
+    press(qtbot, widget, widget.delete)
+    assert "could not be moved to the trash" in failure_of(widget)
+    assert files["opened"] in places.opened_models()
+
+
+def test_only_the_entry_may_go_or_nothing(qtbot, widget, files, monkeypatch):
+    widget.list.choose(files["opened"])
+    answer_deletion(monkeypatch, "nothing")
+    press(qtbot, widget, widget.delete)
+    assert files["opened"] in places.opened_models()
+    answer_deletion(monkeypatch, "entry")
+    press(qtbot, widget, widget.delete)
+    assert files["opened"].exists()
+    assert files["opened"] not in places.opened_models()
+
+
+def test_what_is_gone_is_taken_off_the_list_without_a_question(
+    qtbot, widget, files, monkeypatch
+):
+    def never(*_):
+        raise AssertionError("asked")
+
+    monkeypatch.setattr(ModelsWidget, "ask_deletion", never)
+    widget.list.choose(files["missing"])
+    press(qtbot, widget, widget.delete)
+    assert failure_of(widget) == ""
+    assert files["missing"] not in places.opened_models()
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("Move to trash", "file"),
+        ("Only take off the list", "entry"),
+        ("Cancel", "nothing"),
+    ],
+)
+def test_the_question_offers_what_can_be_done(widget, files, monkeypatch, text, answer):
+    def press_it(box):
+        (button,) = [b for b in box.buttons() if b.text().replace("&", "") == text]
+        button.click()
+
+    monkeypatch.setattr(QMessageBox, "exec", press_it)
+    widget.list.choose(files["opened"])
+    assert widget.ask_deletion(widget.list.chosen()) == answer
+
+
+# -- the card ------------------------------------------------------------------------
+
+
+def test_the_card_is_shown_with_its_pictures(qtbot, widget, files):
+    widget.list.choose(files["opened"])
+    press(qtbot, widget, widget.card)
+    assert failure_of(widget) == ""
+    dialog = widget.dialog
+    assert dialog.isVisible()
+    text = dialog.browser.toPlainText()
+    assert "For <b>tests</b>." in text
+    assert "F1 of cells" in text
+    assert dialog.windowTitle() == "Model card: mine.unet"
+    image = dialog.browser.loadResource(2, QUrl("curves.png"))
+    assert 0 < image.width() <= dialog.browser.viewport_width()
+    assert (
+        dialog.browser.loadResource(2, QUrl.fromLocalFile(str(files["opened"]))) is None
+    )
+    assert dialog.browser.loadResource(2, QUrl("../secret.png")) is None
+
+
+def test_what_is_written_on_a_card_is_kept_in_the_model(qtbot, widget, files):
+    widget.list.choose(files["opened"])
+    press(qtbot, widget, widget.card)
+    dialog = widget.dialog
+    assert dialog.named.isVisible()
+    dialog.authors.setText("A. One; ; B. Two ")
+    dialog.license.setText(" MIT ")
+    dialog.about.setPlainText("New.")
+    dialog.named.heading.setChecked(True)
+    press(qtbot, widget, dialog.store)
+    kept = load_model(files["opened"])
+    assert (kept.authors, kept.license) == (("A. One", "B. Two"), "MIT")
+    assert kept.about == "New."
+    assert "A. One, B. Two" in dialog.browser.toPlainText()
+    assert "Kept in" in dialog.told.text()
+
+
+def test_a_licence_that_is_none_is_told_on_the_card(qtbot, widget, files):
+    before = files["opened"].read_bytes()
+    widget.list.choose(files["opened"])
+    press(qtbot, widget, widget.card)
+    widget.dialog.license.setText("whatever!")
+    widget.dialog.named.heading.setChecked(True)
+    press(qtbot, widget, widget.dialog.store)
+    assert "SPDX" in widget.dialog.told.text()
+    assert files["opened"].read_bytes() == before
+
+
+def test_the_card_of_a_shipped_model_can_be_saved_but_not_changed(
+    qtbot, widget, files, tmp_path, monkeypatch
+):
+    widget.list.choose(files["shipped"])
+    press(qtbot, widget, widget.card)
+    assert not widget.dialog.named.isVisible()
+    folder = str(tmp_path / "card")
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: folder)
+    press(qtbot, widget, widget.dialog.save)
+    names = {path.name for path in (tmp_path / "card").iterdir()}
+    assert names == {"README.md", "curves.png"}
+
+
+# -- use ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("button", "dock", "choice"),
+    [("use", "Predict", "model"), ("tune", "Train", "start_from")],
+)
+def test_a_model_is_used_in_another_dock(qtbot, widget, files, button, dock, choice):
+    opened, chosen = [], []
+
+    class Choice:
+        def choose_file(self, path):
+            chosen.append(path)
+
+    class Window:
+        def add_plugin_dock_widget(self, plugin, name, **kwargs):
+            opened.append((plugin, name))
+            return self, type("Dock", (), {choice: Choice()})()
+
+        def raise_(self):
+            opened.append("in front")
+
+    widget._viewer = type("Viewer", (), {"window": Window()})()
+    widget.list.choose(files["opened"])
+    press(qtbot, widget, getattr(widget, button))
+    assert failure_of(widget) == ""
+    assert opened == [("napari-unet-loop", dock), "in front"]
+    assert chosen == [files["opened"]]
