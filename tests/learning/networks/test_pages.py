@@ -32,6 +32,7 @@ def _n_parameters(**settings) -> str:
     return f"{sum(p.numel() for p in network.parameters()):,}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", FAMILY)
 def test_the_table_of_a_page_is_right(page):
     rows = _rows(page)
