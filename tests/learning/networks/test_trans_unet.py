@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -79,6 +82,20 @@ def test_the_number_of_parameters_follows_from_the_widths(base):
     with torch.device("meta"):
         network = build_network(_config(base_width=base, transformer_layers=12))
     assert _count(network) == encoder + tokens + decoder + head
+
+
+def test_the_table_of_the_page_is_right():
+    page = Path(__file__).parents[3] / "docs/science/networks/trans_unet.md"
+    rows = re.findall(r"^\| (\d.*) \|$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    for base, width, heads, parameters in (row.split(" | ") for row in rows):
+        with torch.device("meta"):
+            network = build_network(
+                NetworkConfig(architecture="trans_unet", base_width=int(base))
+            )
+        attention = network.transformer.layers[0].self_attn
+        assert (attention.embed_dim, attention.num_heads) == (int(width), int(heads))
+        assert f"{_count(network):,}" == parameters
+    assert len(rows) == 3
 
 
 def test_the_paper_transformer_has_12_layers_of_12_heads(paper):
