@@ -5,6 +5,7 @@
 #   make lint         ruff, mypy, import-linter
 #   make coverage     the tests with branch coverage
 #   make screenshots  the pictures of the docs, from the real window
+#   make shipped-model  the model that comes with the package, trained anew
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -18,11 +19,11 @@ PIP := $(BIN)/python -m pip
 READY := $(VENV)/.ready
 TORCH := $(shell grep -E '^torch==' constraints.txt)
 
-.PHONY: help setup demo test test-fast coverage lint screenshots clean
+.PHONY: help setup demo test test-fast coverage lint screenshots shipped-model clean
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n '2,8s/^# *//p' Makefile
+	@sed -n '2,9s/^# *//p' Makefile
 
 setup: $(READY)
 
@@ -56,6 +57,9 @@ lint: $(READY)
 
 screenshots: $(READY)
 	scripts/with_display.sh $(BIN) $(BIN)/python scripts/screenshots.py $(ARGS)
+
+shipped-model: $(READY)
+	$(BIN)/python scripts/make_shipped_model.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) demo dist build .coverage .hypothesis .*_cache

@@ -212,7 +212,7 @@ def test_the_second_signal_leaves_at_once() -> None:
 def test_a_model_that_comes_with_the_package_is_gone_on_from(
     cells: Cells, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model_places, "_SHIPPED", tiny_model.parent)
+    monkeypatch.setattr(model_places, "SHIPPED_FOLDER", tiny_model.parent)
     out = tmp_path / "a.unet"
     argv = [a for a in arguments(cells, out, "--pretrained=tiny") if a not in SMALL]
     assert run(argv) == 0
@@ -226,7 +226,7 @@ def test_a_name_that_no_model_has_is_answered_with_those_there_are(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(model_places, "_SHIPPED", tiny_model.parent)
+    monkeypatch.setattr(model_places, "SHIPPED_FOLDER", tiny_model.parent)
     assert run(arguments(cells, tmp_path / "a.unet", "--pretrained=yeast")) == 1
     assert "choose one of tiny" in capsys.readouterr().err
 

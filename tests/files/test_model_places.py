@@ -22,7 +22,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_shipped_model_is_found_by_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(places, "_SHIPPED", tmp_path)
+    monkeypatch.setattr(places, "SHIPPED_FOLDER", tmp_path)
     for name in ("b.unet", "a.unet", "notes.txt"):
         (tmp_path / name).touch()
     assert places.shipped_models() == [tmp_path / "a.unet", tmp_path / "b.unet"]

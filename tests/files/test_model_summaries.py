@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -100,6 +101,13 @@ def test_a_missing_file_or_a_folder_can_not_be_read(tmp_path: Path) -> None:
         with pytest.raises(ModelError, match="can't be read") as caught:
             summarise(path)
         assert caught.value.code == "NU-M00"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.unet")
+    with pytest.raises(ModelError, match="no file"):
+        summarise(tmp_path / "a.unet")
 
 
 def test_a_model_s_scores_may_be_unknown(tiny_model: Path, tmp_path: Path) -> None:

@@ -165,7 +165,7 @@ def test_annotations_without_images_are_refused(model: Model, tmp_path: Path) ->
 
 def test_values_have_no_good_or_bad_cells(model: Model, tmp_path: Path) -> None:
     values = replace(model, roles=("value:a", "value:b"))
-    with pytest.raises(ConfigError, match="gives no classes"):
+    with pytest.raises(ModelError, match="no classes"):
         write_card(values, tmp_path, images=planes(1), annotations=[np.ones((32, 32))])
 
 

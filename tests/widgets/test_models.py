@@ -25,7 +25,7 @@ from napari_unet.widgets.models import ModelsWidget
 def home(tmp_path, monkeypatch):
     """The user's data, with no model in them, and none shipped."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    monkeypatch.setattr(places, "_SHIPPED", tmp_path / "shipped")
+    monkeypatch.setattr(places, "SHIPPED_FOLDER", tmp_path / "shipped")
     return tmp_path / "data" / "napari-unet"
 
 

@@ -12,12 +12,12 @@ from napari_unet.errors import ConfigError, ModelError
 from napari_unet.files.atomic import write_text
 from napari_unet.files.json_files import read_json
 
-_SHIPPED = Path(__file__).parent.parent / "models"
+SHIPPED_FOLDER = Path(__file__).parent.parent / "models"
 
 
 def shipped_models() -> list[Path]:
     """Return the models that come with the package, by name."""
-    return sorted(_SHIPPED.glob("*.unet"))
+    return sorted(SHIPPED_FOLDER.glob("*.unet"))
 
 
 def shipped_model(name: str) -> Path:
@@ -40,7 +40,7 @@ def shipped_model(name: str) -> Path:
 
 def is_shipped(path: Path) -> bool:
     """Return whether a file lies where the package's models are."""
-    return path.resolve().parent == _SHIPPED.resolve()
+    return path.resolve().parent == SHIPPED_FOLDER.resolve()
 
 
 def runs_folder() -> Path:

@@ -6,7 +6,9 @@ verifying it, checks all of it.
 
 from __future__ import annotations
 
+import errno
 import json
+import stat
 import struct
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from napari_unet.errors import ModelError
 
 if TYPE_CHECKING:
+    import os
     from pathlib import Path
 
 _KEY = "napari_unet"
@@ -67,6 +70,7 @@ def summarise(path: Path) -> ModelSummary:
     """
     try:
         status = path.stat()
+        _check_is_file(status)
         header, n_expected = _read_header(path)
     except OSError as error:
         reason = error.strerror or str(error)
@@ -83,6 +87,12 @@ def summarise(path: Path) -> ModelSummary:
         return _summary(path, json.loads(text), status.st_mtime, status.st_size)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise _damaged(path) from error
+
+
+def _check_is_file(status: os.stat_result) -> None:
+    # Opening a pipe would wait for whoever writes into it.
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is no file")
 
 
 def _read_header(path: Path) -> tuple[Any, int]:

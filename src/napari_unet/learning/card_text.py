@@ -26,6 +26,7 @@ _ROLES = {
     "softmax": "probability of *{}*; those of all classes sum to 1",
     "softmax-area": "probability of *{}*, an area without single cells",
     "sigmoid": "probability of *{}*, by itself",
+    "probability": "probability of *{}*, by itself",
     "value": "values of *{}*, as they are",
     "distance": "distance to the nearest border",
 }
@@ -309,7 +310,8 @@ def _each_limit(model: Model) -> Iterator[str]:
 def _usage(model: Model, name: str) -> str:
     # Only a name that needs quoting nowhere goes into commands.
     file = f"{name if _SIMPLE_NAME.fullmatch(name) else 'model'}.unet"
-    has_classes = any(role.startswith("softmax") for role in model.roles)
+    has_areas = any(role.startswith("softmax-area:") for role in model.roles)
+    has_classes = has_areas or has_cells(model.roles)
     return (_USE_OF_CLASSES if has_classes else _USE_OF_VALUES).format(file=file)
 
 

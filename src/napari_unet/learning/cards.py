@@ -19,7 +19,11 @@ from napari_unet.figures import (
 from napari_unet.files.atomic import write_text
 from napari_unet.files.inputs import as_image
 from napari_unet.files.markdown import as_text
-from napari_unet.imaging.instances import find_instances, has_cells
+from napari_unet.imaging.instances import (
+    check_finds_cells,
+    find_instances,
+    has_cells,
+)
 from napari_unet.imaging.scores import score
 from napari_unet.learning.card_text import Picture, card_text
 from napari_unet.learning.checkpoint import load_model, save_model
@@ -87,10 +91,10 @@ def write_card(
     Raises
     ------
     ModelError
-        The model can't be loaded.
+        The model can't be loaded, or has no classes that annotations could be compared
+        with (NU-M11).
     ConfigError
-        Annotations without images, not one an image, or with a model whose outputs
-        are no classes (NU-C03).
+        Annotations without images, or not one an image (NU-C03).
     ImageError, LabelError
         Images or annotations that can't be used, or don't fit the model.
     SaveError
@@ -211,11 +215,7 @@ def _examples(
     model: Model, images: Sequence[ImageLike], annotations: Sequence[AnnotationLike]
 ) -> list[_Example]:
     """Return all annotated planes with their predictions, the best first."""
-    if not any(role.startswith("softmax") for role in model.roles):
-        raise ConfigError(
-            "NU-C03",
-            "annotations came with a model that gives no classes: leave them out",
-        )
+    check_finds_cells(model.roles)
     found = [
         example
         for pair in pair_up(images, annotations)
