@@ -303,6 +303,16 @@ def predict(user: User) -> None:
     user.wait_until(lambda: dock.panel.state.phase == "done", "prediction")
 
 
+def browse(user: User) -> None:
+    """Look at the models there are, and verify the one just trained."""
+    dock = user.open_dock("Models")
+    user.wait_until(lambda: len(dock.list.listed) > 0, "the list of models")
+    trained = [one for one in dock.list.listed if one.kind == "trained"]
+    dock.list.choose(trained[0].path)
+    user.click(user.find(dock, "Verify"))
+    user.wait_until(lambda: dock.panel.state.phase == "done", "verification")
+
+
 def segment_folder(user: User) -> None:
     """Segment a folder in which one file is none."""
     source, output = HOME / "images", HOME / "cells"
@@ -393,6 +403,8 @@ def main() -> None:
     user.take("predict")
     segment_folder(user)
     user.take("batch")
+    browse(user)
+    user.take("models")
     user.open_dock("Train")
     user.look_at(0, 0, 512)
     user.take("overview")
