@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from napari_unet.learning.networks import build_network
     from napari_unet.learning.prediction import predict, predict_tiles
     from napari_unet.learning.sharing.export import export_model
+    from napari_unet.learning.sharing.importing import import_model
     from napari_unet.learning.training import train
     from napari_unet.learning.verification import Verification, verify_model
 
@@ -62,6 +63,7 @@ _HOME = {
     "border_weights": "files.as_arrays",
     "build_network": "learning.networks",
     "export_model": "learning.sharing.export",
+    "import_model": "learning.sharing.importing",
     "load_annotation": "files.annotations",
     "load_model": "learning.checkpoint",
     "make_target": "files.as_arrays",

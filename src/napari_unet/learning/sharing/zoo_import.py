@@ -101,7 +101,11 @@ def _validated(raw: dict[str, Any], package: Package) -> Any:
     context = ValidationContext(
         perform_io_checks=False, disable_cache=True, log_warnings=False
     )
-    described = build_description(raw, context=context, format_version="latest")
+    # Older formats are translated into this one.
+    is_present = str(raw.get("format_version")).startswith("0.5")
+    described = build_description(
+        raw, context=context, format_version="discover" if is_present else "latest"
+    )
     if isinstance(described, InvalidDescr) or not isinstance(described, ModelDescr):
         errors = [e for d in described.validation_summary.details for e in d.errors]
         told = f"{'.'.join(map(str, errors[0].loc))}: {errors[0].msg}" if errors else ""
