@@ -22,9 +22,9 @@ from napari_unet.learning.training import train
 
 NETWORK = NetworkConfig(base_width=16, depth=3)
 ABOUT = """\
-Nuclei in fluorescence images, bright on dark, about as large as those of the sample that
-comes with napari-unet. It is a start to fine-tune from, and something to try the program
-with: it learned from one field of one experiment.
+Nuclei in fluorescence images, bright on dark, about as large as those of the sample
+that comes with napari-unet. It is a start to fine-tune from, and something to try the
+program with: it learned from one field of one experiment.
 
 Trained on: {title} ({source}; {licence}). Cite: {cite}"""
 
