@@ -83,7 +83,9 @@ def _redescribe(path: Path, *, is_signed: bool = True, **changes: object) -> Non
     description = json.loads(header["__metadata__"]["napari_unet"]) | changes
     if is_signed:
         del description["description_sha256"]
-        text = json.dumps(description, sort_keys=True, separators=(",", ":"))
+        text = json.dumps(
+            description, sort_keys=True, separators=(",", ":"), ensure_ascii=False
+        )
         digest = hashlib.sha256(text.encode()).hexdigest()
         description["description_sha256"] = digest
     header["__metadata__"]["napari_unet"] = json.dumps(description)
@@ -409,6 +411,16 @@ def test_outputs_that_are_no_numbers_are_not_saved(model, tmp_path):
 def test_a_field_of_another_type_is_not_saved(model, tmp_path):
     with pytest.raises(ConfigError, match=r"can't be saved, authors: .* set it anew"):
         save_model(tmp_path / "a.unet", replace(model, authors="Jane"))
+
+
+def test_a_text_that_is_no_unicode_is_neither_saved_nor_read(model, path):
+    with pytest.raises(ConfigError, match=r"a name or text in it is not Unicode"):
+        save_model(path, replace(model, about="\ud800"))
+    header, tensors = _parts(path)
+    text = header["__metadata__"]["napari_unet"].replace("Nuclei", r"\ud800")
+    header["__metadata__"]["napari_unet"] = text
+    _write(path, header, tensors)
+    _assert_refused(path, "NU-M02", "damaged")
 
 
 def test_a_validation_without_a_number_is_kept(model, tmp_path):

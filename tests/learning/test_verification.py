@@ -74,7 +74,9 @@ def test_what_was_loaded_before_is_computed_again(path, random_model):
     weights = {k: v for k, v in state.items() if not k.startswith("selftest.")}
     del description["description_sha256"]
     description["sha256"] = weights_sha256(weights)
-    text = json.dumps(description, sort_keys=True, separators=(",", ":"))
+    text = json.dumps(
+        description, sort_keys=True, separators=(",", ":"), ensure_ascii=False
+    )
     description["description_sha256"] = hashlib.sha256(text.encode()).hexdigest()
     metadata = {"napari_unet": json.dumps(description)}
     safetensors.torch.save_file(state, path, metadata)

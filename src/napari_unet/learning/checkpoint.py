@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -48,7 +47,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from napari_unet.config import NetworkConfig
+    from napari_unet.config import ForeignConfig, NetworkConfig
     from napari_unet.learning.model import TensorKinds
 
 __all__ = ["FORMAT_VERSION", "Look", "Model", "Origin", "load_model", "save_model"]
@@ -184,8 +183,8 @@ def _take_apart(content: bytes, description: Description, path: Path) -> Stored:
     if not is_whole:
         raise damaged(path)
     _check_numbers(state | test.tensors(), str(path))
-    # The weights alone don't say what is done with them: the description counts too.
-    key = hashlib.sha256(description.to_json().encode()).hexdigest()
+    # The weights alone don't say what is done with them.
+    key = f"{description.sha256} {description.self_test_sha256} {description.network!r}"
     return Stored(description.to_model(state), test, description.sha256, key)
 
 
@@ -260,7 +259,9 @@ def _kind(kind: tuple[Any, Any] | None) -> str:
     return f"{str(dtype).removeprefix('torch.')} {shape}"
 
 
-def _check_roles(roles: Sequence[str], network: NetworkConfig, holder: str) -> None:
+def _check_roles(
+    roles: Sequence[str], network: NetworkConfig | ForeignConfig, holder: str
+) -> None:
     if len(roles) != network.out_channels:
         raise ModelError(
             "NU-M04",

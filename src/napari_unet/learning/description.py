@@ -8,6 +8,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from napari_unet.config import (
     ForeignConfig,
@@ -90,8 +91,21 @@ class Description(BaseModel):
         return Model(state=state, **own)
 
     def to_json(self) -> str:
-        """Return it as JSON, with a checksum over itself."""
-        raw = json.loads(self.model_dump_json())
+        """Return it as JSON, with a checksum over itself.
+
+        Raises
+        ------
+        ConfigError
+            NU-C01: a name or text that is not Unicode.
+        """
+        try:
+            raw = json.loads(self.model_dump_json())
+        except PydanticSerializationError as error:
+            raise ConfigError(
+                "NU-C01",
+                f"the model can't be saved, a name or text in it is not Unicode "
+                f"({error}): set it anew",
+            ) from error
         return json.dumps(raw | {_CHECKSUM: _checksum(raw)}, ensure_ascii=False)
 
 
@@ -195,7 +209,7 @@ def _checksum(raw: dict[str, Any]) -> str:
 
     The same in all format versions.
     """
-    text = json.dumps(raw, sort_keys=True, separators=(",", ":"))
+    text = json.dumps(raw, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

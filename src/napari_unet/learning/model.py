@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from napari_unet.config import (
     ForeignConfig,
@@ -19,7 +20,7 @@ from napari_unet.config import (
 from napari_unet.learning.networks import build_network
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from torch import Tensor
 
@@ -174,9 +175,41 @@ class Model:
         return network.eval()
 
 
+class _NothingDrawn(TorchFunctionMode):
+    """Leave out the drawing of weights inside.
+
+    On the meta device it would change nothing, but torch would first import its
+    decompositions, which takes seconds.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Return the tensor as it is instead of drawing its content."""
+        kwargs = kwargs or {}
+        if func.__name__ in _DRAWING:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
+_DRAWING = {
+    "normal_",
+    "uniform_",
+    "trunc_normal_",
+    "kaiming_normal_",
+    "kaiming_uniform_",
+    "xavier_normal_",
+    "xavier_uniform_",
+}
+
+
 def _on_no_device(config: NetworkConfig | ForeignConfig) -> Network:
-    # Drawing weights would take memory and time, and disturb the random state.
-    with torch.device("meta"):
+    # Real weights would take memory, and drawing them disturb the random state.
+    with torch.device("meta"), _NothingDrawn():
         return build_network(config)
 
 

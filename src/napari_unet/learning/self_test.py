@@ -16,7 +16,13 @@ import torch
 
 from napari_unet.imaging.drawn import draw_cells
 from napari_unet.imaging.tiling import mirror_pad
-from napari_unet.learning.device import autocast, choose_device, own_memory_errors
+from napari_unet.learning.device import (
+    autocast,
+    choose_device,
+    fastest_precision,
+    own_memory_errors,
+)
+from napari_unet.learning.inference import for_inference
 from napari_unet.learning.outputs import activate
 
 if TYPE_CHECKING:
@@ -24,7 +30,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from napari_unet.config import NetworkConfig
+    from napari_unet.config import ForeignConfig, NetworkConfig
     from napari_unet.learning.device import DeviceChoice
     from napari_unet.learning.model import Model, TensorKinds
     from napari_unet.learning.networks.network import Network
@@ -61,11 +67,11 @@ class SelfTest:
         return cls(*(tensors.pop(f"{_PREFIX}{name}") for name in ("input", "output")))
 
 
-def _sides(config: NetworkConfig) -> tuple[int, ...]:
+def _sides(config: NetworkConfig | ForeignConfig) -> tuple[int, ...]:
     return (_N_PLANES, _SIDE_PX, _SIDE_PX)[-config.n_dims :]
 
 
-def self_test_tensors(config: NetworkConfig) -> TensorKinds:
+def self_test_tensors(config: NetworkConfig | ForeignConfig) -> TensorKinds:
     """Return the shapes and dtypes that a network's self-test has in a file."""
     sides = _sides(config)
     finer = tuple(n * config.upscale for n in sides)
@@ -75,7 +81,7 @@ def self_test_tensors(config: NetworkConfig) -> TensorKinds:
     }
 
 
-def draw_input(config: NetworkConfig) -> Tensor:
+def draw_input(config: NetworkConfig | ForeignConfig) -> Tensor:
     """Return drawn cells for a network, float32 (C, [8,] 32, 32).
 
     The same each time. Channels and planes show the same cells, each moved by
@@ -122,9 +128,9 @@ def reduced_precision_difference(
     model : Model
         Its network is applied to the self-test's input.
     device : DeviceChoice
-        Where, once in fp32 and once as "fast" predicts there.
+        Where it runs as "fast" predicts there; the fp32 is that of the CPU.
     test : SelfTest, optional
-        Of the model, where it is at hand; drawn anew otherwise.
+        Of the model, where it is at hand; made anew otherwise.
 
     Returns
     -------
@@ -132,24 +138,19 @@ def reduced_precision_difference(
         Largest difference of an output, such as a probability; None where the device
         is not faster with reduced precision, and fp32 is used in any case.
     """
-    image = draw_input(model.network) if test is None else test.input
-    with autocast(device, "fast"):
-        if not torch.is_autocast_enabled(device.name):
-            return None
+    precision = fastest_precision(device.name)
+    if precision == "fp32":
+        return None
+    test = test or make_self_test(model)
     with own_memory_errors(device):
-        network = model.build().to(device.torch)
-        full, fast = (
-            activate(logits_of(network, image, device, precision), model.roles)
-            for precision in ("fp32", "fast")
-        )
+        network = for_inference(model.build(), device, precision)
+    fast = logits_of(network, test.input, device)
+    full, fast = (activate(logits, model.roles) for logits in (test.output, fast))
     return float((full - fast).abs().max())
 
 
 def logits_of(
-    network: Network,
-    image: Tensor,
-    device: DeviceChoice | None = None,
-    precision: str = "fp32",
+    network: Network, image: Tensor, device: DeviceChoice | None = None
 ) -> Tensor:
     """Apply a network to one image as prediction does, without the softmax.
 
@@ -161,8 +162,6 @@ def logits_of(
         Of any size: it is mirrored up to one that the network takes.
     device : DeviceChoice, optional
         The CPU if omitted.
-    precision : {"fp32", "fast"}
-        See `napari_unet.learning.device.autocast`.
 
     Returns
     -------
@@ -175,8 +174,8 @@ def logits_of(
         own_memory_errors(device),
         torch.inference_mode(),
         torch.autocast(device.name, enabled=False),
-        _as_precise_as_asked(precision),
-        autocast(device, precision),
+        _full_precision(),
+        autocast(device, "fp32"),
     ):
         logits: Tensor = network(padded)[0].float().cpu()
     finer = (slice(0, n * network.config.upscale) for n in image.shape[1:])
@@ -196,7 +195,7 @@ def _mirrored(image: Tensor, network: Network) -> np.ndarray:
 
 
 @contextmanager
-def _as_precise_as_asked(precision: str) -> Iterator[None]:
+def _full_precision() -> Iterator[None]:
     """Keep fp32 what it is on the CPU, whatever the process allows.
 
     With ``torch.set_float32_matmul_precision("medium")`` oneDNN multiplies in bf16.
@@ -204,9 +203,6 @@ def _as_precise_as_asked(precision: str) -> Iterator[None]:
     mkldnn: Any = torch.backends.mkldnn
     before = [(kind, kind.fp32_precision) for kind in (mkldnn.conv, mkldnn.matmul)]
     rounding = [(kind, name) for kind, name in before if name not in {"none", "ieee"}]
-    # Nothing is touched where there is no need.
-    if precision != "fp32":
-        rounding = []
     for kind, _ in rounding:
         kind.fp32_precision = "ieee"
     try:
