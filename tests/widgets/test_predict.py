@@ -9,9 +9,11 @@ from qtpy.QtCore import Qt
 
 from napari_unet import events as ev
 from napari_unet.batch import segment
-from napari_unet.config import PredictConfig
+from napari_unet.config import NetworkConfig, PredictConfig
 from napari_unet.imaging.arrays import Image
-from napari_unet.learning.checkpoint import save_model
+from napari_unet.learning.attention import attention_maps
+from napari_unet.learning.checkpoint import Model, save_model
+from napari_unet.learning.networks import build_network
 from napari_unet.widgets import predict as module
 from napari_unet.widgets._choices import TRAINED
 from napari_unet.widgets.predict import PredictWidget
@@ -81,6 +83,48 @@ def test_probabilities_are_kept_on_request(qtbot, widget, viewer):
     assert layer.data.dtype == np.float32
     assert 0 <= layer.data.min() <= layer.data.max() <= 1
     assert viewer.layers.index(layer) < viewer.layers.index("nuclei prediction")
+
+
+@pytest.fixture
+def attentive():
+    config = NetworkConfig(architecture="attention_unet", base_width=2, depth=2)
+    return Model(config, build_network(config).state_dict())
+
+
+def test_attention_is_offered_for_networks_with_gates_only(
+    qtbot, widget, attentive, tmp_path, monkeypatch
+):
+    assert not widget.attention.isEnabled()
+    TRAINED.add("attentive", attentive)
+    widget.model.box.setCurrentText("attentive")
+    assert widget.attention.isEnabled()
+    widget.model.choose_file(tmp_path / "missing.unet")
+    assert not widget.attention.isEnabled()
+    widget.model.choose_file(save_model(tmp_path / "a.unet", attentive))
+    assert widget.attention.isEnabled()
+
+
+def test_attention_maps_lie_on_the_image_beside_the_cells(
+    qtbot, widget, viewer, nuclei, attentive, drawn
+):
+    TRAINED.add("attentive", attentive)
+    widget.model.box.setCurrentText("attentive")
+    widget.attention.setChecked(True)
+    predict(qtbot, widget)
+    assert failure_of(widget) == ""
+    expected = attention_maps(attentive, Image(drawn[0][None]), ON_CPU)
+    for i, each in enumerate(expected, 1):
+        layer = viewer.layers[f"nuclei attention {i}"]
+        np.testing.assert_array_equal(layer.data, each)
+        np.testing.assert_array_equal(layer.scale, nuclei.scale)
+    assert "nuclei prediction" in viewer.layers
+
+
+def test_no_attention_is_computed_unasked(qtbot, widget, viewer, attentive):
+    TRAINED.add("attentive", attentive)
+    widget.model.box.setCurrentText("attentive")
+    predict(qtbot, widget)
+    assert not [layer for layer in viewer.layers if "attention" in layer.name]
 
 
 def test_an_image_of_other_channels_is_refused_in_a_sentence(qtbot, widget, viewer):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 import weakref
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
 
 from napari_unet.config import PredictConfig
-from napari_unet.errors import ImageError
-from napari_unet.events import Note, Segmented, TileDone
+from napari_unet.errors import ImageError, ModelError
+from napari_unet.events import Event, Note, Segmented, TileDone
+from napari_unet.files.model_summaries import summarise
 from napari_unet.widgets._choices import ImageChoice, ModelChoice
 from napari_unet.widgets._controls import describe, rows, scrollable
 from napari_unet.widgets._device_line import DeviceLine
@@ -27,24 +30,30 @@ from napari_unet.widgets._worker import Failure, guarded
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
-    from pathlib import Path
 
     import numpy as np
     from napari.components import ViewerModel
     from napari.layers import Layer
     from numpy.typing import NDArray
 
-    from napari_unet.events import Event
     from napari_unet.imaging.arrays import Image
     from napari_unet.learning.checkpoint import Model
 
 _DRAW_EVERY_S = 0.3
+_WITH_ATTENTION = "attention_unet"
 _STYLE = {
     "colormap": "magma",
     "contrast_limits": (0, 1),
     "blending": "additive",
     "opacity": 0.7,
 }
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionMapped(Event):
+    """What each gate lets through, float32 (gates, [T,] [Z,] Y, X)."""
+
+    maps: NDArray[np.float32]
 
 
 class PredictWidget(QWidget):
@@ -65,6 +74,7 @@ class PredictWidget(QWidget):
         self._drawn_at = 0.0
         self._build()
         self._connect()
+        self._on_model()
 
     def show_failure(self, failure: Failure) -> None:
         """Show what went wrong in a slot."""
@@ -79,13 +89,25 @@ class PredictWidget(QWidget):
             "Keep probabilities",
             "Show the network's outputs beside the cells",
         )
+        self.attention = QCheckBox("Attention maps as image layers")
+        describe(
+            self.attention,
+            "Attention maps",
+            "Show what each gate of an Attention U-Net lets through, between 0 and 1",
+        )
         self.settings = ConfigForm(PredictConfig, fields=())
         self.device = DeviceLine()
         self.panel = RunPanel("Prediction", start_text="Predict")
         content = QWidget()
         layout = QVBoxLayout(content)
         layout.addWidget(rows(("Model", self.model), ("Image", self.images)))
-        for widget in (self.probabilities, self.settings, self.device, self.panel):
+        for widget in (
+            self.probabilities,
+            self.attention,
+            self.settings,
+            self.device,
+            self.panel,
+        ):
             layout.addWidget(widget)
         layout.addStretch()
         outer = QVBoxLayout(self)
@@ -93,6 +115,7 @@ class PredictWidget(QWidget):
         outer.addWidget(scrollable(content))
 
     def _connect(self) -> None:
+        self.model.changed.connect(self._on_model)
         self.settings.valueChanged.connect(self._on_settings)
         self.panel.start_asked.connect(self._start)
         self.panel.happened.connect(self._on_events)
@@ -104,6 +127,10 @@ class PredictWidget(QWidget):
         self.device.want(config.device)
 
     @guarded
+    def _on_model(self) -> None:
+        self.attention.setEnabled(_has_attention(self.model))
+
+    @guarded
     def _start(self) -> None:
         model = self.model.model()
         image, notes = self.images.image(), self.images.notes()
@@ -113,7 +140,10 @@ class PredictWidget(QWidget):
         self._shape = tuple(full_resolution(target).shape)
         self._preview = None
         self._drawn_at = 0.0
-        self.panel.run(lambda: segmentation(model, image, config, notes))
+        attention = self.attention.isEnabled() and self.attention.isChecked()
+        self.panel.run(
+            lambda: segmentation(model, image, config, notes, attention=attention)
+        )
 
     @guarded
     def _on_removed(self, event: Any) -> None:
@@ -139,6 +169,8 @@ class PredictWidget(QWidget):
                         "are not shown, predict again",
                     )
                 self._show_result(target, event)
+            elif isinstance(event, AttentionMapped) and shape == self._shape:
+                self._show_attention(target, event.maps)
             elif isinstance(event, TileDone) and shape == self._shape:
                 self._show_preview(target, event.outputs)
         self._viewer.layers.selection.active = active
@@ -178,6 +210,22 @@ class PredictWidget(QWidget):
             self._viewer, f"{target.name} prediction", result.labels, like=target
         )
 
+    def _show_attention(self, target: Layer, maps: NDArray[np.float32]) -> None:
+        for i, each in enumerate(maps, 1):
+            name = f"{target.name} attention {i}"
+            show_image(self._viewer, name, each, like=target, **_STYLE)
+
+
+def _has_attention(choice: ModelChoice) -> bool:
+    """Return whether the chosen model has attention gates; reads a header at most."""
+    try:
+        model = choice.model()
+        if isinstance(model, Path):
+            return summarise(model).network == _WITH_ATTENTION
+    except ModelError:
+        return False
+    return getattr(model.network, "architecture", "") == _WITH_ATTENTION
+
 
 def _probability(k: int) -> str:
     return "probability" if k == 1 else f"probability {k}"
@@ -188,8 +236,13 @@ def segmentation(
     image: Image,
     config: PredictConfig,
     notes: Sequence[str] = (),
+    *,
+    attention: bool = False,
 ) -> Generator[Event, None, None]:
-    """Yield the events of segmenting an image, after what there is to note."""
+    """Yield the events of segmenting an image, after what there is to note.
+
+    Attention maps, where they are wanted, come before `Segmented`.
+    """
     # Here and not above: importing torch takes seconds.
     from napari_unet.batch import segment_events
     from napari_unet.learning.device import spare_one_core
@@ -197,4 +250,9 @@ def segmentation(
     spare_one_core()
     for note in notes:
         yield Note(note)
-    yield from segment_events(model, image, config=config)
+    for event in segment_events(model, image, config=config):
+        if attention and isinstance(event, Segmented):
+            from napari_unet.learning.attention import attention_maps
+
+            yield AttentionMapped(attention_maps(model, image, config))
+        yield event
