@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from napari.utils.theme import get_theme
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QPalette
 from qtpy.QtWidgets import QHeaderView, QTreeWidget, QTreeWidgetItem
@@ -140,6 +141,18 @@ class ModelList(QTreeWidget):
                     column, QHeaderView.ResizeMode.ResizeToContents
                 )
         self.itemSelectionChanged.connect(self.chosen_changed)
+
+    def set_theme(self, name: str) -> None:
+        """Take the colours of a theme of napari."""
+        theme = get_theme(name)
+        # napari's own style makes rows that are hardly higher than a letter, and the
+        # chosen one looks like the others.
+        self.setStyleSheet(
+            "QTreeView::item { padding: 2px; min-height: 1.2em; }"
+            "QTreeView::item:selected {"
+            f" background: {theme.current.as_hex()}; color: {theme.text.as_hex()};"
+            "}"
+        )
 
     def chosen(self) -> Listed | None:
         """Return the chosen model."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -65,6 +66,7 @@ class ModelsWidget(QWidget):
         self._pictures = QTemporaryDir()  # which goes with the widget
         self._build()
         self._connect()
+        self._on_theme()
         self._render()
 
     def show_failure(self, failure: Failure) -> None:
@@ -124,6 +126,7 @@ class ModelsWidget(QWidget):
         self._lister.failed.connect(self.show_failure)
         self._lister.finished.connect(self._on_list_done)
         TRAINED.changed.connect(self._on_trained)
+        self._viewer.events.theme.connect(self._on_theme)
         self.list.chosen_changed.connect(self._render)
         self.open.clicked.connect(self._ask_for_file)
         self.card.clicked.connect(self._show_card)
@@ -178,6 +181,10 @@ class ModelsWidget(QWidget):
         if self._after is not None:
             self.list.choose(self._after)
             self._after = None
+
+    def _on_theme(self, event: Any = None) -> None:
+        with suppress(RuntimeError):  # the widget is gone, its slot not yet
+            self.list.set_theme(self._viewer.theme)
 
     @guarded
     def _on_trained(self) -> None:
