@@ -447,7 +447,7 @@ class TrainConfig(_Config):
         return cls(
             optimizer="sgd",
             momentum=0.99,
-            # The paper gives none; larger ones diverge with this momentum.
+            # The paper gives none; docs/science/optimisers.md says what was tried.
             learning_rate=1e-3,
             weight_decay=0.0,
             batch_size=1,

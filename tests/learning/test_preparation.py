@@ -303,3 +303,22 @@ def test_a_fine_tuned_model_states_anew_whose_it_is_and_names_its_origins(
     ]  # fmt: skip
     fresh, _ = _prepare([image], [_labels()])
     assert fresh.derived_from == ()
+
+
+@pytest.mark.parametrize(
+    ("norm", "policy"), [("none", "standardize"), ("batch", "image")]
+)
+def test_a_network_without_normalisation_layers_gets_standardised_images(
+    cells, random_model, norm, policy
+):
+    network = TINY.model_copy(update={"norm": norm})
+    model, split = _prepare([cells[0]], [cells[1]], network=network)
+    assert model.normalization.policy == policy
+    whole = (cells[0] - cells[0].mean()) / cells[0].std()
+    pixels = np.concatenate([p.image.ravel() for p in split.train + split.validation])
+    is_standard = np.isclose(np.sort(pixels)[[0, -1]], [whole.min(), whole.max()])
+    assert is_standard.all() == (norm == "none")
+    # What a model was trained with goes on, whatever its network.
+    start = random_model(norm=norm, base_width=2, depth=1)
+    goes_on, _ = _prepare([cells[0]], [cells[1]], network=None, start_from=start)
+    assert goes_on.normalization == start.normalization

@@ -135,7 +135,7 @@ def prepare(
     if start is not None:
         _check_start(start, pairs[0], network)
     warnings = size_warnings(pairs, start)
-    policy = start.normalization if start else NormalizationConfig()
+    policy = start.normalization if start else _normalization_for(network)
     weights = weights or (start.weights if start else WeightConfig())
     own = [intensity_range(pair.image, policy) for pair in pairs]
     fixed = pooled_range(own) if policy.policy == "dataset" else None
@@ -176,6 +176,15 @@ def prepare(
         n_train_images=len(pairs),
     )
     return model, split, warnings
+
+
+def _normalization_for(network: NetworkConfig | None) -> NormalizationConfig:
+    """Return how images are scaled for a fresh network."""
+    if network is not None and network.norm == "none":
+        # He's weights keep the variance that comes in, so it has to be 1 there: with
+        # [0, 1] SGD learned no more than how frequent the classes are.
+        return NormalizationConfig(policy="standardize")
+    return NormalizationConfig()
 
 
 def _zipped(span: IntensityRange) -> list[tuple[float, float]]:

@@ -70,7 +70,7 @@ def ssim_mae_loss(
     ----------
     Zhao, Gallo, Frosio, Kautz: Loss functions for image restoration with neural
     networks. IEEE Trans. Comput. Imaging 3, 47 (2017), eq. 14 and its share of 0.84;
-    theirs takes MS-SSIM, whose coarsest scale would need patches of 176 pixels.
+    theirs takes SSIM at several scales.
     """
     likeness = ssim(outputs, target, weights, data_range=data_range)
     unlike = weighted_mean((1 - likeness).mean(1), weights)

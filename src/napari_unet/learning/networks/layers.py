@@ -138,6 +138,8 @@ def head(n_in: int, config: NetworkConfig, *, size: int = 1) -> nn.Module:
 def start(network: nn.Module, config: NetworkConfig) -> None:
     """Draw the weights of a network whose last layer is its `head`."""
     start_as_he(network, config)
+    if config.norm == "none":
+        return  # as in 2015, the last layer too: SGD learns little from tiny slopes
     last: Any = network.head
     if config.upscale > 1:
         last = last[0]
