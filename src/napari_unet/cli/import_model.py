@@ -1,7 +1,5 @@
 """`napari-unet import`: a model of another program as a model file."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,7 +59,7 @@ def import_(
     console.say(f"Model: {out}")
 
 
-def summary(model: Model) -> list[str]:
+def summary(model: "Model") -> list[str]:
     """Return what was understood of a model, a line each."""
     network = model.network
     lines = [

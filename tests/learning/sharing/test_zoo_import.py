@@ -5,6 +5,7 @@ import json
 import stat
 import warnings
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -17,6 +18,8 @@ from napari_unet.config import ForeignConfig, PredictConfig
 from napari_unet.errors import ConfigError, FolderError, ModelError
 from napari_unet.files import trusted
 from napari_unet.learning.checkpoint import load_model, save_model
+from napari_unet.learning.description import describe
+from napari_unet.learning.model import weights_sha256
 from napari_unet.learning.prediction import predict
 from napari_unet.learning.sharing.importing import import_model
 
@@ -123,7 +126,7 @@ def description(weights, **changes):
         "n_in": 1,
         "n_out": 2,
         "names": None,
-        "size": {"min": 16, "step": 2},
+        "size": {"min": 20, "step": 2},
         "out_size": lambda i: {"tensor_id": "raw", "axis_id": i},
         "halo": {"halo": 6},
         "tags": ["nuclei-segmentation"],
@@ -405,6 +408,27 @@ def test_a_network_without_padding_loses_its_margin(packed, picture, tmp_path):
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+def test_a_model_of_ours_comes_back_whole(tmp_path, random_model):
+    model = replace(random_model(base_width=2, depth=1), about="ours", step=7)
+    weights = tmp_path / "w.pt"
+    torch.save(dict(model.state), weights)
+    described = describe(
+        model, versions={}, sha256=weights_sha256(model.state), self_test_sha256=""
+    )
+    own = {"napari_unet": {"description": described.to_json()}}
+    entry = {"pytorch_state_dict": {"source": "w.pt"}}
+    rdf = json.dumps({"weights": entry, "config": own})
+    members = [("rdf.yaml", rdf), ("w.pt", weights.read_bytes())]
+    found = import_model(_zip(tmp_path / "own.zip", members))
+    assert (found.network, found.about, found.step) == (model.network, "ours", 7)
+    assert all(torch.equal(found.state[k], v) for k, v in model.state.items())
+    other = dict(model.state, **{"head.bias": model.state["head.bias"] + 1})
+    torch.save(other, weights)
+    members[1] = ("w.pt", weights.read_bytes())
+    with pytest.raises(ModelError, match="not those that it describes"):
+        import_model(_zip(tmp_path / "changed.zip", members))
+
+
 def test_an_architecture_file_is_never_executed(packed, tmp_path):
     weights = tmp_path / "w.pt"
     torch.save(OtherUNet().state_dict(), weights)
@@ -428,7 +452,7 @@ def test_an_architecture_file_is_never_executed(packed, tmp_path):
             {"postprocessing": [{"id": "zero_mean_unit_variance"}]},
             "asks for 'zero_mean",
         ),
-        ({"axes": {"scale": 0.25}}, "coarser than the image"),
+        ({"axes": {"scale": 0.25}, "halo": {}}, "coarser than the image"),
     ],
 )
 def test_what_is_not_done_here_is_named(changes, message, packed):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import warnings
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, cast
 
@@ -256,9 +257,10 @@ def _start_torchscript(content: bytes) -> Run:
             "you trust where it comes from, import its file with --trust",
         )
     try:
-        script = torch.jit.load(  # type: ignore[no-untyped-call]
-            BytesIO(content), map_location="cpu"
-        ).eval()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of TorchScript itself
+            script = torch.jit.load(BytesIO(content), map_location="cpu")  # type: ignore[no-untyped-call]
+        script.eval()
     except (RuntimeError, ValueError, EOFError) as error:
         raise _failed(error) from error
 

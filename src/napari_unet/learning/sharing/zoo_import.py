@@ -19,6 +19,7 @@ from napari_unet.learning.sharing.graph_import import (
 )
 from napari_unet.learning.sharing.onnx import require
 from napari_unet.learning.sharing.state_dicts import model_of, read_state_dict
+from napari_unet.learning.sharing.zoo_export import require_zoo
 from napari_unet.learning.sharing.zoo_geometry import cannot, geometry, space_axes
 from napari_unet.learning.sharing.zoo_package import (
     Package,
@@ -48,7 +49,7 @@ def import_package(
     ONNX; weights of a known network; TorchScript, if it is trusted. Architecture files
     are programs and are never executed.
     """
-    require("zoo", "ruyaml", "bioimageio.spec")
+    require("zoo", "ruyaml")
     package = open_package(Path(path))
     raw = read_description(package)
     weights = raw.get("weights")
@@ -95,6 +96,7 @@ def _own_model(package: Package, weights: dict[str, Any], text: str) -> Model:
 
 def _validated(raw: dict[str, Any], package: Package) -> Any:
     """Return the description as bioimageio.spec understands it, in format 0.5."""
+    require_zoo()
     from bioimageio.spec import InvalidDescr, ValidationContext, build_description
     from bioimageio.spec.model.v0_5 import ModelDescr
 
