@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import functools
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +10,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from napari_unet.errors import ConfigError
-from napari_unet.imaging.tiling import mirror_pad, pad_to_multiple, plan_tiles
+from napari_unet.imaging.tiling import (
+    mirror_pad,
+    pad_to_multiple,
+    plan_equal_tiles,
+    plan_tiles,
+)
 
 shapes = st.lists(st.integers(1, 70), min_size=2, max_size=3).map(tuple)
 settings_ = st.tuples(st.integers(1, 40), st.integers(0, 30), st.integers(1, 16))
@@ -128,3 +136,59 @@ def test_padding_never_hands_back_the_callers_array():
     padded, _ = pad_to_multiple(plane, 8)
     padded[:] = 1
     assert not plane.any()
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(
+    shape=st.lists(st.integers(1, 90), min_size=1, max_size=3),
+    size=st.integers(1, 40),
+    overlap=st.integers(0, 20),
+    margin=st.integers(0, 5),
+    multiple=st.sampled_from([1, 2, 8]),
+)
+def test_equal_tiles_partition_and_their_weights_sum_to_one(
+    shape, size, overlap, margin, multiple
+):
+    size, overlap = max(size, multiple), min(overlap, size // 2)
+    tiles = plan_equal_tiles(
+        shape,
+        sizes=[size] * len(shape),
+        margin=margin,
+        overlap=overlap,
+        multiple=multiple,
+    )
+    counts = np.zeros(shape, int)
+    total = np.zeros([n + size + multiple for n in shape])
+    for tile in tiles:
+        counts[tile.write] += 1
+        for read, crop, write in zip(tile.read, tile.crop, tile.write, strict=True):
+            assert read.stop - read.start == size + 2 * margin
+            assert read.start == write.start
+            assert read.start % multiple == 0
+            assert 0 == crop.start < crop.stop <= size
+            assert crop.stop == write.stop - write.start
+        if tile.weights:
+            region = tuple(slice(w.start, w.start + size) for w in tile.write)
+            total[region] += functools.reduce(np.multiply.outer, tile.weights)
+    assert (counts == 1).all()
+    if tiles[0].weights:
+        np.testing.assert_allclose(total[tuple(slice(0, n) for n in shape)], 1, 1e-5)
+    else:
+        assert overlap == 0 or len(tiles) == 1
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(length=st.integers(1, 300), size=st.integers(8, 60), overlap=st.integers(0, 30))
+def test_neighbours_overlap_as_asked(length, size, overlap):
+    overlap = min(overlap, size // 2)
+    tiles = plan_equal_tiles((length,), sizes=[size], overlap=overlap)
+    for left, right in itertools.pairwise(tiles):
+        assert left.read[0].stop - right.read[0].start >= overlap
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"sizes": [4]}, {"overlap": -1}, {"margin": -1}, {"multiple": 0}]
+)
+def test_equal_tiles_that_make_no_sense_are_refused(wrong):
+    with pytest.raises(ConfigError, match="do not fit an image"):
+        plan_equal_tiles((20,), **({"sizes": [16], "multiple": 8} | wrong))

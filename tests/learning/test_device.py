@@ -15,6 +15,8 @@ from napari_unet.learning.device import (
     channels_last,
     choose_device,
     cpu_prefers_bf16,
+    fastest_precision,
+    keep_freed_memory,
     own_memory_errors,
     seeded,
 )
@@ -124,20 +126,61 @@ def test_full_precision_on_cuda_is_not_rounded_to_tf32():
     assert torch.backends.cudnn.allow_tf32 == before
 
 
+@pytest.fixture
+def times(monkeypatch):
+    """Pretend that convolutions take these seconds."""
+
+    def set_up(**seconds: float) -> None:
+        monkeypatch.setattr(device_module, "_convolution_s", lambda _, p: seconds[p])
+
+    return set_up
+
+
 @pytest.mark.parametrize(
     ("fast_s", "slow_s", "expected"), [(1.0, 2.0, True), (1.0, 1.1, False)]
 )
 def test_bf16_is_preferred_only_where_it_is_clearly_faster(
-    monkeypatch, fast_s, slow_s, expected
+    times, fast_s, slow_s, expected
 ):
-    monkeypatch.setattr(
-        device_module, "_convolution_s", lambda bf16: fast_s if bf16 else slow_s
-    )
+    times(bf16=fast_s, fp32=slow_s)
     assert cpu_prefers_bf16.__wrapped__() is expected
 
 
-def test_both_precisions_can_be_timed():
-    assert all(0 < device_module._convolution_s(bf16) < 60 for bf16 in (True, False))
+@pytest.mark.parametrize(
+    ("fp32", "bf16", "fp16", "expected"),
+    [
+        (1.0, 0.9, 0.9, "fp32"),
+        (1.0, 0.3, 0.3, "bf16"),
+        (1.0, 0.3, 0.2, "fp16"),
+        (1.0, 2.0, 0.5, "fp16"),
+        (1.0, 0.5, 2.0, "bf16"),
+    ],
+)
+def test_the_fastest_precision_is_what_was_timed(times, fp32, bf16, fp16, expected):
+    times(fp32=fp32, bf16=bf16, fp16=fp16)
+    assert fastest_precision.__wrapped__("cpu") == expected
+    assert fastest_precision.__wrapped__("mps") == "fp32"
+
+
+def test_every_precision_can_be_timed():
+    for precision in ("fp32", "bf16", "fp16"):
+        assert 0 < device_module._convolution_s("cpu", precision) < 60
+
+
+def test_freed_memory_is_kept_where_the_system_can(monkeypatch):
+    asked = []
+
+    class Glibc:
+        @staticmethod
+        def mallopt(*option: int) -> int:
+            asked.append(option)
+            return 1
+
+    monkeypatch.setattr(device_module.ctypes, "CDLL", lambda _: Glibc)
+    assert keep_freed_memory()
+    assert asked == [(-3, 2**30), (-1, 2**31 - 1)]  # malloc.h of glibc
+    monkeypatch.setattr(device_module.ctypes, "CDLL", lambda _: object())
+    assert not keep_freed_memory()
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from napari_unet.learning.prediction import (
     image_range,
     predict,
     predict_tiles,
+    resolved,
     resolved_precision,
 )
 
@@ -257,18 +258,19 @@ def test_predicting_leaves_the_random_state_alone(random_model):
     [
         ("auto", "cpu", "fp32"),
         ("auto", "mps", "fp32"),
-        ("auto", "cuda", "fast"),
+        ("auto", "cuda", "bf16"),
         ("fp32", "cuda", "fp32"),
-        ("fast", "cpu", "fast"),
+        ("fast", "cpu", "bf16"),
     ],
 )
-def test_auto_is_fast_on_cuda_only(precision, device, expected):
+def test_auto_is_fast_on_cuda_only(precision, device, expected, monkeypatch):
+    monkeypatch.setattr(prediction_module, "fastest_precision", lambda _: "bf16")
     config = PredictConfig(precision=precision)
     assert resolved_precision(config, DeviceChoice(device, device)) == expected
 
 
 def test_fast_is_near_to_full_precision(random_model, monkeypatch):
-    monkeypatch.setattr("napari_unet.learning.device.cpu_prefers_bf16", lambda: True)
+    monkeypatch.setattr(prediction_module, "fastest_precision", lambda _: "bf16")
     image = _image((40, 40))
     config = PredictConfig(device="cpu", precision="fast")
     fast = predict(random_model(), image, config)
@@ -276,15 +278,140 @@ def test_fast_is_near_to_full_precision(random_model, monkeypatch):
     assert 0 < np.abs(fast - exact).max() < 0.1
 
 
-def test_the_tile_follows_the_memory(random_model, monkeypatch):
-    net = random_model(base_width=64, depth=4).build()
-    cpu, cuda = DeviceChoice("cpu", "CPU"), DeviceChoice("cuda", "GPU")
-    sizes = []
-    for free in (2**28, 2**33, 2**37):
-        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda free=free: (free, free))
-        sizes.append(prediction_module._tile_size_for(net, cuda))
-    assert sizes == sorted(sizes)
-    assert len(set(sizes)) == 3
-    assert sizes[-1] == 2048
-    assert all(size % 16 == 0 for size in sizes)
-    assert prediction_module._tile_size_for(net, cpu) >= 2 * net.halo
+LOCAL = [
+    {"architecture": "residual_unet"},
+    {"architecture": "attention_unet", "up": "linear"},
+    {"architecture": "attention_unet", "padding": "valid", "norm": "none"},
+    {"skips": "sum", "depth": 1},
+    {"upscale": 2},
+    {"upscale": 4, "padding": "valid", "norm": "none", "up": "linear"},
+]
+
+
+def _finer_direct(model, image: np.ndarray, finer: int) -> np.ndarray:
+    """One pass over the whole mirrored image, on a finer grid."""
+    low, high = np.percentile(image.astype(float), (1, 99.8))
+    scaled = ((image - low) / (high - low)).astype(np.float32)
+    network = model.build()
+    pads = []
+    for n in image.shape:
+        n_in = network.input_size_for(n * finer)
+        pads.append((network.margin, n_in - n - network.margin))
+    with torch.no_grad():
+        logits = network(
+            torch.from_numpy(np.pad(scaled, pads, mode="reflect"))[None, None]
+        )
+    region = tuple(slice(0, n * finer) for n in image.shape)
+    return torch.softmax(logits, 1)[(0, slice(None), *region)].numpy()
+
+
+@pytest.mark.parametrize("network", LOCAL)
+def test_tiles_of_every_local_network_leave_no_trace(random_model, network):
+    model, image = random_model(**network), _image((45, 38))
+    events = list(predict_tiles(model, image, _config(tile_size=16)))
+    finer = network.get("upscale", 1)
+    expected = _finer_direct(model, image, finer)
+    assert len(events) > 4
+    np.testing.assert_allclose(events[-1].outputs, expected, atol=1e-5)
+    counts = np.zeros(expected.shape[1:], int)
+    for event in events:
+        counts[event.write] += 1
+    assert (counts == 1).all()
+
+
+GLOBAL = [
+    {"norm": "group"},
+    {"norm": "instance", "upscale": 2},
+    {"norm": "group", "padding": "valid"},
+    {"architecture": "trans_unet", "depth": 4, "transformer_layers": 1},
+]
+
+
+@pytest.mark.parametrize("network", GLOBAL)
+def test_a_global_network_sees_the_whole_image_where_memory_allows(
+    random_model, network
+):
+    model, image = random_model(**network), _image((70, 83))
+    (event,) = predict_tiles(model, image, _config())
+    expected = _finer_direct(model, image, network.get("upscale", 1))
+    np.testing.assert_allclose(event.outputs, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("network", GLOBAL)
+def test_tiles_of_a_global_network_are_blended(random_model, network):
+    model, image = random_model(**network), _image((70, 83))
+    events = list(predict_tiles(model, image, _config(tile_size=32)))
+    outputs = events[-1].outputs
+    assert len(events) > 4
+    np.testing.assert_allclose(outputs.sum(0), 1, atol=1e-5)
+    counts = np.zeros(outputs.shape[1:], int)
+    for event in events:
+        counts[event.write] += 1
+    assert (counts == 1).all()
+
+
+def test_what_a_blended_tile_says_is_final_is_final(random_model):
+    model, image = random_model(norm="group"), _image((50, 61))
+    seen = [
+        (event.write, event.outputs[(slice(None), *event.write)].copy())
+        for event in predict_tiles(model, image, _config(tile_size=16))
+    ]
+    whole = predict(model, image, _config(tile_size=16))
+    for write, outputs in seen:
+        np.testing.assert_array_equal(outputs, whole[(slice(None), *write)])
+
+
+def test_a_wider_overlap_leaves_a_fainter_seam(random_model):
+    model, image = random_model(norm="group"), _image((32, 96))
+
+    def seam(halo):
+        outputs = predict(model, image, _config(tile_size=32, halo=halo))
+        steps = np.abs(np.diff(outputs[1], axis=1)).mean(0)
+        return steps[31] - np.median(steps)
+
+    assert seam(8) < seam(0) or seam(0) <= 0
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (3, 5), (33, 17)])
+@pytest.mark.parametrize("network", [NETWORKS[0], NETWORKS[2], *GLOBAL, LOCAL[4]])
+def test_every_network_takes_every_shape(random_model, network, shape):
+    finer = network.get("upscale", 1)
+    outputs = predict(random_model(**network), _image(shape), _config(tile_size=16))
+    assert outputs.shape == (2, *(n * finer for n in shape))
+    assert np.isfinite(outputs).all()
+
+
+def test_values_are_linear_and_each_sigmoid_has_its_own_channel(random_model):
+    roles = ("value:denoised", "sigmoid:edge")
+    model = replace(random_model(), roles=roles)
+    image = _image((16, 16))
+    low, high = np.percentile(image.astype(float), (1, 99.8))
+    scaled = torch.from_numpy(((image - low) / (high - low)).astype(np.float32))
+    with torch.no_grad():
+        logits = model.build()(scaled[None, None])[0].numpy()
+    outputs = predict(model, image, _config())
+    np.testing.assert_allclose(outputs[0], logits[0], atol=1e-5)
+    np.testing.assert_allclose(outputs[1], 1 / (1 + np.exp(-logits[1])), atol=1e-5)
+
+
+def test_a_model_of_volumes_takes_volumes(random_model):
+    model = random_model(n_dims=3, depth=1)
+    data = _image((2, 6, 20, 24))
+    movie = Image(data[None], axes="CTZYX")
+    events = list(predict_tiles(model, movie, _config(tile_size=16)))
+    whole = predict(model, movie, _config())
+    assert whole.shape == (2, 2, 6, 20, 24)
+    np.testing.assert_allclose(events[-1].outputs, whole, atol=1e-5)
+    with pytest.raises(ImageError, match="the model takes volumes") as caught:
+        predict(model, Image(data[:1], axes="CTYX"), _config())
+    assert caught.value.code == "NU-I09"
+
+
+def test_what_was_used_is_named(random_model, monkeypatch):
+    monkeypatch.setattr(prediction_module, "fastest_precision", lambda _: "bf16")
+    fast = PredictConfig(device="cpu", precision="fast")
+    used = resolved(random_model(), fast)
+    halo = random_model().build().halo
+    assert used == {"device": "cpu", "precision": "bf16", "halo": halo}
+    assert resolved(random_model(norm="group"), _config())["halo"] == "blended"
+    assert resolved(random_model(), _config(halo=8))["halo"] == 8

@@ -28,11 +28,16 @@ class Tile:
         What is kept of the network's output, counted from the start of `read`.
     write : tuple of slice
         Where that belongs, in the image.
+    weights : tuple of ndarray
+        Of tiles that are blended, one array an axis, float32: how much of each pixel
+        of the output counts. The product of all axes sums to 1 over the tiles, and
+        `write` is what no later tile adds to. Empty where `crop` alone counts.
     """
 
     read: tuple[slice, ...]
     crop: tuple[slice, ...]
     write: tuple[slice, ...]
+    weights: tuple[NDArray[np.float32], ...] = ()
 
 
 def plan_tiles(
@@ -98,6 +103,100 @@ def _cut_axis(length: int, size: int, margin: int) -> list[tuple[slice, slice, s
         first = max(start - margin, 0)
         read = slice(first, min(stop + margin, length))
         pieces.append((read, slice(start - first, stop - first), slice(start, stop)))
+    return pieces
+
+
+def plan_equal_tiles(
+    shape: Sequence[int],
+    *,
+    sizes: Sequence[int],
+    margin: int = 0,
+    overlap: int = 0,
+    multiple: int = 1,
+) -> list[Tile]:
+    """Divide an image into tiles of one size, whose outputs may overlap.
+
+    For networks that lose a margin, that take one size only, or whose output depends
+    on all of their input. `read` counts in the image padded by `margin` before it and,
+    after it, as far as the last tile reads; each starts on the pooling grid.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Shape of the image without channels, ([Z,] Y, X).
+    sizes : sequence of int
+        Output of one tile along each axis, in pixels of the image.
+    margin : int
+        What a tile reads on each side beyond its output, in pixels.
+    overlap : int
+        How far the outputs of neighbours overlap at least, in pixels. Above 0 they
+        are blended: along an axis each counts by sin^2, 0 at its ends and 1 in its
+        middle, divided by the sum over all tiles.
+    multiple : int
+        What tiles start on multiples of, in pixels; no size is smaller.
+
+    Returns
+    -------
+    list of Tile
+        In the order of the image's pixels.
+
+    Raises
+    ------
+    ConfigError
+        A size below the multiple, or a margin or overlap below 0.
+
+    Examples
+    --------
+    >>> first, second = plan_equal_tiles((10,), sizes=[6], overlap=2)
+    >>> first.read, second.read, second.write
+    ((slice(0, 6, None),), (slice(4, 10, None),), (slice(4, 10, None),))
+    >>> [round(float(w), 2) for w in first.weights[0]]
+    [1.0, 1.0, 1.0, 1.0, 0.88, 0.12]
+    """
+    if min(*shape, multiple) < 1 or min(sizes) < multiple or min(margin, overlap) < 0:
+        raise ConfigError(
+            "NU-C01",
+            f"tiles of {tuple(sizes)} px that overlap by {overlap} px on a grid of "
+            f"{multiple} px do not fit an image of {tuple(shape)}: sizes are the "
+            "grid's or more, an overlap 0 or more",
+        )
+    starts = [
+        _starts(length, size, overlap, multiple)
+        for length, size in zip(shape, sizes, strict=True)
+    ]
+    is_blended = overlap > 0 and any(len(s) > 1 for s in starts)
+    axes = [
+        _equal_pieces(length, size, starts[i], margin)
+        for i, (length, size) in enumerate(zip(shape, sizes, strict=True))
+    ]
+    tiles = []
+    for pieces in itertools.product(*axes):
+        read, crop, write, weights = zip(*pieces, strict=True)
+        tiles.append(Tile(read, crop, write, weights if is_blended else ()))
+    return tiles
+
+
+def _starts(length: int, size: int, overlap: int, multiple: int) -> list[int]:
+    """Return where tiles start, spread evenly; the last ends at the image or beyond."""
+    last = -(-max(length - size, 0) // multiple) * multiple
+    stride = max((size - overlap) // multiple, 1) * multiple
+    n = -(-last // stride)
+    return [i * last // (n * multiple) * multiple for i in range(n + 1)] if n else [0]
+
+
+def _equal_pieces(
+    length: int, size: int, starts: list[int], margin: int
+) -> list[tuple[slice, slice, slice, NDArray[np.float32]]]:
+    """Return read, crop, write and weights along one axis."""
+    bump = np.sin(np.pi * (np.arange(size) + 0.5) / size) ** 2
+    total = np.zeros(starts[-1] + size)
+    for start in starts:
+        total[start : start + size] += bump
+    pieces = []
+    for start, stop in itertools.pairwise([*starts, length]):
+        read = slice(start, start + size + 2 * margin)
+        weights = (bump / total[start : start + size]).astype(np.float32)
+        pieces.append((read, slice(0, stop - start), slice(start, stop), weights))
     return pieces
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from napari_unet.config import NetworkConfig
 from napari_unet.learning.device import (
     DTYPES,
     LAYOUTS,
@@ -21,10 +22,7 @@ from napari_unet.learning.networks import Network
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from napari_unet.config import NetworkConfig
     from napari_unet.learning.device import DeviceChoice
-
-    _AnyNetwork = TypeVar("_AnyNetwork", bound=Network)
 
 _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -55,7 +53,7 @@ def for_inference(net: Network, device: DeviceChoice, precision: str) -> Network
         On `device`, in evaluation mode, of the same geometry. It takes float32 images
         and returns float32 logits; no gradients flow through it.
     """
-    if net.config.architecture == "foreign":
+    if not isinstance(net.config, NetworkConfig):
         return net.to(device.torch).eval()
     if precision == "fast":
         precision = fastest_precision(device.name)
@@ -67,7 +65,7 @@ def for_inference(net: Network, device: DeviceChoice, precision: str) -> Network
     _replace(ready, (nn.MaxPool2d, nn.MaxPool3d), _faster_pool)
     if device.name == "cpu" and precision != "fp32":
         _replace(ready, nn.ReLU, lambda _: _SignBitReLU())
-    return _Ready(ready, device, precision)
+    return _Ready(ready, device, precision).eval()
 
 
 class _Ready(Network):
@@ -107,14 +105,15 @@ def _fold(net: nn.Module) -> None:
         if not isinstance(module, nn.Sequential):
             continue
         for i in range(len(module) - 1):
-            conv, norm = module[i], module[i + 1]
+            conv: Any = module[i]
+            norm: Any = module[i + 1]
             if isinstance(norm, _BATCH_NORMS) and _can_fold(conv, norm):
                 is_transposed = isinstance(conv, _TRANSPOSED)
                 module[i] = fuse_conv_bn_eval(conv, norm, is_transposed)
                 module[i + 1] = nn.Identity()
 
 
-def _can_fold(conv: nn.Module, norm: Any) -> bool:
+def _can_fold(conv: Any, norm: Any) -> bool:
     if type(conv) not in (*_CONVOLUTIONS, *_TRANSPOSED):
         return False
     return norm.running_mean is not None
@@ -155,7 +154,7 @@ class _HalvingMaxPool(nn.Module):
         """Map (N, C, [Z,] Y, X) to (N, C, [Z // 2,] Y // 2, X // 2)."""
         for axis in range(2, features.ndim):
             even = features.narrow(axis, 0, features.shape[axis] // 2 * 2)
-            pairs = even.unflatten(axis, (-1, 2))
+            pairs = torch.unflatten(even, axis, (-1, 2))
             features = torch.maximum(
                 pairs.select(axis + 1, 0), pairs.select(axis + 1, 1)
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,52 +10,55 @@ import numpy as np
 import torch
 
 from napari_unet.config import PredictConfig
+from napari_unet.errors import ImageError
 from napari_unet.events import TileDone
 from napari_unet.files.inputs import as_image
 from napari_unet.imaging.intensity import intensity_range, normalize
-from napari_unet.imaging.tiling import Tile, mirror_pad, pad_to_multiple, plan_tiles
+from napari_unet.imaging.tiling import mirror_pad
 from napari_unet.learning.checkpoint import Model, load_model
 from napari_unet.learning.device import (
-    DeviceChoice,
-    autocast,
-    channels_last,
     choose_device,
+    fastest_precision,
     own_memory_errors,
 )
+from napari_unet.learning.inference import for_inference
+from napari_unet.learning.outputs import activate
 from napari_unet.learning.pairs import check_channels
+from napari_unet.learning.tiles import plan_for, tile_size_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from napari_unet.imaging.arrays import Image
     from napari_unet.imaging.intensity import IntensityRange
-    from napari_unet.learning.networks import UNet
+    from napari_unet.imaging.tiling import Tile
+    from napari_unet.learning.device import DeviceChoice
+    from napari_unet.learning.networks import Network
     from napari_unet.learning.pairs import ImageLike
 
-# What the activations of one forward pass may take on a CPU; on CUDA it is half of
-# the free memory.
-_CPU_BUDGET_BYTES = 3 * 2**29
-_LARGEST_TILE_PX = 2048
+    Region = tuple[slice, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class _Engine:
-    """A network on its device, and the geometry that it is applied with."""
+    """A network on its device, and what its outputs mean."""
 
-    net: UNet
+    net: Network
     device: DeviceChoice
-    precision: str
-    tile_size: int
-    halo: int
+    roles: tuple[str, ...]
 
 
 def predict_tiles(
     model: Model | Path | str, image: ImageLike, config: PredictConfig | None = None
 ) -> Iterator[TileDone]:
-    """Predict an image tile by tile, plane by plane, yielding after each tile.
+    """Predict an image tile by tile, yielding after each tile.
+
+    A network of planes takes a stack plane by plane; one of volumes takes a movie
+    volume by volume. The tiles of a local network leave no trace (see
+    `napari_unet.learning.tiles.plan_for`).
 
     Parameters
     ----------
@@ -69,12 +73,14 @@ def predict_tiles(
     ------
     TileDone
         Its `outputs` are float32 (K, [T,] [Z,] Y, X), the same array each time, whole
-        after the last event.
+        after the last event. The axes that the network sees are `upscale` times finer
+        than the image's.
 
     Raises
     ------
     ImageError
-        The image has another number of channels than the model takes.
+        The image has another number of channels than the model takes, or no volume
+        for a model of volumes.
     ModelError, ResourceError
         The model can't be loaded; the device is missing or has too little memory.
 
@@ -86,27 +92,28 @@ def predict_tiles(
     image = as_image(image)
     model = model if isinstance(model, Model) else load_model(model)
     check_channels(model, image)
-    engine = _start(model, config, image)
+    _check_axes(model, image)
+    seen = image.shape[-model.network.n_dims :]
+    engine, size = _start(model, config, seen)
+    plan = plan_for(engine.net, seen, tile_size=size, halo=config.halo)
     span = image_range(model, image)
-    outputs = np.zeros((len(model.roles), *image.shape), np.float32)
-    n_planes = int(np.prod(image.stack_shape))
+    finer = model.network.upscale
+    stack = image.shape[: -len(seen)]
+    outputs = np.zeros(
+        (len(model.roles), *stack, *(n * finer for n in seen)), np.float32
+    )
+    n_tiles = math.prod(stack) * len(plan.tiles)
     n_done = 0
-    for index, plane in image.planes():
-        padded, tiles = _plan(normalize(plane, span), engine)
-        for tile in tiles:
-            # The last tiles reach beyond the image, into its mirrored edge.
-            write = tuple(
-                slice(w.start, min(w.stop, n))
-                for w, n in zip(tile.write, image.plane_shape, strict=True)
-            )
+    for index in np.ndindex(stack):
+        whole = normalize(np.asarray(image.data[(slice(None), *index)]), span)
+        padded = mirror_pad(whole, [(0, 0), *plan.pads])
+        for tile in plan.tiles:
             with own_memory_errors(engine.device):
-                probabilities = _forward(engine, padded, tile)
-            inside = tuple(slice(0, w.stop - w.start) for w in write)
-            region: tuple[slice | int, ...] = (slice(None), *index, *write)
-            outputs[region] = probabilities[(slice(None), *inside)]
+                found = _forward(engine, padded, tile, finer)
+            write = _write(outputs[(slice(None), *index)], found, tile, finer)
             n_done += 1
             where = (*(slice(i, i + 1) for i in index), *write)
-            yield TileDone(n_done, n_planes * len(tiles), where, outputs)
+            yield TileDone(n_done, n_tiles, where, outputs)
 
 
 def predict(
@@ -130,89 +137,101 @@ def image_range(model: Model, image: Image) -> IntensityRange:
 
 
 def resolved_precision(config: PredictConfig, device: DeviceChoice) -> str:
-    """Return "fp32" or "fast"; auto is fast on CUDA only."""
-    if config.precision != "auto":
-        return config.precision
-    return "fast" if device.name == "cuda" else "fp32"
+    """Return "fp32", "bf16" or "fp16"; auto is fast on CUDA only."""
+    is_fast = config.precision == "fast" or (
+        config.precision == "auto" and device.name == "cuda"
+    )
+    return fastest_precision(device.name) if is_fast else "fp32"
 
 
 def resolved(model: Model, config: PredictConfig) -> dict[str, str | int]:
-    """Return the device, precision and halo that a prediction really uses."""
+    """Return the device, precision and halo that a prediction really uses.
+
+    The halo is "blended" for a network whose output depends on its whole input.
+    """
     device = choose_device(config.device)
     halo = model.build().halo if config.halo == "exact" else config.halo
-    precision = resolved_precision(config, device)
-    return {"device": device.name, "precision": precision, "halo": halo}
+    return {
+        "device": device.name,
+        "precision": _precision(model, config, device),
+        "halo": "blended" if halo is None else halo,
+    }
 
 
-def _start(model: Model, config: PredictConfig, image: Image) -> _Engine:
-    device = choose_device(config.device)
-    with own_memory_errors(device):
-        net = model.build()
-        channels_last(net.to(device.torch))
-    halo = net.halo if config.halo == "exact" else config.halo
-    size = config.tile_size or _tile_size_for(net, device)
-    # A tile larger than the image would only be padding.
-    size = min(size, max(image.plane_shape))
-    return _Engine(net, device, resolved_precision(config, device), size, halo)
+def _precision(model: Model, config: PredictConfig, device: DeviceChoice) -> str:
+    # The graph of another program runs as it was saved.
+    if model.network.architecture == "foreign":
+        return "fp32"
+    return resolved_precision(config, device)
 
 
-def _tile_size_for(net: UNet, device: DeviceChoice) -> int:
-    """Return the largest tile whose activations fit into the memory there is."""
-    budget = _CPU_BUDGET_BYTES
-    if device.name == "cuda":
-        budget = torch.cuda.mem_get_info()[0] // 2
-    # At full resolution: the skip, its copy in the concatenation, the up-sampled
-    # features, and what a convolution reads and writes.
-    bytes_per_pixel = 4 * net.config.base_width * 8
-    # On a CPU a tile should take about a second: it is what a user waits for.
-    largest = _LARGEST_TILE_PX if device.name == "cuda" else _LARGEST_TILE_PX // 2
-    side = int((budget / bytes_per_pixel) ** 0.5) - 2 * net.halo
-    size = max(side, 2 * net.halo) // net.multiple * net.multiple
-    return min(max(size, net.multiple), largest)
-
-
-def _plan(
-    plane: NDArray[np.float32], engine: _Engine
-) -> tuple[NDArray[np.float32], list[Tile]]:
-    """Return the mirrored plane and the tiles to cut from it.
-
-    Same padding: mirrored up to the next multiple; halos end at the border. Valid:
-    mirrored by what the network eats, and every tile is of one size.
-    """
-    net = engine.net
-    if net.config.padding == "same":
-        padded, _ = pad_to_multiple(plane, net.multiple)
-        tiles = plan_tiles(
-            padded.shape[1:],
-            tile_size=engine.tile_size,
-            halo=engine.halo,
-            multiple=net.multiple,
+def _check_axes(model: Model, image: Image) -> None:
+    if model.network.n_dims == 3 and not image.axes.endswith("ZYX"):
+        raise ImageError(
+            "NU-I09",
+            f"the model takes volumes, and {image.source} has the axes {image.axes}: "
+            "give a stack of planes whose axes end in ZYX",
         )
-        return padded, tiles
-    # All origins are congruent modulo the multiple, so that pooling falls alike.
-    n_in = net.input_size_for(max(engine.tile_size, net.multiple))
-    n_out = net.output_size(n_in) // net.multiple * net.multiple
-    counts = [-(-length // n_out) for length in plane.shape[1:]]
-    pads = [
-        (net.margin, (count - 1) * n_out + n_in - net.margin - length)
-        for count, length in zip(counts, plane.shape[1:], strict=True)
-    ]
-    whole = plan_tiles(plane.shape[1:], tile_size=n_out, halo=0, multiple=net.multiple)
-    tiles = [
-        Tile(tuple(slice(w.start, w.start + n_in) for w in t.write), t.crop, t.write)
-        for t in whole
-    ]
-    return mirror_pad(plane, [(0, 0), *pads]), tiles
+
+
+def _start(
+    model: Model, config: PredictConfig, shape: Sequence[int]
+) -> tuple[_Engine, int]:
+    """Return the network on its device, and the size of a tile."""
+    device = choose_device(config.device)
+    precision = _precision(model, config, device)
+    with own_memory_errors(device):
+        net = for_inference(model.build(), device, precision)
+    size = config.tile_size or tile_size_for(net, shape, device, precision)
+    # A tile larger than the image would only be padding.
+    return _Engine(net, device, model.roles), min(size, max(shape))
 
 
 @torch.inference_mode()
 def _forward(
-    engine: _Engine, padded: NDArray[np.float32], tile: Tile
+    engine: _Engine, padded: NDArray[np.float32], tile: Tile, finer: int
 ) -> NDArray[np.float32]:
+    """Return the outputs (K, [Z,] Y, X) of a tile: what it keeps, or all to blend."""
     read = np.ascontiguousarray(padded[(slice(None), *tile.read)])
     image = torch.from_numpy(read)[None].to(engine.device.torch)
-    image = image.contiguous(memory_format=torch.channels_last)
-    with autocast(engine.device, engine.precision):
-        logits = engine.net(image)
-    kept = logits[(0, slice(None), *tile.crop)].float()
-    return np.asarray(torch.softmax(kept, 0).cpu().numpy())
+    logits = engine.net(image)[0]
+    if not tile.weights:
+        crop = (slice(c.start * finer, c.stop * finer) for c in tile.crop)
+        logits = logits[(slice(None), *crop)]
+    return np.asarray(activate(logits, engine.roles).cpu().numpy())
+
+
+def _write(
+    outputs: NDArray[np.float32],
+    found: NDArray[np.float32],
+    tile: Tile,
+    finer: int,
+) -> Region:
+    """Put a tile's outputs into those of the image; return which are final by that."""
+    shape = outputs.shape[1:]
+    final = _within(tile.write, shape, finer)
+    # The last tiles reach beyond the image, into its mirrored edge.
+    if not tile.weights:
+        outputs[(slice(None), *final)] = _cut(found, final)
+        return final
+    for axis, weights in enumerate(tile.weights):
+        others = [1] * (len(shape) - axis - 1)
+        found = found * np.repeat(weights, finer).reshape(-1, *others)
+    covered = [
+        slice(w.start, w.start + len(weights))
+        for w, weights in zip(tile.write, tile.weights, strict=True)
+    ]
+    region = _within(covered, shape, finer)
+    outputs[(slice(None), *region)] += _cut(found, region)
+    return final
+
+
+def _cut(found: NDArray[np.float32], region: Region) -> NDArray[np.float32]:
+    return found[(slice(None), *(slice(0, r.stop - r.start) for r in region))]
+
+
+def _within(region: Sequence[slice], shape: Sequence[int], finer: int) -> Region:
+    return tuple(
+        slice(r.start * finer, min(r.stop * finer, n))
+        for r, n in zip(region, shape, strict=True)
+    )
