@@ -368,13 +368,15 @@ def test_a_pixel_size_is_taken_along(packed):
 
 def test_torchscript_runs_only_where_it_is_trusted(packed, picture, tmp_path):
     net = OtherUNet()
-    path = packed({"torchscript": as_torchscript(net, tmp_path / "t.pt")})
+    operations, scale = PREPROCESSING["fixed"]
+    script = as_torchscript(net, tmp_path / "t.pt")
+    path = packed({"torchscript": script}, preprocessing=operations)
     with pytest.raises(ModelError, match=r"a program that can .*--trust") as caught:
         import_model(path)
     assert caught.value.code == "NU-M24"
     model = import_model(path, trust=True)
     found = predict(model, picture, _SMALL_TILES)
-    expected = _whole(net, picture[None].astype(np.float32))
+    expected = _whole(net, scale(picture.astype(np.float64))[None])
     np.testing.assert_allclose(found, expected, atol=1e-5)
     saved = save_model(tmp_path / "t.unet", model)
     assert load_model(saved).network == model.network
