@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import pickle
 import struct
 import warnings
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 # What torch.load raises on files that are damaged, hold no weights, or would run.
 _RAISED_ON_DAMAGE = (
-    pickle.UnpicklingError,
+    UnpicklingError,
     RuntimeError,
     EOFError,
     LookupError,
