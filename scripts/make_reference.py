@@ -10,7 +10,8 @@ from napari_unet import config
 
 ROOT = Path(__file__).parent.parent
 TARGET = ROOT / "docs" / "reference.md"
-SPEED = ROOT / "benchmarks" / "results" / "weight_maps.md"
+RESULTS = ROOT / "benchmarks" / "results"
+SPEEDS = {"the weight maps": "weight_maps.md", "prediction": "forward.md"}
 
 INTRO = """# Reference
 
@@ -73,7 +74,9 @@ def reference() -> str:
             ]
             lines.append("| " + " | ".join(cells) + " |")
         lines.append("")
-    lines += ["## Speed of the weight maps\n", SPEED.read_text(encoding="utf-8")]
+    for what, name in SPEEDS.items():
+        text = (RESULTS / name).read_text(encoding="utf-8")
+        lines += [f"## Speed of {what}\n", text]
     return "\n".join(lines)
 
 

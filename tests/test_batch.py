@@ -37,7 +37,8 @@ from napari_unet.imaging.arrays import Image
 from napari_unet.imaging.drawn import draw_cells
 from napari_unet.imaging.intensity import IntensityRange
 from napari_unet.imaging.scores import score
-from napari_unet.learning.checkpoint import save_model
+from napari_unet.learning.checkpoint import Model, save_model
+from napari_unet.learning.networks import build_network
 from napari_unet.learning.prediction import predict
 from napari_unet.learning.training import train
 
@@ -451,3 +452,18 @@ def test_what_a_killed_run_left_half_written_is_swept(model, folder, tmp_path):
     list(segment_folder(model, folder, out, config=CONFIG))
     assert not stray.exists()
     assert (out / "cells_0_labels.tif").exists()
+
+
+def test_a_finer_grid_gives_finer_labels_and_smaller_pixels(folder, tmp_path):
+    config = NetworkConfig(base_width=2, depth=1, upscale=2)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        finer = Model(config, build_network(config).state_dict())
+    settings = PredictConfig(device="cpu")
+    image = read_image(folder / "cells_0.tif")
+    assert segment(finer, image, config=settings).shape == (128, 128)
+    list(segment_folder(finer, folder, tmp_path / "out", config=settings))
+    with tifffile.TiffFile(tmp_path / "out" / "cells_0_labels.tif") as file:
+        assert file.pages[0].shape == (128, 128)
+    labels = read_image(tmp_path / "out" / "cells_0_labels.tif")
+    assert labels.pixel_size_um == pytest.approx((0.25, 0.25))

@@ -90,10 +90,11 @@ def segment_events(
     for event in predict_tiles(model, image, config):
         yield event
         outputs = event.outputs
-    labels = np.zeros(image.shape, np.int32)
+    # The outputs may be on a finer grid than the image.
+    labels = np.zeros(outputs.shape[1:], np.int32)
     settings = instances or model.instances
     n_cells = 0
-    for index in np.ndindex(image.stack_shape):
+    for index in np.ndindex(labels.shape[:-2]):
         found = find_instances(outputs[(slice(None), *index)], model.roles, settings)
         # Ids are unique over the whole stack.
         labels[index] = np.where(found > 0, found + n_cells, 0)
@@ -297,7 +298,12 @@ def _check_unwritten(path: Path, written: dict[str, Path]) -> None:
 
 
 def _write(job: _Job, path: Path, image: Image, result: Segmented) -> None:
-    common: dict[str, Any] = {"pixel_size_um": image.pixel_size_um}
+    size = image.pixel_size_um
+    if size is not None:
+        network = job.model.network
+        n_coarse = len(size) - network.n_dims
+        size = (*size[:n_coarse], *(px / network.upscale for px in size[n_coarse:]))
+    common: dict[str, Any] = {"pixel_size_um": size}
     if job.probabilities:
         names = tuple(role.partition(":")[2] for role in job.model.roles)
         write_image(

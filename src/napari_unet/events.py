@@ -115,8 +115,9 @@ class Finished(Event):
 class TileDone(Event):
     """One tile of a prediction is written.
 
-    `write` is the region of the tile within ([T,] [Z,] Y, X); `outputs` is a view of
-    the whole output array (K, [T,] [Z,] Y, X), right inside all regions done so far.
+    `write` is the region of the tile within ([T,] [Z,] Y, X), in pixels of the outputs,
+    which may be finer than the image's; `outputs` is a view of the whole output array
+    (K, [T,] [Z,] Y, X), right inside all regions done so far.
     """
 
     n_done: int

@@ -55,8 +55,10 @@ def predict(  # noqa: PLR0913 - one parameter a flag
     """
     from napari_unet.batch import segment_folder
     from napari_unet.learning.checkpoint import load_model
-    from napari_unet.learning.device import choose_device
+    from napari_unet.learning.device import choose_device, keep_freed_memory
 
+    # This process only predicts, and ends.
+    keep_freed_memory()
     loaded = load_model(model)
     console.say_error(f"Device: {choose_device(config.device)}")
     events = segment_folder(
