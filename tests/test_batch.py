@@ -467,3 +467,85 @@ def test_a_finer_grid_gives_finer_labels_and_smaller_pixels(folder, tmp_path):
         assert file.pages[0].shape == (128, 128)
     labels = read_image(tmp_path / "out" / "cells_0_labels.tif")
     assert labels.pixel_size_um == pytest.approx((0.25, 0.25))
+
+
+def _untrained(roles: tuple[str, ...], **shape) -> Model:
+    torch.manual_seed(0)
+    network = NetworkConfig(base_width=2, depth=1, out_channels=len(roles), **shape)
+    return Model(network, build_network(network).state_dict(), roles=roles)
+
+
+def _folder_of_one(folder: Path, **given) -> Path:
+    folder.mkdir()
+    write_image(folder / "a.tif", np.random.default_rng(0).random((1, 20, 24)), **given)
+    return folder
+
+
+def test_a_model_of_values_writes_what_it_makes_of_an_image(tmp_path):
+    images = _folder_of_one(tmp_path / "images", pixel_size_um=(0.5, 0.5))
+    model = _untrained(("value:red", "value:green"), upscale=2)
+    *_, done, finished = segment_folder(model, images, tmp_path / "out", config=CONFIG)
+    assert finished == FolderFinished(1, 0)
+    assert done.output == tmp_path / "out/a_predicted.tif"
+    written = read_image(done.output)
+    assert written.channel_names == ("red", "green")
+    # Twice as fine as the image.
+    assert written.pixel_size_um == (0.25, 0.25)
+    np.testing.assert_array_equal(
+        written.data, predict(model, images / "a.tif", CONFIG)
+    )
+    assert not (tmp_path / "out/a_labels.tif").exists()
+
+
+def test_cells_of_an_upscaling_model_lie_on_the_finer_grid(tmp_path):
+    images = _folder_of_one(tmp_path / "images", pixel_size_um=(0.5, 0.5))
+    model = _untrained(("softmax:background", "softmax:cell"), upscale=2)
+    *_, done, _ = segment_folder(model, images, tmp_path / "out", config=CONFIG)
+    assert read_image(done.output).pixel_size_um == (0.25, 0.25)
+    labels = segment(model, images / "a.tif", CONFIG)
+    assert labels.shape == (40, 48)
+    np.testing.assert_array_equal(read_labels(done.output).data, labels)
+
+
+def test_attention_is_written_on_the_grid_of_the_image(tmp_path):
+    images = _folder_of_one(tmp_path / "images")
+    model = _untrained(
+        ("softmax:background", "softmax:cell"), architecture="attention_unet"
+    )
+    *_, finished = segment_folder(
+        model, images, tmp_path / "out", config=CONFIG, attention=True
+    )
+    assert finished.n_failed == 0
+    maps = read_image(tmp_path / "out/a_attention.tif")
+    assert maps.shape == (20, 24)
+    assert maps.channel_names == ("gate 1",)
+
+
+def test_attention_of_a_network_without_gates_is_refused_at_once(tmp_path, model):
+    images = _folder_of_one(tmp_path / "images")
+    with pytest.raises(ModelError, match="which has no attention gates"):
+        next(segment_folder(model, images, tmp_path / "out", attention=True))
+
+
+def test_what_reduced_precision_changes_by_much_is_told(model, monkeypatch):
+    monkeypatch.setattr(batch, "resolved", lambda *_: {"precision": "bf16"})
+    monkeypatch.setattr(batch, "reduced_precision_difference", lambda *_: 0.06)
+    first = next(segment_events(model, _cells(1)[0], CONFIG))
+    assert isinstance(first, Note)
+    assert "outputs change by up to 0.06" in first.message
+    monkeypatch.setattr(batch, "reduced_precision_difference", lambda *_: 0.04)
+    assert batch.precision_warnings(model, CONFIG) == []
+
+
+def test_a_model_of_volumes_finds_cells_in_volumes():
+    network = NetworkConfig(base_width=2, depth=1, n_dims=3)
+    torch.manual_seed(0)
+    model = Model(network, build_network(network).state_dict())
+    stack = np.zeros((1, 4, 16, 16), np.float32)
+    outputs = np.stack([np.ones(stack.shape[1:]), np.zeros(stack.shape[1:])])
+    outputs = outputs.astype(np.float32)
+    outputs[:, 1:3, 4:8, 4:8] = np.array([0, 1])[:, None, None, None]
+    labels = batch._labels(model, outputs, InstanceConfig(smoothing_px=0))
+    # One cell over two planes, not one in each.
+    assert labels.max() == 1
+    assert np.count_nonzero(labels) == 2 * 4 * 4

@@ -32,11 +32,18 @@ from napari_unet.files.images import (
     write_labels,
 )
 from napari_unet.files.inputs import as_image
-from napari_unet.imaging.instances import check_finds_cells, find_instances
+from napari_unet.imaging.instances import (
+    check_finds_cells,
+    find_instances,
+    finds_cells,
+)
 from napari_unet.imaging.intensity import intensity_range
+from napari_unet.learning.attention import attention_maps, check_has_gates
 from napari_unet.learning.checkpoint import Model, load_model
+from napari_unet.learning.device import choose_device
 from napari_unet.learning.fit import is_constant, size_difference
 from napari_unet.learning.prediction import predict_tiles, resolved
+from napari_unet.learning.self_test import reduced_precision_difference
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -48,6 +55,8 @@ if TYPE_CHECKING:
     from napari_unet.learning.pairs import ImageLike
 
 _EMPTY_SHARE = 0.2
+# bfloat16 changes a probability by about 0.01.
+_PRECISION_TOLERANCE = 0.05
 
 
 def segment_events(
@@ -85,21 +94,26 @@ def segment_events(
     model = model if isinstance(model, Model) else load_model(model)
     check_finds_cells(model.roles)
     image = as_image(image)
-    for warning in fit_warnings(model, image):
+    for warning in (*precision_warnings(model, config), *fit_warnings(model, image)):
         yield Note(warning, is_warning=True)
     for event in predict_tiles(model, image, config):
         yield event
         outputs = event.outputs
-    # The outputs may be on a finer grid than the image.
+    yield Segmented(_labels(model, outputs, instances), outputs)
+
+
+def _labels(
+    model: Model, outputs: NDArray[np.float32], instances: InstanceConfig | None
+) -> NDArray[np.int32]:
+    """Return the cells, plane by plane or volume by volume, ids unique over all."""
     labels = np.zeros(outputs.shape[1:], np.int32)
     settings = instances or model.instances
     n_cells = 0
-    for index in np.ndindex(labels.shape[:-2]):
+    for index in np.ndindex(labels.shape[: -model.network.n_dims]):
         found = find_instances(outputs[(slice(None), *index)], model.roles, settings)
-        # Ids are unique over the whole stack.
         labels[index] = np.where(found > 0, found + n_cells, 0)
         n_cells += int(found.max(initial=0))
-    yield Segmented(labels, outputs)
+    return labels
 
 
 def segment(
@@ -117,6 +131,21 @@ def segment(
     if not isinstance(last, Segmented):  # pragma: no cover - see segment_events
         raise TypeError(f"segmentation ended with {last!r}")
     return last.labels
+
+
+def precision_warnings(model: Model, config: PredictConfig | None = None) -> list[str]:
+    """Return a warning if reduced precision changes what a model gives by much."""
+    config = config or PredictConfig()
+    precision = resolved(model, config)["precision"]
+    if precision == "fp32":
+        return []
+    difference = reduced_precision_difference(model, choose_device(config.device))
+    if difference is None or difference <= _PRECISION_TOLERANCE:
+        return []
+    return [
+        f"with reduced precision ({precision}) this model's outputs change by up to "
+        f"{difference:.2g} on its self-test: choose precision fp32"
+    ]
 
 
 def fit_warnings(model: Model, image: Image) -> list[str]:
@@ -153,6 +182,7 @@ class _Job:
     axes: str | None
     channels: Sequence[str] | None
     probabilities: bool
+    attention: bool
 
 
 def segment_folder(  # noqa: PLR0913 - the settings of a run, all keyword-only
@@ -166,11 +196,13 @@ def segment_folder(  # noqa: PLR0913 - the settings of a run, all keyword-only
     axes: str | None = None,
     channels: Sequence[str] | None = None,
     probabilities: bool = False,
+    attention: bool = False,
 ) -> Iterator[Event]:
     """Segment a file or all images of a folder; one bad file stops no other.
 
     Writes ``<stem>_labels.tif`` for each image, ``<stem>_probabilities.tif`` if
     asked, and a row in ``ledger.jsonl``. Each file is written whole or not at all.
+    A model that makes images from images writes ``<stem>_predicted.tif`` instead.
 
     Parameters
     ----------
@@ -192,17 +224,20 @@ def segment_folder(  # noqa: PLR0913 - the settings of a run, all keyword-only
         Names or numbers of the channels to use.
     probabilities : bool
         Also write the probabilities.
+    attention : bool
+        Also write what the gates of an Attention U-Net let through, as
+        ``<stem>_attention.tif``.
 
     Yields
     ------
-    FolderStarted, FileStarted, FileProgress, FileDone, FolderFinished
-        In this order; `FolderFinished` is the last.
+    Note, FolderStarted, FileStarted, FileProgress, FileDone, FolderFinished
+        Warnings of the model first; `FolderFinished` is the last.
 
     Raises
     ------
     UNetError
         Before the first file: no such folder, no images, an output folder that
-        can't be written, or no model.
+        can't be written, no model, or one without attention gates.
     """
     source, output = Path(source), Path(output)
     loaded = model if isinstance(model, Model) else load_model(model)
@@ -216,9 +251,14 @@ def segment_folder(  # noqa: PLR0913 - the settings of a run, all keyword-only
         axes,
         channels,
         probabilities,
+        attention,
     )
+    if attention:
+        check_has_gates(loaded)
     name = "in memory" if isinstance(model, Model) else str(model)
     used = {"model": name, **resolved(loaded, job.config)}
+    for warning in precision_warnings(loaded, job.config):
+        yield Note(warning, is_warning=True)
     yield FolderStarted(tuple(paths))
     n_failed = 0
     written: dict[str, Path] = {}
@@ -263,27 +303,19 @@ def _one_file(
 ) -> Generator[FileProgress, None, FileDone]:
     start = time.monotonic()
     notes: list[str] = []
-    target = job.output / f"{stem_of(path)}_labels.tif"
-    labels = None
     try:
         _check_unwritten(path, written)
         image = read_image(path, axes=job.axes, channels=job.channels, notes=notes)
-        for event in segment_events(
-            job.model, image, config=job.config, instances=job.instances
-        ):
-            if isinstance(event, TileDone):
-                yield FileProgress(index, event.n_done, event.n_tiles)
-            elif isinstance(event, Note):
-                notes.append(event.message)
-            else:
-                labels = event.labels
-                _write(job, path, image, event)
+        notes += fit_warnings(job.model, image)
+        for event in predict_tiles(job.model, image, job.config):
+            yield FileProgress(index, event.n_done, event.n_tiles)
+            outputs = event.outputs
+        target, n_cells = _write(job, path, image, outputs)
         written[stem_of(path)] = path
     except Exception as error:  # noqa: BLE001 - the per-file edge: the rest goes on
         message = str(error) if isinstance(error, UNetError) else repr(error)
         elapsed_s = time.monotonic() - start
         return FileDone(index, path, "failed", None, 0, elapsed_s, message)
-    n_cells = int(labels.max(initial=0)) if labels is not None else 0
     elapsed_s = time.monotonic() - start
     return FileDone(index, path, "done", target, n_cells, elapsed_s, "; ".join(notes))
 
@@ -297,24 +329,42 @@ def _check_unwritten(path: Path, written: dict[str, Path]) -> None:
         )
 
 
-def _write(job: _Job, path: Path, image: Image, result: Segmented) -> None:
-    size = image.pixel_size_um
-    if size is not None:
-        network = job.model.network
-        n_coarse = len(size) - network.n_dims
-        size = (*size[:n_coarse], *(px / network.upscale for px in size[n_coarse:]))
-    common: dict[str, Any] = {"pixel_size_um": size}
+def _write(
+    job: _Job, path: Path, image: Image, outputs: NDArray[np.float32]
+) -> tuple[Path, int]:
+    """Write what was asked for; return the main file and the number of cells."""
+    model, size = job.model, _pixel_size(job.model, image)
+    common: dict[str, Any] = {"axes": image.axes, "pixel_size_um": size}
+    roles = [role.partition(":")[2] for role in model.roles]
+
+    def named(what: str) -> Path:
+        return job.output / f"{stem_of(path)}_{what}.tif"
+
+    if job.attention:
+        maps = attention_maps(model, image, job.config)
+        # On the image's own grid, whatever the network's.
+        own = common | {"pixel_size_um": image.pixel_size_um}
+        gates = [f"gate {i + 1}" for i in range(len(maps))]
+        write_image(named("attention"), maps, channel_names=gates, **own)
+    if not finds_cells(model.roles):
+        write_image(named("predicted"), outputs, channel_names=roles, **common)
+        return named("predicted"), 0
     if job.probabilities:
-        names = tuple(role.partition(":")[2] for role in job.model.roles)
-        write_image(
-            job.output / f"{stem_of(path)}_probabilities.tif",
-            result.outputs,
-            axes=image.axes,
-            channel_names=names,
-            **common,
-        )
-    target = job.output / f"{stem_of(path)}_labels.tif"
-    write_labels(target, result.labels, axes=image.axes[1:], **common)
+        write_image(named("probabilities"), outputs, channel_names=roles, **common)
+    labels = _labels(model, outputs, job.instances)
+    write_labels(named("labels"), labels, axes=image.axes[1:], pixel_size_um=size)
+    return named("labels"), int(labels.max(initial=0))
+
+
+def _pixel_size(model: Model, image: Image) -> tuple[float, ...] | None:
+    """Return the pixel size of what a model makes of an image, in micrometres."""
+    if image.pixel_size_um is None or model.network.upscale == 1:
+        return image.pixel_size_um
+    n_coarse = len(image.pixel_size_um) - model.network.n_dims
+    return tuple(
+        size if axis < n_coarse else size / model.network.upscale
+        for axis, size in enumerate(image.pixel_size_um)
+    )
 
 
 def _log(output: Path, done: FileDone, used: Mapping[str, str | int]) -> None:

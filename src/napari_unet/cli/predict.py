@@ -27,14 +27,16 @@ def predict(  # noqa: PLR0913 - one parameter a flag
     output: Output,
     pattern: Pattern = None,
     probabilities: Switch = False,
+    attention: Switch = False,
     axes: Axes = None,
     channels: Channels = None,
     config: Predicting = PredictConfig(),  # noqa: B008 - frozen
 ) -> int:
     """Segment an image, or a whole folder of them, with a model.
 
-    Writes NAME_labels.tif for each image, in which each cell has its own number. A
-    file that can't be used is named and does not stop the others.
+    Writes NAME_labels.tif for each image, in which each cell has its own number, or
+    NAME_predicted.tif if the model makes images from images. A file that can't be used
+    is named and does not stop the others.
 
     ```
     napari-unet predict --model cells.unet --input images --output labels
@@ -52,6 +54,8 @@ def predict(  # noqa: PLR0913 - one parameter a flag
         Take only the files whose name fits, such as 'train_*'.
     probabilities
         Also write the network's probabilities.
+    attention
+        Also write what the gates of an Attention U-Net let through.
     """
     from napari_unet.batch import segment_folder
     from napari_unet.learning.checkpoint import load_model
@@ -70,6 +74,7 @@ def predict(  # noqa: PLR0913 - one parameter a flag
         axes=axes,
         channels=channel_list(channels),
         probabilities=probabilities,
+        attention=attention,
     )
     finished = draw_folder(events)
     console.say(f"{finished.n_done} segmented, {finished.n_failed} failed: {output}")

@@ -94,6 +94,17 @@ def has_cells(roles: Sequence[str]) -> bool:
     return any(map(_is_cell, roles))
 
 
+def finds_cells(roles: Sequence[str]) -> bool:
+    """Return whether a model's outputs tell cells or areas, and not only values.
+
+    Examples
+    --------
+    >>> finds_cells(["value:denoised"])
+    False
+    """
+    return has_cells(roles) or any(r.startswith("softmax-area:") for r in roles)
+
+
 def check_finds_cells(roles: Sequence[str]) -> None:
     """Refuse a model whose outputs are no classes.
 
@@ -102,11 +113,11 @@ def check_finds_cells(roles: Sequence[str]) -> None:
     ModelError
         All outputs are values, or boundaries (NU-M11).
     """
-    if not has_cells(roles) and not any(r.startswith("softmax-area:") for r in roles):
+    if not finds_cells(roles):
         raise ModelError(
             "NU-M11",
             f"the model gives {', '.join(roles)} and no classes, so it finds no cells: "
-            "use its outputs themselves (predict, not segment)",
+            "use its outputs themselves, which napari-unet predict writes",
         )
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from napari_unet.config import NetworkConfig, PredictConfig
+    from napari_unet.config import PredictConfig
     from napari_unet.learning.pairs import ImageLike
 
 
@@ -98,13 +98,8 @@ def attention_maps(
     fig. 3 and 4.
     """
     model = model if isinstance(model, Model) else load_model(model)
-    network = model.build()
-    if not isinstance(network, AttentionUNet):
-        raise ModelError(
-            "NU-M30",
-            f"the model's network is {_name_of(network)}, which has no attention "
-            "gates: train one of the architecture attention_unet",
-        )
+    check_has_gates(model)
+    network = cast("AttentionUNet", model.build())
     gates = _Gates(network).eval()
     known = {each.name: getattr(model, each.name) for each in fields(Model)}
     known["network"] = gates.config
@@ -112,6 +107,17 @@ def attention_maps(
     return predict(_GatesModel(**known, gates=gates), image, config)
 
 
-def _name_of(network: Network) -> str:
-    config: NetworkConfig = network.config
-    return str(getattr(config, "architecture", "another program's"))
+def check_has_gates(model: Model) -> None:
+    """Refuse a model whose network has no attention gates.
+
+    Raises
+    ------
+    ModelError
+        It has none (NU-M30).
+    """
+    if model.network.architecture != "attention_unet":
+        raise ModelError(
+            "NU-M30",
+            f"the model's network is {model.network.architecture}, which has no "
+            "attention gates: train one of the architecture attention_unet",
+        )
