@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import safetensors
-import safetensors.torch
 import torch
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
 
 from napari_unet.errors import ModelError
 from napari_unet.files.atomic import write_bytes
@@ -102,7 +103,7 @@ def save_model(path: Path | str, model: Model) -> Path:
         self_test_sha256=weights_sha256(test.tensors()),
     )
     metadata = {_KEY: description.to_json()}
-    write_bytes(path, safetensors.torch.save(state | test.tensors(), metadata))
+    write_bytes(path, save_tensors(state | test.tensors(), metadata))
     return path
 
 
@@ -172,7 +173,7 @@ def versions_now() -> dict[str, str]:
 
 def _take_apart(content: bytes, description: Description, path: Path) -> Stored:
     try:
-        state = safetensors.torch.load(content)
+        state = load_tensors(content)
         test = SelfTest.taken_from(state)
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
         raise damaged(path) from error

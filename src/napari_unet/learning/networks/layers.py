@@ -97,7 +97,7 @@ class Crop(nn.Module):
         return features[self.region] if self.px else features
 
     def extra_repr(self) -> str:
-        """Return the pixels, for `print(network)`."""
+        """Return the pixels, as the network is printed."""
         return str(self.px)
 
 
