@@ -469,7 +469,8 @@ class PredictConfig(_Config):
         "exact",
         title="Halo",
         description="Context around each tile in pixels; 'exact' is the receptive "
-        "field, so that tiles leave no trace.",
+        "field, so that tiles leave no trace. A network that sees its whole input is "
+        "blended over twice the halo.",
     )
     device: Device = Field(
         "auto",

@@ -17,6 +17,7 @@ from napari_unet.config import (
     TrainConfig,
     WeightConfig,
 )
+from napari_unet.imaging.intensity import IntensityRange
 from napari_unet.learning.card_text import Picture, card_text
 from napari_unet.learning.model import Look, Model, Origin
 from napari_unet.learning.networks import build_network
@@ -57,6 +58,7 @@ def full(random_model: MakeModel) -> Model:
         image_dtype="uint8",
         instances=InstanceConfig(threshold=0.45, seed_threshold=0.65),
         normalization=NormalizationConfig(policy="dataset"),
+        dataset_range=IntensityRange((100.0, 20.0), (4095.0, 255.0)),
         weights=WeightConfig.falk2019(),
         training=TrainConfig(optimizer="sgd", loss="combined", max_steps=700),
         n_train_images=3,
@@ -77,7 +79,7 @@ def test_the_card_says_all_that_the_model_knows(full: Model) -> None:
         "2 channels: DAPI, actin; axes CYX",
         "0.5 x 0.5 µm (YX)",
         "about 24 pixels (12 µm) across",
-        "the training images' percentiles 1 and 99.8 are 0 and 1",
+        "100, 20 is 0 and 4095, 255 is 1, in every image",
         "the training images were uint8",
         "| 1 | probability of *cell*",
         "| 2 | probability of *tissue*, an area without single cells | \\#00ff00 |",
@@ -196,3 +198,23 @@ def test_making_a_card_leaves_torch_s_random_numbers_alone(
     before = torch.random.get_rng_state()
     card_text(model)
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [
+        ("image", "each image's percentiles 1 and 99.8 are 0 and 1"),
+        ("standardize", "each image's mean is 0 and its standard deviation 1"),
+    ],
+)
+def test_the_card_says_how_intensities_are_scaled(
+    random_model: MakeModel, policy: str, said: str
+) -> None:
+    how = NormalizationConfig.model_validate({"policy": policy})
+    assert said in card_text(replace(random_model(), normalization=how))
+
+
+def test_settings_that_nobody_tuned_are_not_called_tuned(
+    random_model: MakeModel,
+) -> None:
+    assert "tuned" not in card_text(random_model())

@@ -49,6 +49,7 @@ _SCORES = {
     "loss": "loss",
 }
 _A_FEW_CELLS = 100
+_HEADS = ["what", "value"]
 _USE_OF_CLASSES = """\
 napari: open *Plugins > U-Net > Predict*, choose the model file and an image.
 
@@ -68,6 +69,12 @@ labels = nu.segment(model, "image.tif")
 nu.write_labels("labels.tif", labels)
 ```"""
 _USE_OF_VALUES = """\
+Command line:
+
+```
+napari-unet predict --model {file} --input images --output predicted
+```
+
 Python:
 
 ```python
@@ -150,7 +157,7 @@ def _takes(model: Model) -> str:
     ]
     if model.cell_diameter_px is not None:
         rows.insert(2, ["Cells", f"about {_diameter(model)} across"])
-    return table(["", ""], rows)
+    return table(_HEADS, rows)
 
 
 def _pixel_size(model: Model) -> str:
@@ -168,11 +175,18 @@ def _diameter(model: Model) -> str:
 
 def _intensities(model: Model) -> str:
     how = model.normalization
-    by = "each image's" if how.policy == "image" else "the training images'"
-    low, high = how.low_percentile, how.high_percentile
-    text = f"scaled, per channel, so that {by} percentiles {low:g} and {high:g} are "
+    scaled = "scaled, per channel, so that"
+    if how.policy == "standardize":
+        text = f"{scaled} each image's mean is 0 and its standard deviation 1"
+    elif how.policy == "dataset" and model.dataset_range is not None:
+        span = model.dataset_range
+        low, high = (", ".join(f"{x:g}" for x in xs) for xs in (span.low, span.high))
+        text = f"{scaled} {low} is 0 and {high} is 1, in every image"
+    else:
+        low, high = f"{how.low_percentile:g}", f"{how.high_percentile:g}"
+        text = f"{scaled} each image's percentiles {low} and {high} are 0 and 1"
     seen = f"; the training images were {as_text(model.image_dtype)}"
-    return f"{text}0 and 1{seen if model.image_dtype else ''}"
+    return text + (seen if model.image_dtype else "")
 
 
 def _gives(model: Model) -> str:
@@ -194,8 +208,8 @@ def _cells(model: Model) -> str:
     return (
         f"Cells: pixels above {how.threshold:.3g}, grown from regions above "
         f"{how.seed_threshold:.3g} after smoothing by {how.smoothing_px:.3g} px, at "
-        f"least {how.min_size_px} px large{gap}. These settings were tuned on "
-        "held-back pixels."
+        f"least {how.min_size_px} px large{gap}."
+        + (" These settings were tuned on held-back pixels." if model.scores else "")
     )
 
 
@@ -209,7 +223,7 @@ def _quality(model: Model) -> str:
     few = " They are few: expect other numbers on other images."
     return (
         f"On pixels that were held back from training{on}:\n\n"
-        f"{table(['score', ''], rows)}\n\n"
+        f"{table(['score', 'value'], rows)}\n\n"
         "Read these with care: the best model and its thresholds were chosen on the "
         f"same pixels.{few if 0 < n_cells < _A_FEW_CELLS else ''} Look at the model's "
         "results on images of your own that it has not seen."
@@ -227,7 +241,7 @@ def _training(model: Model) -> str:
             ["Loss", f"{_LOSSES[how.loss]}; weights: {_weights(model)}"],
             ["Optimiser", _optimizer(model)],
         ]
-    return table(["", ""], rows)
+    return table(_HEADS, rows)
 
 
 def _fingerprint(model: Model) -> str:
@@ -260,12 +274,13 @@ def _network(model: Model) -> str:
     net = model.build()
     n_parameters = sum(p.numel() for p in net.parameters())
     sees = "its whole input" if net.halo is None else f"{net.halo} px around each pixel"
+    norm = _NORMS.get(config.norm, "no normalisation layers")
+    times = "once" if config.depth == 1 else f"{config.depth} times"
     return "; ".join(
         (
             _ARCHITECTURES.get(config.architecture, config.architecture),
             f"{n_parameters:,} parameters",
-            f"{config.base_width} channels at full resolution, halved {config.depth} "
-            f"times, {_NORMS.get(config.norm, 'no normalisation layers')}",
+            f"{config.base_width} channels at full resolution, halved {times}, {norm}",
             f"inputs whose sides are multiples of {net.multiple}"
             if config.padding == "same"
             else "without padding: the output is smaller than the input",
@@ -329,4 +344,4 @@ def _origin(model: Model) -> str:
     if model.versions:
         versions = (f"{as_text(k)} {as_text(v)}" for k, v in model.versions.items())
         rows.append(["Written by", ", ".join(versions)])
-    return table(["", ""], rows)
+    return table(_HEADS, rows)

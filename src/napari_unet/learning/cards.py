@@ -43,7 +43,8 @@ __all__ = ["Picture", "card_text", "name_on_card", "write_card"]
 _N_THUMBNAILS = 12
 _N_EXAMPLES = 2
 # The form of an SPDX id, or of several with AND, OR, WITH.
-_SPDX = re.compile(r"\(?[A-Za-z0-9][A-Za-z0-9.+-]*\)?( [A-Za-z0-9.+()-]+)*")
+_SPDX_ID = r"\(?[A-Za-z0-9][A-Za-z0-9.+-]*\)?"
+_SPDX = re.compile(rf"{_SPDX_ID}( (AND|OR|WITH) {_SPDX_ID})*")
 
 
 @dataclass(frozen=True, eq=False)

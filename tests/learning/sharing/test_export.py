@@ -89,7 +89,7 @@ def test_a_missing_author_is_only_warned_about(
 
 
 @pytest.mark.parametrize(
-    ("license", "told"), [("", "--license CC-BY-4.0"), ("mine", "SPDX list")]
+    ("license", "told"), [("", "such as CC-BY-4.0"), ("mine", "SPDX list")]
 )
 def test_a_package_needs_a_known_licence(
     license: str,  # noqa: A002 - the field

@@ -78,7 +78,7 @@ def _colored(outputs: NDArray[np.float32], model: Model) -> NDArray[np.uint8]:
         ImageColor.getrgb(_color(i, role, model)) for i, role in enumerate(model.roles)
     ]
     mixed = np.einsum("kyx,kc->yxc", outputs, np.array(colors, np.float64)[:, :3])
-    return np.clip(mixed, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(mixed, 0, 255), np.uint8)
 
 
 def _color(i: int, role: str, model: Model) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -61,8 +62,8 @@ def export_events(
         facts = publication(model, name=name, license=license, authors=authors)
         if not facts.authors:
             yield Note(
-                "nobody is named as author (--author): bioimage.io asks for one before "
-                "a model is published there",
+                "nobody is named as author: bioimage.io asks for one before a model is "
+                "published there; name them with --author, or in the model's card",
                 is_warning=True,
             )
         yield from package_events(model, path, facts, size=size)
@@ -145,9 +146,14 @@ def _check(model: Model, path: Path) -> None:
             "the model is the graph of another program: share the file that it was "
             "imported from",
         )
-    if path.is_dir() or not path.absolute().parent.is_dir():
+    folder = path.absolute().parent
+    if path.is_dir() or not folder.is_dir():
         what = "is a folder" if path.is_dir() else "is in a folder that is not there"
         raise SaveError("NU-S02", f"{path} {what}: give the name of a file")
+    if not os.access(folder, os.W_OK):
+        raise SaveError(
+            "NU-S02", f"the folder {folder} can't be written: choose another folder"
+        )
 
 
 def _notes(model: Model, size: int | None) -> Iterator[Note]:

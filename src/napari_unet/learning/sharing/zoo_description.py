@@ -107,7 +107,8 @@ def publication(
         raise ConfigError(
             "NU-C20",
             "a model without a licence may be used by nobody: choose one, such as "
-            "--license CC-BY-4.0 (free to use, naming you) or CC0-1.0 (no conditions)",
+            "CC-BY-4.0 (free to use, naming you) or CC0-1.0 (no conditions), and give "
+            "it with --license, or in the model's card",
         )
     from bioimageio.spec.generic.v0_3 import LicenseId
 

@@ -191,7 +191,8 @@ def _write_torchscript(model: Model, folder: Path, size: int | None) -> dict[str
     sizes = input_sizes(model, size)
     example = torch.from_numpy(drawn_image(model, sizes.at_least(1)))
     with torch.no_grad():
-        traced: Any = torch.jit.trace(OutputNetwork(model), example)
+        trace: Any = torch.jit.trace
+        traced = trace(OutputNetwork(model), example)
     traced.save(str(folder / _TORCHSCRIPT))
 
     def run(image: NDArray[np.float32]) -> NDArray[np.float32]:
