@@ -217,6 +217,50 @@ def test_rotated_image_gets_rotated_labels() -> None:
     np.testing.assert_allclose(labels.data_to_world((1, 2)), like.data_to_world((1, 2)))
 
 
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_finer_results_cover_the_pixels_that_they_divide(ndim) -> None:
+    viewer = ViewerModel()
+    turned = {
+        "rotate": 30,
+        "shear": [0.2],
+        "affine": [[1, 0.1, 5], [0, 2, 7], [0, 0, 1]],
+    }
+    like = viewer.add_image(
+        np.zeros((3, 4, 5)[-ndim:]),
+        scale=(2, 0.5, 0.25)[-ndim:],
+        translate=(1, 2, 3)[-ndim:],
+        **(turned if ndim == 2 else {}),
+    )
+    fine = (3, 8, 20)[-ndim:]
+    times = np.array((1, 2, 4)[-ndim:])
+    for _ in range(2):  # a new layer, and one that is updated
+        labels = show_labels(viewer, "p", np.zeros(fine, np.int32), like=like)
+        for corner in (np.zeros(ndim), np.array(fine)):
+            np.testing.assert_allclose(
+                labels.data_to_world(corner - 0.5),
+                like.data_to_world(corner / times - 0.5),
+            )
+    assert labels.rotate == pytest.approx(like.rotate)
+
+
+def test_a_result_that_becomes_finer_is_moved_and_back() -> None:
+    viewer = ViewerModel()
+    like = viewer.add_image(np.zeros((4, 5)), scale=(2, 2))
+    for n in (1, 2, 1):
+        shape = (4 * n, 5 * n)
+        labels = show_labels(viewer, "p", np.zeros(shape, np.int32), like=like)
+        np.testing.assert_array_equal(labels.scale, (2 / n, 2 / n))
+        np.testing.assert_array_equal(labels.translate, (1 / n - 1,) * 2)
+    assert len(viewer.layers) == 2
+
+
+def test_results_of_other_shapes_have_the_pixels_of_the_image() -> None:
+    viewer = ViewerModel()
+    like = viewer.add_image(np.zeros((4, 5)), scale=(2, 2))
+    labels = show_labels(viewer, "p", np.zeros((8, 9), np.int32), like=like)
+    np.testing.assert_array_equal(labels.scale, like.scale)
+
+
 def test_second_result_updates_the_first_even_after_renaming() -> None:
     viewer = ViewerModel()
     like = viewer.add_image(np.zeros((4, 5)))

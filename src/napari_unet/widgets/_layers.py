@@ -19,6 +19,7 @@ from napari.layers import Labels, Layer, Shapes
 
 from napari_unet.errors import ImageError
 from napari_unet.imaging.arrays import Image
+from napari_unet.widgets._grids import divided
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -250,7 +251,8 @@ def show_labels(
     Parameters
     ----------
     labels : ndarray of int, at most as many axes as `like`
-        Lie on the last axes of `like` and get its scale, place, units and axis labels.
+        Lie on the last axes of `like` and get its place, units and axis labels; twice
+        as many pixels as it has are half as large.
 
     Returns
     -------
@@ -288,8 +290,7 @@ def show_lines(
 ) -> Shapes:
     """Show lines on top of a layer; update in place what we showed before.
 
-    Each is an ndarray (2, n_axes) of its ends. They and the width are in pixels of
-    `like`.
+    Each is an ndarray (2, n_axes) of its ends, in pixels of `like` as the width is.
     """
     viewer, like = unwrapped(viewer), unwrapped(like)
     active = viewer.layers.selection.active
@@ -322,8 +323,9 @@ def _show(
     like: Layer,
     **style: Any,
 ) -> Any:
-    viewer = unwrapped(viewer)
-    place = placed_like(unwrapped(like), data.ndim)
+    viewer, like = unwrapped(viewer), unwrapped(like)
+    coarse = full_resolution(like).shape[: like.ndim]
+    place = divided(placed_like(like, data.ndim), coarse, data.shape)
     for layer in viewer.layers:
         is_ours = type(layer) is kind and _is_as_shown(layer, name)
         if is_ours and layer.ndim == data.ndim:
@@ -340,7 +342,7 @@ def _show(
         layer,
         shown_as=name,
         shown=weakref.ref(layer.data),
-        image=weakref.ref(unwrapped(like)),
+        image=weakref.ref(like),
     )
     return layer
 
