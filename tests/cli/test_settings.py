@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from napari_unet.cli.settings import merge, read_settings
-from napari_unet.config import TrainConfig
+from napari_unet.cli.settings import UsageError, merge, read_settings
+from napari_unet.config import NetworkConfig, TrainConfig
 from napari_unet.errors import ConfigError, FolderError
 from napari_unet.learning import runs
 from napari_unet.learning.checkpoint import load_model
@@ -82,3 +82,17 @@ def test_values_of_the_file_are_checked_and_named(tmp_path: Path) -> None:
         merge(TrainConfig, values, TrainConfig(), tmp_path)
     assert caught.value.code == "NU-C01"
     assert "there is no setting 'colour'" in caught.value.message
+
+
+def test_flags_that_do_not_go_with_the_file_are_named(tmp_path: Path) -> None:
+    in_file = {"architecture": "trans_unet", "transformer_layers": 1}
+    with pytest.raises(UsageError, match=r"settings file .*: depth is 3: trans_unet"):
+        merge(NetworkConfig, in_file, NetworkConfig(depth=3), tmp_path)
+
+
+def test_what_an_architecture_of_the_file_fixes_does_not_outlive_it(
+    tmp_path: Path,
+) -> None:
+    flags = NetworkConfig(architecture="unet")
+    merged = merge(NetworkConfig, {"architecture": "trans_unet"}, flags, tmp_path)
+    assert merged == NetworkConfig()

@@ -241,8 +241,8 @@ def test_weights_of_imagenet_are_for_transformers_only(
 ) -> None:
     assert run(arguments(cells, tmp_path / "a.unet", "--pretrained=imagenet")) == 2
     told = capsys.readouterr().err
-    assert "--pretrained imagenet is not for this: " in told
-    assert "unet takes only False" in told
+    assert "is for a trans_unet of base width 64: " in told
+    assert "give --architecture trans_unet --base-width 64 as well" in told
 
 
 def test_weights_of_imagenet_are_asked_of_the_network() -> None:

@@ -94,6 +94,17 @@ def test_without_a_model_the_flags_are_not_understood() -> None:
     assert run(["verify"]) == 2
 
 
+def test_usage_and_table_name_the_models_alike(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["verify", "--help"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("Usage: napari-unet verify [OPTIONS] MODEL\n")
+    assert "MODEL  " in told
+    assert "ARGS" not in told
+    assert "MORE" not in told
+
+
 def test_brackets_in_names_are_shown_as_they_are(
     sound: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

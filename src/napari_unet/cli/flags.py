@@ -84,6 +84,8 @@ class NetworkFlags(NetworkConfig):
     out_channels: Annotated[int, _Hidden] = 2
     # Training works on planes.
     n_dims: Annotated[Literal[2, 3], _Hidden] = 2
+    # Training knows no finer labels than the images.
+    upscale: Annotated[Literal[1, 2, 4], _Hidden] = 1
     # `--pretrained imagenet`, beside the names of the models that come along.
     pretrained: Annotated[bool, _Hidden] = False
 

@@ -109,11 +109,19 @@ def merge(
     ------
     ConfigError
         NU-C01: a value of the file is not allowed.
+    UsageError
+        Flags and file ask for what does not go together.
     """
     try:
-        checked = kind.model_validate(from_file)
+        kind.model_validate(from_file)
     except pydantic.ValidationError as error:
         sentence = describe(error, lambda field: repr(field))
         raise ConfigError("NU-C01", f"settings file {path}: {sentence}") from error
     given = flags.model_dump(include=flags.model_fields_set)
-    return kind.model_validate({**checked.model_dump(exclude_unset=True), **given})
+    try:
+        return kind.model_validate({**from_file, **given})
+    except pydantic.ValidationError as error:
+        sentence = describe(error, flag_of)
+        raise UsageError(
+            f"the flags don't go with settings file {path}: {sentence}"
+        ) from error

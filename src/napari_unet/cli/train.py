@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
-import pydantic
 from cyclopts import Parameter
 
 from napari_unet.cli import console
@@ -28,7 +27,6 @@ from napari_unet.cli.flags import (
 from napari_unet.cli.folders import prepare_model_file, read_pairs
 from napari_unet.cli.settings import (
     UsageError,
-    describe,
     flag_of,
     merge,
     read_settings,
@@ -161,12 +159,15 @@ def _start(start_from: Path | None, pretrained: str | None) -> Path | None:
 
 
 def _pretrained(shape: NetworkConfig) -> NetworkConfig:
+    wanted = {"architecture": "trans_unet", "base_width": 64}
+    if any(getattr(shape, field) != value for field, value in wanted.items()):
+        flags = " ".join(f"{flag_of(field)} {value}" for field, value in wanted.items())
+        raise UsageError(
+            f"--pretrained {_IMAGENET} is for a trans_unet of base width 64: give "
+            f"{flags} as well"
+        )
     given = shape.model_dump(exclude_unset=True) | {"pretrained": True}
-    try:
-        return NetworkConfig.model_validate(given)
-    except pydantic.ValidationError as error:
-        why = describe(error, flag_of)
-        raise UsageError(f"--pretrained {_IMAGENET} is not for this: {why}") from error
+    return NetworkConfig.model_validate(given)
 
 
 def _check_flags(

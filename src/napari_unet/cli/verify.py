@@ -20,9 +20,9 @@ _WORTH_A_WARNING = 0.02
 
 
 def verify(
-    model: Annotated[Path, Parameter(group=FILES)],
+    models: Annotated[list[Path], Parameter(name="MODEL", group=FILES)],
     /,
-    *more: Annotated[Path, Parameter(group=FILES)],
+    *,
     device: Annotated[Device, Parameter(group=FILES)] = "auto",
     json_file: Annotated[Path | None, Parameter(name="--json", group=FILES)] = None,
 ) -> int:
@@ -38,10 +38,8 @@ def verify(
 
     Parameters
     ----------
-    model
-        The model, such as cells.unet.
-    more
-        More models.
+    models
+        The model, such as cells.unet, or several.
     device
         Where to try reduced precision.
     json_file
@@ -52,23 +50,22 @@ def verify(
     choose_device(device)  # that it is missing is no fault of a model's
     if json_file is not None:
         prepare_file(json_file)
-    paths = [model, *more]
-    results = [_verify(path, device) for path in console.track(paths, "Verifying")]
+    results = [_verify(path, device) for path in console.track(models, "Verifying")]
     if json_file is not None:
         content = [
             _failure(path, result)
             if isinstance(result, ModelError)
             else result.as_dict()
-            for path, result in zip(paths, results, strict=True)
+            for path, result in zip(models, results, strict=True)
         ]
         write_text(json_file, json.dumps(content, indent=2) + "\n")
-    rows = [_row(*pair) for pair in zip(paths, results, strict=True)]
+    rows = [_row(*pair) for pair in zip(models, results, strict=True)]
     heads = ("model", "result", "difference", "reduced precision", "written with")
     title = "Models, by how much their outputs differ from what they were"
     console.show_table(title, heads, rows, are_numbers=False)
-    n_failed = sum(_tell(*pair) for pair in zip(paths, results, strict=True))
-    console.say(f"{len(paths) - n_failed} as they were, {n_failed} not")
-    if n_failed == len(paths):
+    n_failed = sum(_tell(*pair) for pair in zip(models, results, strict=True))
+    console.say(f"{len(models) - n_failed} as they were, {n_failed} not")
+    if n_failed == len(models):
         return 1
     return 3 if n_failed else 0
 
