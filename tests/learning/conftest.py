@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_unet.config import NetworkConfig
+from napari_unet.config import FIXED_BY_ARCHITECTURE, NetworkConfig
 from napari_unet.imaging.drawn import draw_cells
 from napari_unet.learning.checkpoint import Model
 from napari_unet.learning.networks import build_network
@@ -37,7 +37,9 @@ def random_model() -> Callable[..., Model]:
     """Make a model with random weights; its probabilities are far from even."""
 
     def make(**settings: object) -> Model:
-        config = NetworkConfig(**({"base_width": 4, "depth": 2} | settings))
+        fixed = FIXED_BY_ARCHITECTURE.get(str(settings.get("architecture")), {})
+        small = {"base_width": 4, "depth": 2} | fixed
+        config = NetworkConfig(**(small | settings))
         with torch.random.fork_rng():
             torch.manual_seed(0)
             network = build_network(config)
