@@ -10,12 +10,16 @@ from qtpy.QtCore import Qt
 from napari_unet import events as ev
 from napari_unet.batch import segment
 from napari_unet.config import NetworkConfig, PredictConfig
+from napari_unet.errors import ResourceError
 from napari_unet.imaging.arrays import Image
+from napari_unet.learning import attention as attention_module
 from napari_unet.learning.attention import attention_maps
 from napari_unet.learning.checkpoint import Model, save_model
 from napari_unet.learning.networks import build_network
+from napari_unet.learning.prediction import predict as api_predict
 from napari_unet.widgets import predict as module
 from napari_unet.widgets._choices import TRAINED
+from napari_unet.widgets._prediction import Predicted, TilesFollow
 from napari_unet.widgets.predict import PredictWidget
 
 PREVIEW = "nuclei probability (preview)"
@@ -117,7 +121,116 @@ def test_attention_maps_lie_on_the_image_beside_the_cells(
         layer = viewer.layers[f"nuclei attention {i}"]
         np.testing.assert_array_equal(layer.data, each)
         np.testing.assert_array_equal(layer.scale, nuclei.scale)
+        assert layer.visible == (i == 1)
     assert "nuclei prediction" in viewer.layers
+    assert "cells found" in widget.panel.state.message
+
+
+def test_cells_stay_where_attention_fails(
+    qtbot, widget, viewer, attentive, monkeypatch
+):
+    def fails(*_, **__):
+        yield ev.TileDone(1, 2, (), np.ones((1, 48, 48), np.float32))
+        raise ResourceError("NU-R03", "no memory is left: close something")
+
+    monkeypatch.setattr(attention_module, "attention_tiles", fails)
+    TRAINED.add("attentive", attentive)
+    widget.model.box.setCurrentText("attentive")
+    widget.attention.setChecked(True)
+    predict(qtbot, widget)
+    assert "no memory is left" in failure_of(widget)
+    assert [layer.name for layer in viewer.layers] == [
+        "nuclei",
+        PREVIEW,
+        "nuclei prediction",
+    ]
+
+
+# -- other outputs than classes, and finer ones --------------------------------
+
+
+def offer(widget, *roles, **network):
+    config = NetworkConfig(base_width=2, depth=1, out_channels=len(roles), **network)
+    model = Model(config, build_network(config).state_dict(), roles=roles)
+    TRAINED.add("other", model)
+    widget.model.box.setCurrentText("other")
+    return model
+
+
+def test_values_come_as_images_named_by_their_roles(qtbot, widget, viewer, drawn):
+    model = offer(widget, "value:denoised", "value:1")
+    predict(qtbot, widget)
+    assert failure_of(widget) == ""
+    assert [layer.name for layer in viewer.layers] == [
+        "nuclei",
+        "nuclei denoised",
+        "nuclei value 1",
+    ]
+    expected = api_predict(model, Image(drawn[0][None]), ON_CPU)
+    for layer, values in zip(viewer.layers[1:], expected, strict=True):
+        np.testing.assert_array_equal(layer.data, values)
+    assert [layer.visible for layer in viewer.layers[1:]] == [True, False]
+    assert widget.panel.state.phase == "done"
+    assert widget.panel.state.message == "Shown: denoised, value 1"
+
+
+def test_values_of_another_range_are_seen(qtbot, widget, viewer):
+    offer(widget, "value:denoised")
+    predict(qtbot, widget)
+    layer = viewer.layers["nuclei denoised"]
+    layer.contrast_limits = (1000, 2000)
+    predict(qtbot, widget)
+    assert layer.contrast_limits == pytest.approx([layer.data.min(), layer.data.max()])
+
+
+def test_values_are_warned_of_where_the_image_is_not_what_the_model_knows(
+    qtbot, widget
+):
+    model = offer(widget, "value:denoised")
+    TRAINED.add("other", replace(model, pixel_size_um=(0.25, 0.25)))
+    widget.model.box.setCurrentText("other")
+    predict(qtbot, widget)
+    assert any("0.25" in note for note in widget.panel.state.notes)
+
+
+def assert_covers(layer, image):
+    for part in (0, 1):
+        corners = [part * np.array(each.data.shape) - 0.5 for each in (layer, image)]
+        np.testing.assert_allclose(
+            layer.data_to_world(corners[0]), image.data_to_world(corners[1])
+        )
+
+
+def test_finer_outputs_cover_the_image(qtbot, widget, viewer, nuclei):
+    offer(widget, "softmax:background", "softmax:cell", upscale=2)
+    widget.probabilities.setChecked(True)
+    predict(qtbot, widget)
+    assert failure_of(widget) == ""
+    for name in ("nuclei probability", "nuclei prediction"):
+        layer = viewer.layers[name]
+        assert layer.data.shape == (96, 96)
+        np.testing.assert_allclose(layer.scale, nuclei.scale / 2)
+        assert_covers(layer, nuclei)
+
+
+def test_finer_values_cover_the_image(qtbot, widget, viewer, nuclei):
+    offer(widget, "value:sharp", upscale=4)
+    predict(qtbot, widget)
+    layer = viewer.layers["nuclei sharp"]
+    assert layer.data.shape == (192, 192)
+    assert_covers(layer, nuclei)
+
+
+def test_a_model_without_background_shows_all_it_gives(qtbot, widget, viewer):
+    offer(widget, "sigmoid:cell")
+    widget.probabilities.setChecked(True)
+    predict(qtbot, widget)
+    assert failure_of(widget) == ""
+    assert [layer.name for layer in viewer.layers] == [
+        "nuclei",
+        "nuclei probability",
+        "nuclei prediction",
+    ]
 
 
 def test_no_attention_is_computed_unasked(qtbot, widget, viewer, attentive):
@@ -201,13 +314,18 @@ class Slow:
         self.outputs = np.full((n_classes, *shape), 0.25, np.float32)
         monkeypatch.setattr(module, "segmentation", self)
 
-    def __call__(self, *_):
+    def __call__(self, *_, **__):
         try:
+            roles = ("softmax:background", "softmax:a", "softmax:b")[
+                : len(self.outputs)
+            ]
+            yield TilesFollow(roles)
             yield ev.TileDone(1, 2, (), self.outputs)
             while not self.go_on.wait(0.01):
                 yield ev.Note("waiting")
             yield ev.TileDone(2, 2, (), self.outputs)
             labels = np.ones(self.outputs.shape[1:], np.int32)
+            yield Predicted(self.outputs, roles, labels)
             yield ev.Segmented(labels, self.outputs)
         finally:
             self.closed.set()
@@ -319,7 +437,7 @@ def test_removing_another_layer_ends_nothing(qtbot, widget, viewer, monkeypatch)
 def test_a_runtime_error_is_shown_and_the_next_prediction_works(
     qtbot, widget, viewer, monkeypatch
 ):
-    def fails(*_):
+    def fails(*_, **__):
         raise RuntimeError("Expected all tensors on one device")
         yield
 

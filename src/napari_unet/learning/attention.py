@@ -14,15 +14,17 @@ from napari_unet.learning.checkpoint import load_model
 from napari_unet.learning.model import Model
 from napari_unet.learning.networks import AttentionUNet, Network
 from napari_unet.learning.networks.geometry import gated_levels, output_size
-from napari_unet.learning.prediction import predict
+from napari_unet.learning.prediction import predict_tiles
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
 
     from napari_unet.config import PredictConfig
+    from napari_unet.events import TileDone
     from napari_unet.learning.pairs import ImageLike
 
 
@@ -97,6 +99,19 @@ def attention_maps(
     Oktay et al.: Attention U-Net: learning where to look for the pancreas. MIDL 2018,
     fig. 3 and 4.
     """
+    for event in attention_tiles(model, image, config):
+        maps = event.outputs
+    return maps
+
+
+def attention_tiles(
+    model: Model | Path | str, image: ImageLike, config: PredictConfig | None = None
+) -> Iterator[TileDone]:
+    """Compute `attention_maps` tile by tile, yielding after each tile.
+
+    Parameters and errors are those of `attention_maps`. The `outputs` of the events
+    are the maps, whole after the last one.
+    """
     model = model if isinstance(model, Model) else load_model(model)
     check_has_gates(model)
     network = cast("AttentionUNet", model.build())
@@ -104,7 +119,7 @@ def attention_maps(
     known = {each.name: getattr(model, each.name) for each in fields(Model)}
     known["network"] = gates.config
     known["roles"] = tuple(f"value:gate {i}" for i in gates.levels)
-    return predict(_GatesModel(**known, gates=gates), image, config)
+    yield from predict_tiles(_GatesModel(**known, gates=gates), image, config)
 
 
 def check_has_gates(model: Model) -> None:

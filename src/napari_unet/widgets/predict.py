@@ -1,10 +1,9 @@
-"""Dock widget: apply a model to an image and show its cells."""
+"""Dock widget: apply a model to an image and show its cells, or its values."""
 
 from __future__ import annotations
 
 import time
 import weakref
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
 
 from napari_unet.config import PredictConfig
 from napari_unet.errors import ImageError, ModelError
-from napari_unet.events import Event, Note, Segmented, TileDone
+from napari_unet.events import Event, TileDone
 from napari_unet.files.model_summaries import summarise
 from napari_unet.widgets._choices import ImageChoice, ModelChoice
 from napari_unet.widgets._controls import describe, rows, scrollable
@@ -25,21 +24,26 @@ from napari_unet.widgets._layers import (
     size_text,
     unwrapped,
 )
+from napari_unet.widgets._prediction import (
+    AttentionMapped,
+    Predicted,
+    TilesFollow,
+    output_name,
+    segmentation,
+)
 from napari_unet.widgets._run import RunPanel
 from napari_unet.widgets._worker import Failure, guarded
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Sequence
 
     import numpy as np
     from napari.components import ViewerModel
     from napari.layers import Layer
     from numpy.typing import NDArray
 
-    from napari_unet.imaging.arrays import Image
-    from napari_unet.learning.checkpoint import Model
-
 _DRAW_EVERY_S = 0.3
+_PROBABILITIES = ("softmax", "sigmoid", "probability")
 _WITH_ATTENTION = "attention_unet"
 _STYLE = {
     "colormap": "magma",
@@ -49,15 +53,10 @@ _STYLE = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class AttentionMapped(Event):
-    """What each gate lets through, float32 (gates, [T,] [Z,] Y, X)."""
-
-    maps: NDArray[np.float32]
-
-
 class PredictWidget(QWidget):
     """Choose a model and an image; tiles show as they finish, then the cells.
+
+    A model of values, from images to images, has image layers for its outputs.
 
     Parameters
     ----------
@@ -70,6 +69,7 @@ class PredictWidget(QWidget):
         self._viewer = unwrapped(napari_viewer)
         self._target: weakref.ref[Layer] | None = None
         self._shape: tuple[int, ...] = ()
+        self._roles: tuple[str, ...] = ()
         self._preview: weakref.ref[Layer] | None = None
         self._drawn_at = 0.0
         self._build()
@@ -160,13 +160,15 @@ class PredictWidget(QWidget):
         active = self._viewer.layers.selection.active
         shape = tuple(full_resolution(target).shape)
         for event in events:
-            if isinstance(event, Segmented):
+            if isinstance(event, TilesFollow):
+                self._roles = event.roles
+            elif isinstance(event, Predicted):
                 if shape != self._shape:
                     raise ImageError(
                         "NU-I11",
                         f'image "{target.name}" was {size_text(self._shape)} when '
-                        f"prediction began and is {size_text(shape)} now: its cells "
-                        "are not shown, predict again",
+                        f"prediction began and is {size_text(shape)} now: its result "
+                        "is not shown, predict again",
                     )
                 self._show_result(target, event)
             elif isinstance(event, AttentionMapped) and shape == self._shape:
@@ -189,31 +191,66 @@ class PredictWidget(QWidget):
         return True
 
     def _show_preview(self, target: Layer, outputs: NDArray[np.float32]) -> None:
+        channels = _probabilities(self._roles)
         shown = None if self._preview is None else self._preview()
         was_deleted = self._preview is not None and shown not in self._viewer.layers
-        if was_deleted or not self._may_draw():
+        if not channels or was_deleted or not self._may_draw():
             return
-        name = f"{target.name} {_probability(1)}"
+        name = f"{target.name} probability"
         if not self.probabilities.isChecked():
             # It stays, hidden: taking layers out of a viewer can crash OpenGL.
             name += " (preview)"
-        layer = show_image(self._viewer, name, outputs[1], like=target, **_STYLE)
+        first = outputs[channels[0]]
+        layer = show_image(self._viewer, name, first, like=target, **_STYLE)
         layer.visible = True
         self._preview = weakref.ref(layer)
 
-    def _show_result(self, target: Layer, result: Segmented) -> None:
-        if self.probabilities.isChecked():
-            for k in range(1, len(result.outputs)):
-                name = f"{target.name} {_probability(k)}"
-                show_image(self._viewer, name, result.outputs[k], like=target, **_STYLE)
-        show_labels(
-            self._viewer, f"{target.name} prediction", result.labels, like=target
-        )
+    def _show_result(self, target: Layer, result: Predicted) -> None:
+        if result.labels is None or self.probabilities.isChecked():
+            self._show_outputs(target, result)
+        if result.labels is not None:
+            show_labels(
+                self._viewer, f"{target.name} prediction", result.labels, like=target
+            )
+
+    def _show_outputs(self, target: Layer, result: Predicted) -> None:
+        channels = _probabilities(result.roles)
+        for i, k in enumerate(channels, 1):
+            name = f"{target.name} probability{f' {i}' if i > 1 else ''}"
+            show_image(self._viewer, name, result.outputs[k], like=target, **_STYLE)
+        values = _values(result.roles)
+        for k in values:
+            name = f"{target.name} {output_name(result.roles[k])}"
+            layer = show_image(
+                self._viewer,
+                name,
+                result.outputs[k],
+                like=target,
+                visible=k == values[0],  # the others would only cover it
+            )
+            # Values have no range of their own; another model's may be far off.
+            layer.reset_contrast_limits()
 
     def _show_attention(self, target: Layer, maps: NDArray[np.float32]) -> None:
         for i, each in enumerate(maps, 1):
             name = f"{target.name} attention {i}"
-            show_image(self._viewer, name, each, like=target, **_STYLE)
+            # One at a time: their colours would add up.
+            style = {**_STYLE, "visible": i == 1}
+            show_image(self._viewer, name, each, like=target, **style)
+
+
+def _probabilities(roles: Sequence[str]) -> list[int]:
+    """Return the channels that are probabilities, but of the background."""
+    return [
+        k
+        for k, role in enumerate(roles)
+        if role.startswith(_PROBABILITIES) and output_name(role) != "background"
+    ]
+
+
+def _values(roles: Sequence[str]) -> list[int]:
+    """Return the channels that are no probabilities."""
+    return [k for k, role in enumerate(roles) if not role.startswith(_PROBABILITIES)]
 
 
 def _has_attention(choice: ModelChoice) -> bool:
@@ -225,34 +262,3 @@ def _has_attention(choice: ModelChoice) -> bool:
     except ModelError:
         return False
     return getattr(model.network, "architecture", "") == _WITH_ATTENTION
-
-
-def _probability(k: int) -> str:
-    return "probability" if k == 1 else f"probability {k}"
-
-
-def segmentation(
-    model: Model | Path,
-    image: Image,
-    config: PredictConfig,
-    notes: Sequence[str] = (),
-    *,
-    attention: bool = False,
-) -> Generator[Event, None, None]:
-    """Yield the events of segmenting an image, after what there is to note.
-
-    Attention maps, where they are wanted, come before `Segmented`.
-    """
-    # Here and not above: importing torch takes seconds.
-    from napari_unet.batch import segment_events
-    from napari_unet.learning.device import spare_one_core
-
-    spare_one_core()
-    for note in notes:
-        yield Note(note)
-    for event in segment_events(model, image, config=config):
-        if attention and isinstance(event, Segmented):
-            from napari_unet.learning.attention import attention_maps
-
-            yield AttentionMapped(attention_maps(model, image, config))
-        yield event
