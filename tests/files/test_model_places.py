@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from napari_unet.errors import ConfigError, ModelError
+from napari_unet.errors import ConfigError, FolderError, ModelError
 from napari_unet.files import model_places as places
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import os
+    from collections.abc import Iterator
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +33,9 @@ def test_a_shipped_model_is_found_by_its_name(
     assert places.is_shipped(tmp_path / "a.unet")
     assert not places.is_shipped(tmp_path / "other" / "a.unet")
     with pytest.raises(ModelError, match=r"no model 'c' .* choose one of a, b"):
+        places.shipped_model("c")
+    monkeypatch.setattr(places, "SHIPPED_FOLDER", tmp_path / "empty")
+    with pytest.raises(ModelError, match=r"no model 'c' .* napari-unet: give a file"):
         places.shipped_model("c")
 
 
@@ -56,8 +62,6 @@ def test_opened_files_are_remembered_once_and_may_be_gone(tmp_path: Path) -> Non
 def test_a_path_is_remembered_whatever_the_working_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pathlib import Path
-
     monkeypatch.chdir(tmp_path)
     places.remember_model(Path("a.unet"))
     assert places.opened_models() == [tmp_path / "a.unet"]
@@ -78,3 +82,44 @@ def test_any_name_is_remembered(tmp_path: Path) -> None:
     odd = tmp_path / "\udcff é\n.unet"
     places.remember_model(odd)
     assert places.opened_models() == [odd]
+
+
+def locked(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Let nobody look into a folder, not even root."""
+    real_lstat, real_iterdir = Path.lstat, Path.iterdir
+
+    def check(inside: bool) -> None:
+        if inside:
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+    def lstat(path: Path) -> os.stat_result:
+        check(path.parent == folder)
+        return real_lstat(path)
+
+    def iterdir(path: Path) -> Iterator[Path]:
+        check(path == folder)
+        return iter(real_iterdir(path))
+
+    monkeypatch.setattr(Path, "lstat", lstat)
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+
+
+def test_a_run_that_may_not_be_looked_into_hides_no_other(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [home / "runs" / name for name in ("20260301-120000", "20260201-120000")]
+    for run in runs:
+        run.mkdir(parents=True)
+        (run / "best.unet").touch()
+    locked(monkeypatch, runs[0])
+    assert places.trained_models() == [run / "best.unet" for run in runs]
+
+
+def test_runs_that_may_not_be_listed_say_so(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "runs").mkdir(parents=True)
+    locked(monkeypatch, home / "runs")
+    with pytest.raises(FolderError, match="can't be read") as caught:
+        places.trained_models()
+    assert caught.value.code == "NU-F04"

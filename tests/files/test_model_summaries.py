@@ -23,11 +23,13 @@ def test_a_summary_says_what_the_model_does(tiny_model: Path) -> None:
     summary, model = summarise(tiny_model), load_model(tiny_model)
     assert summary.path == tiny_model
     assert summary.n_bytes == len(tiny_model.read_bytes())
-    assert summary.written.timestamp() == tiny_model.stat().st_mtime
+    assert summary.written.timestamp() == pytest.approx(tiny_model.stat().st_mtime)
     assert summary.network == model.network.architecture
     assert summary.classes == model.class_names[1:]
     assert summary.f1 == model.scores["f1"]
     assert (summary.n_train_images, summary.about) == (1, "")
+    assert summary.roles == model.roles
+    assert (summary.n_dims, summary.upscale) == (2, 1)
 
 
 def test_reading_a_summary_needs_no_torch(tiny_model: Path) -> None:

@@ -15,8 +15,8 @@ from napari_unet.events import Note
 from napari_unet.files import model_places as places
 from napari_unet.learning.checkpoint import load_model, save_model
 from napari_unet.learning.model import Look
+from napari_unet.widgets import _model_files
 from napari_unet.widgets import _model_work as work
-from napari_unet.widgets import models as module
 from napari_unet.widgets._run_state import WorkDone
 from napari_unet.widgets.models import ModelsWidget
 
@@ -125,7 +125,7 @@ def test_what_is_damaged_or_gone_says_so_in_one_sentence(widget, files):
 def test_the_chosen_model_is_described_and_no_html_is_read(widget, files):
     assert enabled(widget) == {"open"}
     widget.list.choose(files["opened"])
-    assert "unet; cell; 0 images" in widget.about.text()
+    assert "U-Net; cell; " in widget.about.text()
     assert "For <b>tests</b>." in widget.about.text()
     assert "&lt;b&gt;" in widget.list.currentItem().toolTip(0)
     widget.list.choose(files["shipped"])
@@ -213,8 +213,8 @@ def test_a_damaged_model_is_found_out(qtbot, widget, files):
 def fake_export(monkeypatch):
     calls = []
 
-    def export(path, target, to):
-        calls.append((path, target, to))
+    def export(path, target, to, title):
+        calls.append((path, target, to, title))
         yield Note("written")
         yield WorkDone(f"Exported: {target}")
 
@@ -226,7 +226,11 @@ def fake_export(monkeypatch):
     ("name", "chosen", "written", "to"),
     [
         ("a.zip", "bioimage.io package (*.zip)", "a.zip", "bioimageio"),
-        ("a.zip", "ONNX (*.onnx)", "a.onnx", "onnx"),
+        ("dots.v1.5", "bioimage.io package (*.zip)", "dots.v1.5.zip", "bioimageio"),
+        ("dots.v1.5", "ONNX (*.onnx)", "dots.v1.5.onnx", "onnx"),
+        ("a.onnx", "bioimage.io package (*.zip)", "a.onnx", "onnx"),
+        ("a.ZIP", "ONNX (*.onnx)", "a.ZIP", "bioimageio"),
+        ("a", "", "a.zip", "bioimageio"),
     ],
 )
 def test_a_model_is_exported_for_other_programs(
@@ -237,7 +241,9 @@ def test_a_model_is_exported_for_other_programs(
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: answer)
     widget.list.choose(files["trained"])
     press(qtbot, widget, widget.export)
-    assert calls == [(files["trained"], tmp_path / written, to)]
+    assert calls == [
+        (files["trained"], tmp_path / written, to, "Trained 2026-03-01 12:01:02")
+    ]
     assert widget.panel.state.message == f"Exported: {tmp_path / written}"
 
 
@@ -255,7 +261,7 @@ def test_nothing_is_replaced_unasked(qtbot, widget, files, tmp_path, monkeypatch
 
 
 def answer_deletion(monkeypatch, answer):
-    monkeypatch.setattr(ModelsWidget, "ask_deletion", lambda *_: answer)
+    monkeypatch.setattr(_model_files, "ask_deletion", lambda *_, **__: answer)
 
 
 def test_a_trained_model_goes_to_the_trash(qtbot, widget, files, monkeypatch):
@@ -270,7 +276,7 @@ def test_a_trained_model_goes_to_the_trash(qtbot, widget, files, monkeypatch):
             files["trained"].unlink()
             return True
 
-    monkeypatch.setattr(module, "QFile", Trash)
+    monkeypatch.setattr(_model_files, "QFile", Trash)
     answer_deletion(monkeypatch, "file")
     widget.list.choose(files["trained"])
     press(qtbot, widget, widget.delete)
@@ -295,7 +301,7 @@ def test_a_file_that_can_not_go_to_the_trash_stays(qtbot, widget, files, monkeyp
         def moveToTrash(self):
             return False
 
-    monkeypatch.setattr(module, "QFile", NoTrash)
+    monkeypatch.setattr(_model_files, "QFile", NoTrash)
     answer_deletion(monkeypatch, "file")
     widget.list.choose(files["opened"])
     press(qtbot, widget, widget.delete)
@@ -317,10 +323,10 @@ def test_only_the_entry_may_go_or_nothing(qtbot, widget, files, monkeypatch):
 def test_what_is_gone_is_taken_off_the_list_without_a_question(
     qtbot, widget, files, monkeypatch
 ):
-    def never(*_):
+    def never(*_, **__):
         raise AssertionError("asked")
 
-    monkeypatch.setattr(ModelsWidget, "ask_deletion", never)
+    monkeypatch.setattr(_model_files, "ask_deletion", never)
     widget.list.choose(files["missing"])
     press(qtbot, widget, widget.delete)
     assert failure_of(widget) == ""
@@ -341,8 +347,8 @@ def test_the_question_offers_what_can_be_done(widget, files, monkeypatch, text, 
         button.click()
 
     monkeypatch.setattr(QMessageBox, "exec", press_it)
-    widget.list.choose(files["opened"])
-    assert widget.ask_deletion(widget.list.chosen()) == answer
+    found = _model_files.ask_deletion(widget, files["opened"], may_forget=True)
+    assert found == answer
 
 
 # -- the card ------------------------------------------------------------------------

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import suppress
 from pathlib import Path
 
 from platformdirs import user_data_path
 
-from napari_unet.errors import ConfigError, ModelError
+from napari_unet.errors import ConfigError, FolderError, ModelError
 from napari_unet.files.atomic import write_text
 from napari_unet.files.json_files import read_json
 
@@ -30,17 +31,17 @@ def shipped_model(name: str) -> Path:
     """
     models = {path.stem: path for path in shipped_models()}
     if name not in models:
+        known = f"choose one of {', '.join(models)}, or " if models else ""
         raise ModelError(
             "NU-M00",
-            f"no model {name!r} comes with napari-unet: choose one of "
-            f"{', '.join(models) or 'none'}, or give a file",
+            f"no model {name!r} comes with napari-unet: {known}give a file",
         )
     return models[name]
 
 
 def is_shipped(path: Path) -> bool:
     """Return whether a file lies where the package's models are."""
-    return path.resolve().parent == SHIPPED_FOLDER.resolve()
+    return Path(os.path.realpath(path)).parent == SHIPPED_FOLDER.resolve()
 
 
 def runs_folder() -> Path:
@@ -49,8 +50,25 @@ def runs_folder() -> Path:
 
 
 def trained_models() -> list[Path]:
-    """Return the best models of the trainings in napari, the newest first."""
-    return sorted(runs_folder().glob("*/best.unet"), reverse=True)
+    """Return the best models of the trainings in napari, the newest first.
+
+    Raises
+    ------
+    FolderError
+        Their folder can't be read (NU-F04).
+    """
+    folder = runs_folder()
+    if not _may_be_there(folder):
+        return []
+    try:
+        runs = sorted(folder.iterdir(), reverse=True)
+    except OSError as error:
+        raise FolderError(
+            "NU-F04",
+            f"{folder} can't be read ({error.strerror or error}): check its "
+            "permissions, or models that were trained in napari are not listed",
+        ) from error
+    return [run / "best.unet" for run in runs if _may_be_there(run / "best.unet")]
 
 
 def opened_models() -> list[Path]:
@@ -62,7 +80,7 @@ def opened_models() -> list[Path]:
         The list can't be read.
     """
     path = _list_file()
-    if not path.exists():
+    if not _may_be_there(path):
         return []
     content = read_json(path)
     files = content.get("files") if isinstance(content, dict) else None
@@ -99,6 +117,18 @@ def forget_model(path: Path) -> None:
     files = opened_models()
     if path in files:
         _write_list([file for file in files if file != path])
+
+
+def _may_be_there(path: Path) -> bool:
+    """Return whether there is such a file or folder, or nobody may know."""
+    # Not `exists`: it raises where a folder may not be looked into.
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _list_file() -> Path:

@@ -47,6 +47,12 @@ class ModelSummary:
         How many images it learned from.
     about : str
         What it is for.
+    roles : tuple of str
+        What each output means, such as ``"softmax:cell"``.
+    n_dims : int
+        2 for planes, 3 for volumes.
+    upscale : int
+        How many times finer than the image its output is.
     """
 
     path: Path
@@ -57,6 +63,9 @@ class ModelSummary:
     f1: float | None
     n_train_images: int
     about: str
+    roles: tuple[str, ...] = ()
+    n_dims: int = 2
+    upscale: int = 1
 
 
 def summarise(path: Path) -> ModelSummary:
@@ -120,16 +129,19 @@ def _read_header(path: Path) -> tuple[Any, int]:
 
 
 def _summary(path: Path, raw: Any, written_s: float, n_bytes: int) -> ModelSummary:
-    f1 = raw["scores"].get("f1")
+    f1, network = raw["scores"].get("f1"), raw["network"]
     return ModelSummary(
         path=path,
         written=datetime.fromtimestamp(written_s, UTC),
         n_bytes=n_bytes,
-        network=str(raw["network"].get("architecture", "")),
+        network=str(network.get("architecture", "")),
         classes=tuple(str(name) for name in raw["class_names"][1:]),
         f1=None if f1 is None else float(f1),
         n_train_images=int(raw["n_train_images"]),
         about=str(raw.get("about", "")),
+        roles=tuple(str(role) for role in raw.get("roles", ())),
+        n_dims=int(network.get("n_dims", 2)),
+        upscale=int(network.get("upscale", 1)),
     )
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QUrl, Signal
-from qtpy.QtGui import QImage, QTextDocument
+from qtpy.QtGui import QImage, QTextDocument, QTextOption
 from qtpy.QtWidgets import (
     QDialog,
     QHBoxLayout,
     QLineEdit,
+    QMessageBox,
     QPlainTextEdit,
     QTextBrowser,
     QVBoxLayout,
@@ -68,6 +69,7 @@ class CardDialog(QDialog):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._build()
+        self._shown = self._typed()
         self._connect()
 
     def show_card(
@@ -89,15 +91,43 @@ class CardDialog(QDialog):
         self.about.setPlainText(about)
         self.named.setVisible(may_change)
         self.told.clear()
+        self._shown = self._typed()
 
     def authors_given(self) -> list[str]:
         """Return the names that were typed."""
         names = (name.strip() for name in self.authors.text().split(";"))
         return [name for name in names if name]
 
+    def set_busy(self, is_busy: bool) -> None:
+        """Let nothing be typed or stored while the model is worked on."""
+        for widget in (self.named.body, self.save):
+            widget.setEnabled(not is_busy)
+
+    def may_lose(self) -> bool:
+        """Return whether nothing would be lost that was typed, or the user says so."""
+        if not self.isVisible() or self._typed() == self._shown:
+            return True
+        answer = QMessageBox.question(
+            self,
+            "Model card",
+            "What you typed is not kept in the model's file yet. Lose it?",
+        )
+        return answer == QMessageBox.StandardButton.Yes
+
+    def reject(self) -> None:
+        """Close, by whatever means, unless the user wants to keep what was typed."""
+        if self.may_lose():
+            super().reject()
+
+    def _typed(self) -> tuple[str, str, str]:
+        about = self.about.toPlainText()
+        return self.authors.text(), self.license.text(), about
+
     def _build(self) -> None:
         self.resize(*_SIZE_PX)
         self.browser = CardBrowser()
+        # A long name must not make it scroll sideways.
+        self.browser.setWordWrapMode(QTextOption.WrapMode.WrapAtWordBoundaryOrAnywhere)
         describe(self.browser, "Model card", "What the file knows of its model")
         self.authors, self.license = QLineEdit(), QLineEdit()
         self.about = QPlainTextEdit()
@@ -120,6 +150,8 @@ class CardDialog(QDialog):
             "Save card …", "Write the card to a folder: README.md and its pictures"
         )
         self.dismiss = button("Close", "Close the card")
+        for one in (self.store, self.save, self.dismiss):
+            one.setAutoDefault(False)  # Enter in a field would press the first
         buttons = QHBoxLayout()
         buttons.addStretch()
         buttons.addWidget(self.save)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from napari.utils.theme import get_theme
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtGui import QPalette
 from qtpy.QtWidgets import QHeaderView, QTreeWidget, QTreeWidgetItem
 
 from napari_unet.errors import UNetError
@@ -16,9 +16,10 @@ from napari_unet.events import Event, Note
 from napari_unet.files import model_places
 from napari_unet.files.model_summaries import ModelSummary, summarise
 from napari_unet.widgets._controls import describe
+from napari_unet.widgets._model_limits import Limits, limits_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
     from pathlib import Path
 
     from qtpy.QtWidgets import QWidget
@@ -30,7 +31,16 @@ _GROUPS: dict[Kind, str] = {
     "opened": "Opened files",
 }
 _NAME, _F1, _DATE = range(3)
-_HEIGHT_PX = 220
+_HEIGHT_PX = 160
+_MOST_LETTERS = 300
+_MIDDLE = Qt.AlignmentFlag.AlignVCenter
+_NETWORKS = {
+    "unet": "U-Net",
+    "residual_unet": "U-Net with residual blocks",
+    "attention_unet": "Attention U-Net",
+    "trans_unet": "TransU-Net",
+    "foreign": "another program's network",
+}
 
 
 @dataclass(frozen=True)
@@ -47,15 +57,23 @@ class Listed(Event):
         None where the file is missing or no model.
     problem : str
         One sentence; empty where there is none.
-    is_missing : bool
-        Whether the file is gone.
+    is_file : bool
+        Whether it is a file that can be looked at: neither gone nor a folder.
+    limits : Limits
+        What can't be done with it.
     """
 
     kind: Kind
     path: Path
     summary: ModelSummary | None = None
     problem: str = ""
-    is_missing: bool = False
+    is_file: bool = True
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def may_change(self) -> bool:
+        """Whether the file is the user's, and none that comes with the package."""
+        return self.kind != "shipped" and not model_places.is_shipped(self.path)
 
     @property
     def name(self) -> str:
@@ -69,6 +87,19 @@ class Listed(Event):
         return time.strftime("%Y-%m-%d %H:%M:%S", begun)
 
     @property
+    def title(self) -> str:
+        """What a card or a package calls it: each training's file is "best.unet"."""
+        if self.kind != "trained":
+            return self.path.stem
+        run = self.path.parent.name
+        return run if self.name == run else f"Trained {self.name}"
+
+    @property
+    def stem(self) -> str:
+        """How a file that is made of it may be called, without the ending."""
+        return self.path.parent.name if self.kind == "trained" else self.path.stem
+
+    @property
     def in_words(self) -> str:
         """What is known of it, or what is wrong, in a line or two."""
         if self.summary is None:
@@ -76,35 +107,41 @@ class Listed(Event):
         found = self.summary
         n = found.n_train_images
         parts = [
-            found.network.replace("_", " "),
+            _NETWORKS.get(found.network, found.network),
             ", ".join(found.classes),
-            f"{n} image{'s' if n != 1 else ''}",
-            f"{found.n_bytes / 2**20:.1f} MB",
+            f"{n} image{'s' if n != 1 else ''}" if n else "",
+            _size(found.n_bytes),
         ]
-        about = f"\n{found.about}" if found.about else ""
-        return f"{'; '.join(part for part in parts if part)}{about}"
+        about = f"\n{_shortened(found.about)}" if found.about else ""
+        return f"{_shortened('; '.join(part for part in parts if part))}{about}"
 
 
 def list_models() -> Generator[Event, None, None]:
     """Yield a `Listed` for each model file there is; reads their headers only."""
     for path in model_places.shipped_models():
         yield _listed("shipped", path)
-    for path in model_places.trained_models():
-        yield _listed("trained", path)
-    try:
-        opened = model_places.opened_models()
-    except UNetError as error:
-        yield Note(str(error), is_warning=True)
-        return
-    for path in opened:
-        yield _listed("opened", path)
+    places: dict[Kind, Callable[[], list[Path]]] = {
+        "trained": model_places.trained_models,
+        "opened": model_places.opened_models,
+    }
+    for kind, find in places.items():
+        try:
+            paths = find()
+        except UNetError as error:
+            yield Note(str(error), is_warning=True)
+            continue
+        for path in paths:
+            yield _listed(kind, path)
 
 
 def _listed(kind: Kind, path: Path) -> Listed:
     try:
-        return Listed(kind, path, summarise(path))
+        found = summarise(path)
     except UNetError as error:
-        return Listed(kind, path, None, error.message, is_missing=not path.exists())
+        # Not `Path.is_file`: it raises where a folder may not be looked into.
+        is_file = os.path.isfile(path)
+        return Listed(kind, path, None, error.message, is_file=is_file)
+    return Listed(kind, path, found, limits=limits_of(found))
 
 
 class ModelList(QTreeWidget):
@@ -166,9 +203,18 @@ class ModelList(QTreeWidget):
                 self.setCurrentItem(item)
                 return
 
+    def neighbour(self, path: Path) -> Path | None:
+        """Return the model beneath this one, or above it where it is the last."""
+        paths = [self.listed[_index(item)].path for item in self._items()]
+        if path not in paths or len(paths) == 1:
+            return None
+        row = paths.index(path)
+        return paths[row + 1 if row + 1 < len(paths) else row - 1]
+
     def show_models(self, listed: Sequence[Listed]) -> None:
         """Show these models; the chosen one stays chosen if it is among them."""
-        before = self.chosen()
+        before, bar = self.chosen(), self.verticalScrollBar()
+        scrolled = 0 if bar is None else bar.value()
         self.blockSignals(True)
         self.clear()
         self.listed = list(listed)
@@ -184,6 +230,9 @@ class ModelList(QTreeWidget):
                 group.setExpanded(True)
         if before is not None:
             self.choose(before.path)
+        if bar is not None:
+            self.doItemsLayout()  # until then there is nothing to scroll
+            bar.setValue(scrolled)
         self.blockSignals(False)
         self.chosen_changed.emit()
 
@@ -193,15 +242,10 @@ class ModelList(QTreeWidget):
         f1 = "" if found is None or found.f1 is None else f"{found.f1:.2f}"
         item = QTreeWidgetItem([name, f1, "" if found is None else _date(found)])
         item.setData(_NAME, Qt.ItemDataRole.UserRole, index)
-        item.setTextAlignment(_F1, Qt.AlignmentFlag.AlignRight)
-        grey = self.palette().brush(
-            QPalette.ColorGroup.Disabled, QPalette.ColorRole.Text
-        )
+        item.setTextAlignment(_F1, Qt.AlignmentFlag.AlignRight | _MIDDLE)
         for column in (_NAME, _F1, _DATE):
             # Plain text: what a file's description holds is never HTML.
             item.setToolTip(column, _plain(f"{one.path}\n{one.in_words}"))
-            if found is None:
-                item.setForeground(column, grey)
         return item
 
     def _items(self) -> list[QTreeWidgetItem]:
@@ -217,6 +261,16 @@ def _index(item: QTreeWidgetItem) -> int:
 
 def _date(summary: ModelSummary) -> str:
     return summary.written.astimezone().strftime("%Y-%m-%d")
+
+
+def _size(n_bytes: int) -> str:
+    n_mb = n_bytes / 2**20
+    return f"{n_mb:.1f} MB" if n_mb >= 0.1 else f"{max(1, round(n_bytes / 1024))} kB"
+
+
+def _shortened(text: str) -> str:
+    """Return the beginning of a text: all of it is on the card."""
+    return text if len(text) <= _MOST_LETTERS else f"{text[:_MOST_LETTERS].rstrip()} …"
 
 
 def _plain(text: str) -> str:

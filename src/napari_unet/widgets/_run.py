@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from napari_unet.widgets._worker import MakeEvents
+
+
+_LONG = re.compile(r"[^\s/\\-]{40}")
+_MAY_BREAK = "\u200b"
 
 
 class FailureBox(QWidget):
@@ -69,11 +74,12 @@ class FailureBox(QWidget):
             self.summary.setStyleSheet(
                 f"border-left: 5px solid {colour}; padding-left: 6px"
             )
-            self.summary.setText(f"Error: {failure.summary}")
+            self.summary.setText(_wrapping(f"Error: {failure.summary}"))
             self.details.setPlainText(failure.details)
 
     def _copy(self) -> None:
-        text = f"{self.summary.text()}\n\n{self.details.toPlainText()}"
+        summary = self.summary.text().replace(_MAY_BREAK, "")
+        text = f"{summary}\n\n{self.details.toPlainText()}"
         clipboard = QGuiApplication.clipboard()
         if clipboard is not None:
             clipboard.setText(text)
@@ -161,6 +167,12 @@ class RunPanel(QWidget):
         """Show a sentence among the notes."""
         self._take([ev.Note(message, is_warning=is_warning)])
 
+    def clear(self) -> None:
+        """Show nothing any more of work that has ended."""
+        if not self._runner.is_running:
+            self.state = RunState()
+            self._render(self.state)
+
     def show_failure(self, failure: Failure) -> None:
         """Show an error that did not come from the running work."""
         if self.state.is_running:
@@ -221,7 +233,7 @@ class RunPanel(QWidget):
             (self.message, state.message),
             (self.notes, "\n".join(state.notes)),
         ):
-            label.setText(text)
+            label.setText(_wrapping(text))
             label.setVisible(bool(text))
         self.failure.show_failure(state.failure)
 
@@ -257,3 +269,8 @@ class RunPanel(QWidget):
         self._take([WorkEnded()])
         self._mailbox = None
         self.ended.emit()
+
+
+def _wrapping(text: str) -> str:
+    """Return a text whose long names may break, or a label would cut them off."""
+    return _LONG.sub(rf"\g<0>{_MAY_BREAK}", text)

@@ -98,6 +98,11 @@ class EventWorker(WorkerBase[None]):
         except BaseException as error:  # noqa: BLE001 - the edge: nothing may escape
             self.failure = Failure.from_error(error)
 
+    def run(self) -> None:
+        """Work, and tell so; nobody hears it where the application has ended."""
+        with suppress(RuntimeError):  # Qt has deleted the signals
+            super().run()
+
     def _wait_for_the_gui(self) -> None:
         # Events that come faster than they are drawn would pile up, and drawing them
         # would hold up the GUI.

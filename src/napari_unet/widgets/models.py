@@ -5,31 +5,37 @@ from __future__ import annotations
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QFile, QTemporaryDir
+from napari.utils.notifications import show_info
+from qtpy.QtCore import QEvent, QTemporaryDir
 from qtpy.QtWidgets import (
     QFileDialog,
     QGridLayout,
-    QMessageBox,
     QVBoxLayout,
     QWidget,
 )
 
-from napari_unet.errors import SaveError
 from napari_unet.events import Note
-from napari_unet.files.model_places import forget_model, remember_model
+from napari_unet.files.model_places import remember_model
 from napari_unet.widgets import _model_work as work
 from napari_unet.widgets._choices import TRAINED
 from napari_unet.widgets._controls import button, plain_label, scrollable
 from napari_unet.widgets._layers import unwrapped
 from napari_unet.widgets._model_card import CardDialog
+from napari_unet.widgets._model_files import (
+    ask_export_target,
+    delete,
+)
+from napari_unet.widgets._model_limits import ACTIONS, why_not
 from napari_unet.widgets._model_list import Listed, ModelList, list_models
-from napari_unet.widgets._model_work import CardWritten, ExportTarget, Naming
+from napari_unet.widgets._model_work import CardWritten, Naming
 from napari_unet.widgets._run import RunPanel
 from napari_unet.widgets._worker import Failure, Runner, guarded
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from napari.components import ViewerModel
     from qtpy.QtGui import QShowEvent
 
@@ -38,11 +44,9 @@ if TYPE_CHECKING:
 
 _PLUGIN = "napari-unet-loop"
 _MODEL_FILES = "U-Net models (*.unet)"
-_EXPORTS: dict[str, tuple[ExportTarget, str]] = {
-    "bioimage.io package (*.zip)": ("bioimageio", ".zip"),
-    "ONNX (*.onnx)": ("onnx", ".onnx"),
-}
-Deletion = Literal["file", "entry", "nothing"]
+# Closed docks whose work goes on; nothing else may hold them any more.
+_ENDING: set[ModelsWidget] = set()
+_LEAST_BENEATH_PX = 120
 
 
 class ModelsWidget(QWidget):
@@ -62,7 +66,11 @@ class ModelsWidget(QWidget):
         self._is_list_old = False
         self.is_busy = False
         self._after: Path | None = None
-        self._card: Path | None = None
+        # The model whose card is asked for, and that whose card is on screen.
+        self._asked: Listed | None = None
+        self._card: Listed | None = None
+        self._rendered: Path | None = None
+        self._list_notes: list[Note] = []
         self._pictures = QTemporaryDir()  # which goes with the widget
         self._build()
         self._connect()
@@ -78,9 +86,20 @@ class ModelsWidget(QWidget):
         super().showEvent(event)
         self.refresh()
 
+    def changeEvent(self, event: QEvent | None) -> None:
+        """Stay until the work is done when the dock is closed, which unparents it.
+
+        Half of an export, or of a file that is changed, would help nobody.
+        """
+        super().changeEvent(event)
+        is_moved = event is not None and event.type() == QEvent.Type.ParentChange
+        if is_moved and self.parentWidget() is None and self.is_busy:
+            _ENDING.add(self)
+            self.dialog.hide()
+
     def refresh(self) -> None:
         """Read the list of models anew, in the background."""
-        self._found = []
+        self._found, self._list_notes = [], []
         self._is_list_old = not self._lister.run(list_models)
 
     # -- building ----------------------------------------------------------------
@@ -97,26 +116,34 @@ class ModelsWidget(QWidget):
         self.tune = button("Fine-tune in Train", "Open Train to go on from this model")
         self.panel = RunPanel("Work", start_text="Start")
         self.panel.start.hide()
+        # Nothing that is done here can end half-way.
+        self.panel.stop.hide()
         self.dialog = CardDialog(self)
+        self._actions = {
+            name: (getattr(self, name), getattr(self, name).toolTip())
+            for name in ACTIONS
+        }
         self._lay_out()
 
     def _lay_out(self) -> None:
         content = QWidget()
         layout = QVBoxLayout(content)
         layout.addWidget(self.list, 1)
-        layout.addWidget(self.about)
         grid = QGridLayout()
-        buttons = (
-            (self.use, self.tune),
-            (self.card, self.verify),
-            (self.export, self.delete),
-        )
-        for row, both in enumerate(buttons):
-            for column, one in enumerate(both):
-                grid.addWidget(one, row, column)
-        grid.addWidget(self.open, len(buttons), 0, 1, 2)
+        for i, (one, _) in enumerate(self._actions.values()):
+            grid.addWidget(one, i // 2, i % 2)
+        grid.addWidget(self.open, len(ACTIONS) // 2, 0, 1, 2)
         layout.addLayout(grid)
-        layout.addWidget(self.panel)
+        beneath = QWidget()
+        told = QVBoxLayout(beneath)
+        told.setContentsMargins(0, 0, 0, 0)
+        told.addWidget(self.about)
+        told.addWidget(self.panel)
+        told.addStretch()
+        # Whatever it says, list and buttons stay where they are.
+        area = scrollable(beneath)
+        area.setMinimumHeight(_LEAST_BENEATH_PX)
+        layout.addWidget(area, 1)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(scrollable(content))
@@ -127,7 +154,8 @@ class ModelsWidget(QWidget):
         self._lister.finished.connect(self._on_list_done)
         TRAINED.changed.connect(self._on_trained)
         self._viewer.events.theme.connect(self._on_theme)
-        self.list.chosen_changed.connect(self._render)
+        self.list.chosen_changed.connect(self._on_chosen)
+        self.list.itemDoubleClicked.connect(self.card.click)
         self.open.clicked.connect(self._ask_for_file)
         self.card.clicked.connect(self._show_card)
         self.verify.clicked.connect(self._verify)
@@ -143,23 +171,26 @@ class ModelsWidget(QWidget):
     # -- drawing -----------------------------------------------------------------
 
     @guarded
+    def _on_chosen(self) -> None:
+        chosen = self.list.chosen()
+        path = None if chosen is None else chosen.path
+        # What was told of one model would be taken for another's.
+        if path != self._rendered and not self.is_busy:
+            self.panel.clear()
+            for note in self._list_notes:
+                self.panel.tell(note.message, is_warning=note.is_warning)
+        self._rendered = path
+        self._render()
+
+    @guarded
     def _render(self) -> None:
         chosen = self.list.chosen()
-        is_idle = not self.is_busy
-        is_model = chosen is not None and chosen.summary is not None
         self.about.setText("" if chosen is None else chosen.in_words)
-        for one in (self.use, self.tune):
-            one.setEnabled(is_model)
-        for one in (self.card, self.export):
-            one.setEnabled(is_model and is_idle)
-        is_there = chosen is not None and not chosen.is_missing
-        self.verify.setEnabled(is_there and is_idle)
-        self.delete.setEnabled(
-            chosen is not None and chosen.kind != "shipped" and is_idle
-        )
-        self.dialog.store.setEnabled(is_idle)
-        self.dialog.save.setEnabled(is_idle)
-        self.dialog.told.setText(self._result())
+        reasons = why_not(chosen, is_busy=self.is_busy)
+        for name, (one, tip) in self._actions.items():
+            one.setEnabled(not reasons[name])
+            one.setToolTip(reasons[name] or tip)
+        self.dialog.set_busy(self.is_busy)
 
     def _result(self) -> str:
         failure = self.panel.state.failure
@@ -170,6 +201,7 @@ class ModelsWidget(QWidget):
         self._found += [event for event in events if isinstance(event, Listed)]
         for event in events:
             if isinstance(event, Note):
+                self._list_notes.append(event)
                 self.panel.tell(event.message, is_warning=event.is_warning)
 
     @guarded
@@ -194,7 +226,14 @@ class ModelsWidget(QWidget):
     @guarded
     def _on_ended(self) -> None:
         self.is_busy = False
+        self.dialog.told.setText(self._result())
+        if self in _ENDING:
+            _ENDING.discard(self)
+            show_info(f"Models was closed while it worked. {self._result()}")
+            return
         self._render()
+        # The work may have changed a file, or found one missing.
+        self.refresh()
 
     @guarded
     def _on_events(self, events: list[Event]) -> None:
@@ -204,16 +243,18 @@ class ModelsWidget(QWidget):
         self._render()
 
     def _show_written(self, event: CardWritten) -> None:
-        self._card = event.model
-        chosen = self.list.chosen()
-        name = event.model.stem if chosen is None else chosen.name
+        asked = self._asked
+        if asked is None or self in _ENDING:
+            return
+        # Not the chosen model, which may be another one by now.
+        self._card = asked
         self.dialog.show_card(
             event.card,
-            title=name,
+            title=asked.name,
             authors=event.authors,
             license_id=event.license_id,
             about=event.about,
-            may_change=chosen is not None and chosen.kind != "shipped",
+            may_change=asked.may_change,
         )
         self.dialog.show()
 
@@ -239,98 +280,74 @@ class ModelsWidget(QWidget):
 
     @guarded
     def _show_card(self) -> None:
-        path, folder = self._path(), self._new_folder()
-        self._run(lambda: work.make_card(path, folder), what="The card")
+        asked, folder = self._chosen(), self._new_folder()
+        if not self.dialog.may_lose():
+            return
+
+        def make() -> Generator[Event, None, None]:
+            return work.make_card(asked.path, folder, asked.title)
+
+        if self._run(make, "The card", asked.path):
+            self._asked = asked
 
     @guarded
     def _store_names(self) -> None:
-        if self._card is None:
+        card, folder = self._card, self._new_folder()
+        if card is None or not card.may_change:
             return
-        path, folder = self._card, self._new_folder()
         naming = Naming(
             self.dialog.authors_given(),
             self.dialog.license.text().strip(),
             self.dialog.about.toPlainText().strip(),
         )
-        self._run(lambda: work.make_card(path, folder, naming), what="The card")
+
+        def make() -> Generator[Event, None, None]:
+            return work.make_card(card.path, folder, card.title, naming)
+
+        if self._run(make, "The card", card.path):
+            self._asked = card
 
     @guarded
     def _save_card(self) -> None:
-        path = self._card
-        chosen = QFileDialog.getExistingDirectory(self, "Folder for the card")
-        if path is not None and chosen:
-            folder = Path(chosen)
-            self._run(lambda: work.save_card(path, folder), what="The card")
+        card = self._card
+        text = QFileDialog.getExistingDirectory(self, "Folder for the card")
+        if card is not None and text:
+            path, title, folder = card.path, card.title, Path(text)
+            self._run(lambda: work.save_card(path, folder, title), "The card", path)
 
     @guarded
     def _verify(self) -> None:
-        path = self._path()
-        self._run(lambda: work.verify(path), what="Verifying")
+        path = self._chosen().path
+        self._run(lambda: work.verify(path), "Verifying", path)
 
     @guarded
     def _export(self) -> None:
-        path = self._path()
-        text, chosen = QFileDialog.getSaveFileName(
-            self, "Export model", f"{path.stem}.zip", ";;".join(_EXPORTS)
-        )
-        if not text:
-            return
-        to, ending = _EXPORTS[chosen]
-        target = Path(text).with_suffix(ending)
-        if target == Path(text) or self._may_replace(target):
-            self._run(lambda: work.export(path, target, to), what="Export")
-
-    def _may_replace(self, target: Path) -> bool:
-        # The dialogue asked about the name as it was typed only.
-        if not target.exists():
-            return True
-        answer = QMessageBox.question(
-            self, "Export model", f"{target} is there already. Replace it?"
-        )
-        return answer == QMessageBox.StandardButton.Yes
+        chosen = self._chosen()
+        target, to = ask_export_target(self, chosen.stem)
+        if target is not None and to is not None:
+            path, title = chosen.path, chosen.title
+            self._run(
+                lambda: work.export(path, target, to, title), "Export", path, target
+            )
 
     @guarded
     def _delete(self) -> None:
-        chosen = self.list.chosen()
-        if chosen is None or chosen.kind == "shipped":
+        chosen = self._chosen()
+        path = chosen.path
+        if chosen.kind == "shipped" or self._is_in_use(path):
             return
-        deletion: Deletion = "entry" if chosen.is_missing else self.ask_deletion(chosen)
-        if deletion == "nothing":
+        if not delete(self, chosen):
             return
-        if deletion == "file" and not QFile(str(chosen.path)).moveToTrash():
-            raise SaveError(
-                "NU-S01",
-                f"{chosen.path} could not be moved to the trash: check its "
-                "permissions, or delete it in the file manager",
-            )
-        if chosen.kind == "opened":
-            forget_model(chosen.path)
+        self._after = self.list.neighbour(path)
         self.refresh()
-
-    def ask_deletion(self, model: Listed) -> Deletion:
-        """Ask whether to delete the file, or only to take it from the list."""
-        box = QMessageBox(self)
-        box.setWindowTitle("Delete model")
-        box.setText(f"Move {model.path} to the trash?")
-        role = QMessageBox.ButtonRole
-        trash = box.addButton("Move to trash", role.DestructiveRole)
-        entry = None
-        if model.kind == "opened":
-            entry = box.addButton("Only take off the list", role.AcceptRole)
-        box.setDefaultButton(box.addButton(QMessageBox.StandardButton.Cancel))
-        box.exec()
-        pressed = box.clickedButton()
-        if pressed is trash:
-            return "file"
-        return "entry" if entry is not None and pressed is entry else "nothing"
 
     @guarded
     def _use_in_predict(self) -> None:
-        self._dock("Predict").model.choose_file(self._path())
+        self._dock("Predict").model.choose_file(self._chosen().path)
 
     @guarded
     def _fine_tune(self) -> None:
-        self._dock("Train").start_from.choose_file(self._path())
+        self._dock("Train").start_from.choose_file(self._chosen().path)
 
     def _dock(self, name: str) -> Any:
         # Any: of a viewer without a window there is no type, and napari opens docks by
@@ -340,17 +357,33 @@ class ModelsWidget(QWidget):
         dock.raise_()
         return widget
 
-    def _run(self, make_events: MakeEvents, *, what: str) -> None:
+    def _run(self, make_events: MakeEvents, what: str, *files: Path) -> bool:
+        """Do work on files in the background; False where other work is on them."""
+        if self._is_in_use(*files):
+            return False
+
         # Until it has ended, whatever its last event says, no other work can begin.
         self.is_busy = True
-        self.panel.run(make_events, what=what)
+        self.dialog.told.clear()
+        self.panel.run(work.holding(files, make_events), what=what)
         self._render()
+        return True
 
-    def _path(self) -> Path:
+    def _is_in_use(self, *files: Path) -> bool:
+        """Tell, and return, whether this or another dock works on one of the files."""
+        in_use = work.first_in_use(files)
+        if in_use is None:
+            return False
+        message = f"{in_use} is worked on already: wait until that has ended"
+        self.panel.tell(message, is_warning=True)
+        self.dialog.told.setText(message)
+        return True
+
+    def _chosen(self) -> Listed:
         chosen = self.list.chosen()
         if chosen is None:  # pragma: no cover - the buttons are disabled then
             raise LookupError("no model is chosen")
-        return chosen.path
+        return chosen
 
     def _new_folder(self) -> Path:
         # The pictures of the card on screen must stay until the new one is there.
