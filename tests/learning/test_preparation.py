@@ -17,7 +17,7 @@ from napari_unet.imaging.arrays import Annotation, Image
 from napari_unet.imaging.instances import gap_is_from_cutting
 from napari_unet.imaging.intensity import IntensityRange
 from napari_unet.learning.checkpoint import save_model
-from napari_unet.learning.model import Origin, weights_sha256
+from napari_unet.learning.model import Model, Origin, weights_sha256
 from napari_unet.learning.pairs import pair_up
 from napari_unet.learning.patches import Plane
 from napari_unet.learning.preparation import (
@@ -183,6 +183,26 @@ def test_networks_for_volumes_are_refused_for_now():
     with pytest.raises(ConfigError, match="3 dimensions but training works") as caught:
         _prepare([image], [labels], network=NetworkConfig(n_dims=3))
     assert caught.value.code == "NU-C05"
+
+
+@pytest.mark.parametrize(
+    ("change", "what", "remedy"),
+    [
+        ({"n_dims": 3}, "has 3 dimensions", "n_dims to 2"),
+        ({"upscale": 2}, "2 times finer", "upscale to 1"),
+    ],
+)
+def test_only_a_new_network_is_to_be_set_otherwise(change, what, remedy):
+    image, labels = np.random.default_rng(0).random((64, 64)), _labels()
+    network = TINY.model_copy(update=change)
+    with pytest.raises(ConfigError, match=f"the network .*{what}") as caught:
+        _prepare([image], [labels], network=network)
+    assert f"set {remedy}" in str(caught.value)
+    start = Model(network, {})
+    with pytest.raises(ConfigError, match=f"model to start from .*{what}") as caught:
+        _prepare([image], [labels], network=None, start_from=start)
+    assert "start from scratch" in str(caught.value)
+    assert "set " not in str(caught.value)
 
 
 def test_dataset_normalisation_uses_one_range_for_training_and_validation(random_model):

@@ -226,34 +226,43 @@ def _fresh(pair: Pair, network: NetworkConfig | None, seed: int) -> Model:
     return Model(network, fresh.state_dict(), roles=roles, class_names=names)
 
 
-def _check_trainable(network: NetworkConfig | ForeignConfig) -> None:
+def _check_trainable(
+    network: NetworkConfig | ForeignConfig, *, is_start: bool = False
+) -> None:
+    """Refuse a network that training can't do, a new one or that of a model to start.
+
+    Of a new one the setting can be changed, of a model only the model.
+    """
     if isinstance(network, ForeignConfig):
         raise ConfigError(
             "NU-C05",
             f"the model to start from holds another program's {network.format} graph, "
             "which can't be trained on: start from scratch, or from a model made here",
         )
+    whose = "the model to start from" if is_start else "the network"
     if network.n_dims != 2:
+        remedy = "start from scratch" if is_start else "set n_dims to 2"
         raise ConfigError(
             "NU-C05",
-            f"the network has {network.n_dims} dimensions but training works on planes "
-            "so far: set Dimensions to 2; a stack is then learned plane by plane",
+            f"{whose} has {network.n_dims} dimensions but training works on planes "
+            f"so far: {remedy}; a stack is then learned plane by plane",
         )
     if network.upscale != 1:
+        remedy = "start from scratch" if is_start else "set upscale to 1"
         raise ConfigError(
             "NU-C05",
-            f"the network's output is {network.upscale} times finer than the image "
-            "but annotations are as fine as the image: set Upscale to 1",
+            f"{whose} has outputs {network.upscale} times finer than the image but "
+            f"annotations are as fine as the image: {remedy}",
         )
 
 
 def _check_start(start: Model, pair: Pair, network: NetworkConfig | None) -> None:
-    _check_trainable(start.network)
+    _check_trainable(start.network, is_start=True)
     if not all(role.startswith("softmax") for role in start.roles):
         raise ConfigError(
             "NU-C05",
-            f"the model to start from has the outputs {start.roles} but training "
-            "learns classes, of one softmax: start from scratch",
+            f"the model to start from has the outputs {', '.join(start.roles)} but "
+            "training learns classes, of one softmax: start from scratch",
         )
     check_channels(start, pair.image)
     names = pair.annotation.class_names
