@@ -17,6 +17,7 @@ import napari_unet
 from napari_unet.config import NetworkConfig, NormalizationConfig
 from napari_unet.errors import ConfigError, FolderError, ModelError
 from napari_unet.imaging.intensity import IntensityRange
+from napari_unet.learning.checkpoint import load_model, save_model
 from napari_unet.learning.networks import build_network
 from napari_unet.learning.prediction import predict
 from napari_unet.learning.sharing.state_dicts import import_state_dict
@@ -209,6 +210,61 @@ def test_half_precision_weights_become_float32(tmp_path):
     assert model.state["down.0.0.weight"].dtype == torch.float32
 
 
+@pytest.mark.parametrize("steps", [1000, 10**6])
+def test_a_counter_in_half_precision_counts_again(steps, tmp_path):
+    state = _randomised(_Milesial(1, 2, 2, 1)).state_dict()
+    counters = [key for key in state if key.endswith("num_batches_tracked")]
+    halved = {k: v.half() for k, v in state.items()}
+    halved |= {key: torch.tensor(steps).half() for key in counters}
+    model = import_state_dict(_saved(halved, tmp_path / "w.pth"))
+    counted = [v for k, v in model.state.items() if k.endswith("num_batches_tracked")]
+    assert counted[0] == (1000 if steps == 1000 else 0)  # half ends at 65504
+    assert load_model(save_model(tmp_path / "w.unet", model)).network == model.network
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "message"),
+    [
+        (lambda w: w.to("meta"), "NU-M20", "is no plain tensor"),
+        (lambda w: w.to_sparse(), "NU-M20", "is no plain tensor"),
+        (lambda w: w[:1, :1, :1, :1].clone().expand(w.shape), "NU-M20", "no plain"),
+        (lambda w: w * torch.nan, "NU-M20", r"not numbers .*ask its authors"),
+        (lambda w: w.double() + 1e300, "NU-M20", "not numbers"),
+        (lambda w: w.to(torch.complex64), "NU-M21", "they are complex64, not real"),
+        (lambda w: w.to(torch.int32), "NU-M21", "they are int32, not real"),
+        (lambda w: w > 0, "NU-M21", "they are bool, not real"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["milesial", "ours"])
+def test_weights_that_are_no_real_numbers_are_named(
+    kind, change, code, message, tmp_path
+):
+    net = _Milesial(1, 2, 2, 1, bias=True)
+    key = "inc.double_conv.0.weight"
+    if kind == "ours":
+        net, key = build_network(NetworkConfig(base_width=2)), "down.0.0.weight"
+    state = _randomised(net).state_dict()
+    state[key] = change(state[key])
+    with pytest.raises(ModelError, match=message) as caught:
+        import_state_dict(_saved(state, tmp_path / "w.pth"))
+    assert caught.value.code == code
+    assert repr(key) in caught.value.message
+
+
+def test_a_bias_of_another_kind_is_named(tmp_path):
+    state = _Milesial(1, 2, 2, 1, bias=True).state_dict()
+    state["inc.double_conv.0.bias"] = torch.zeros(2, dtype=torch.bool)
+    with pytest.raises(ModelError, match=r"'inc\.double_conv\.0\.bias'"):
+        import_state_dict(_saved(state, tmp_path / "w.pth"))
+
+
+def test_sizes_that_no_network_has_are_told_in_words(tmp_path):
+    state = _Milesial(1, 2, 2, 1).state_dict()
+    state["inc.double_conv.0.weight"] = torch.zeros(300, 1, 3, 3)
+    with pytest.raises(ModelError, match="its base width is 300 and should be less th"):
+        import_state_dict(_saved(state, tmp_path / "w.pth"))
+
+
 OURS = [
     {},
     {"norm": "none", "depth": 1},
@@ -263,10 +319,10 @@ def test_weights_of_another_network_are_refused_by_name(tmp_path):
         import_state_dict(_saved(state, tmp_path / "more.pth"))
     state = _Milesial(1, 2, 2, 1).state_dict()
     state["up1.conv.double_conv.0.weight"] = torch.zeros(2, 3, 3, 3)
-    with pytest.raises(ModelError, match=r"1 weights don't fit: 'merge.0.0.weight'"):
+    with pytest.raises(ModelError, match=r"1 weight doesn't fit: 'merge.0.0.weight'"):
         import_state_dict(_saved(state, tmp_path / "odd.pth"))
     del state["down1.maxpool_conv.1.double_conv.4.bias"]
-    with pytest.raises(ModelError, match=r"don't fit: 'down.1.4.bias'"):
+    with pytest.raises(ModelError, match=r"1 weight doesn't fit: 'down.1.4.bias'"):
         import_state_dict(_saved(state, tmp_path / "less.pth"))
     state = build_network(NetworkConfig(base_width=2, depth=1)).state_dict()
     state["merge.0.0.weight"] = torch.zeros(1, 1, 3, 3)

@@ -429,6 +429,11 @@ def test_a_model_of_ours_comes_back_whole(tmp_path, random_model):
     members[1] = ("w.pt", weights.read_bytes())
     with pytest.raises(ModelError, match="not those that it describes"):
         import_model(_zip(tmp_path / "changed.zip", members))
+    own["napari_unet"]["description"] = "x"
+    members[0] = ("rdf.yaml", json.dumps({"weights": entry, "config": own}))
+    with pytest.raises(ModelError, match="no description of one") as caught:
+        import_model(_zip(tmp_path / "x.zip", members))
+    assert caught.value.code == "NU-M22"
 
 
 def test_an_architecture_file_is_never_executed(packed, tmp_path):
@@ -455,6 +460,14 @@ def test_an_architecture_file_is_never_executed(packed, tmp_path):
             "asks for 'zero_mean",
         ),
         ({"axes": {"scale": 0.25}, "halo": {}}, "coarser than the image"),
+        (
+            {"size": 16, "out_size": lambda _: 16, "halo": {}},
+            "only images of 16 pixels a side and gives 16, but 32 are the least",
+        ),
+        (
+            {"size": 32, "out_size": lambda _: 28, "halo": {}},
+            "only images of 32 pixels a side and gives 28",
+        ),
     ],
 )
 def test_what_is_not_done_here_is_named(changes, message, packed):
@@ -504,6 +517,37 @@ def test_a_bare_onnx_file_is_tried_out(tmp_path, picture):
         import_model(path)
     with pytest.raises(FolderError, match="there is no file"):
         import_model(tmp_path / "missing.onnx")
+
+
+@pytest.mark.parametrize(
+    "shape", [["n", "h", "w", 1], ["n", "h", "w", 3], [1, 64, 64, 1], [1, 1, 16, 16]]
+)
+def test_a_bare_onnx_file_of_other_axes_is_refused(shape, tmp_path):
+    ends = [
+        onnx.helper.make_tensor_value_info(name, 1, shape) for name in ("image", "out")
+    ]
+    node = onnx.helper.make_node("Identity", ["image"], ["out"])
+    graph = onnx.helper.make_graph([node], "other", ends[:1], ends[1:])
+    opset = [onnx.helper.make_opsetid("", 18)]
+    path = tmp_path / "net.onnx"
+    model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=9)
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match=r"its input is .* and not an image") as caught:
+        import_model(path)
+    assert caught.value.code == "NU-M23"
+
+
+def test_a_graph_that_gives_no_numbers_is_refused(packed, tmp_path):
+    net = OtherUNet(last="none")
+    nn.init.constant_(net.last.bias, torch.nan)
+    path = tmp_path / "net.onnx"
+    path.write_bytes(as_onnx(net))
+    for source in (path, packed({"onnx": as_onnx(net)})):
+        with pytest.raises(
+            ModelError, match=r"not numbers .*ask its authors"
+        ) as caught:
+            import_model(source)
+        assert caught.value.code == "NU-M23"
 
 
 def _zip(path, members):

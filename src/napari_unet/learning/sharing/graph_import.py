@@ -15,6 +15,7 @@ from napari_unet.learning.model import Model
 from napari_unet.learning.networks.foreign import ForeignNetwork, onnx_session
 from napari_unet.learning.self_test import draw_input, logits_of
 from napari_unet.learning.sharing.classes import classes_and_roles
+from napari_unet.learning.sharing.zoo_geometry import SMALLEST_OUTPUT_PX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -159,9 +160,16 @@ def outputs_for_drawn_cells(model: Model) -> Tensor:
     Raises
     ------
     ModelError
-        The graph can't be run (NU-M23).
+        The graph can't be run, or what it gives are not numbers (NU-M23).
     """
-    return logits_of(model.build(), draw_input(model.network))
+    outputs = logits_of(model.build(), draw_input(model.network))
+    if not outputs.isfinite().all():
+        raise ModelError(
+            "NU-M23",
+            "the network of the other program gives values that are not numbers (NaN "
+            "or infinite) for drawn cells: ask its authors for a file that is whole",
+        )
+    return outputs
 
 
 def _onnx_shape(content: bytes, name: str) -> dict[str, Any]:
@@ -170,8 +178,14 @@ def _onnx_shape(content: bytes, name: str) -> dict[str, Any]:
     shape = onnx_session(content).get_inputs()[0].shape
     n_dims = len(shape) - 2
     fixed = {n for n in shape[2:] if isinstance(n, int)}
-    if n_dims not in (2, 3) or len(fixed) > 1:
-        raise _unfit(name, f"its input has the shape {shape}")
+    # Channels may also come last; which axis is what, a bare graph doesn't say.
+    is_image = all(n >= SMALLEST_OUTPUT_PX for n in fixed)
+    if n_dims not in (2, 3) or len(fixed) > 1 or not is_image:
+        raise _unfit(
+            name,
+            f"its input is {shape}, and not an image, its channels and two or three "
+            f"equal sides, free or of {SMALLEST_OUTPUT_PX} pixels at least",
+        )
     channels = shape[1] if isinstance(shape[1], int) else 1
     known = {"format": "onnx", **ends, "n_dims": n_dims, "in_channels": channels}
     return known | ({"fixed_size": fixed.pop()} if fixed else {})

@@ -8,6 +8,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import torch
+from pydantic import ValidationError
 
 from napari_unet.config import NetworkConfig, NormalizationConfig
 from napari_unet.errors import ModelError
@@ -23,6 +24,8 @@ State = dict[str, "Tensor"]
 # The members of our blocks: convolution, BatchNorm, ReLU, and the same again.
 _PARTS = {"conv1": "0", "norm1": "1", "conv2": "3", "norm2": "4"}
 _PARTS |= {number: number for number in _PARTS.values()}
+# What BatchNorm counts; nothing depends on it here.
+COUNTER = "num_batches_tracked"
 _OURS = re.compile(r"(down|up|merge)\.\d+\.|head\.")
 
 
@@ -120,6 +123,7 @@ def to_ours(
     if any(map(_OURS.match, state)) and not any(
         key.startswith("inc.") for key in state
     ):
+        _check_are_real(state, name)
         config = network or _find_config(state, name)
         _compare(state, config, name)
         return Layout("napari-unet", ()), config, state
@@ -132,6 +136,7 @@ def to_ours(
             f"it is the variant of {layout.name} with bilinear up-sampling, which is "
             "another network",
         )
+    _check_are_real(state, name)
     renamed = _rename(state, layout, name)
     renamed = _fold_biases(renamed)
     config = _config_of(renamed, name)
@@ -147,6 +152,18 @@ def _not_a_unet(name: str, why: str) -> ModelError:
         f"{name} holds weights of no network that is known here ({why}): export it as "
         "ONNX and import that",
     )
+
+
+def _check_are_real(state: State, name: str) -> None:
+    odd = [
+        key
+        for key, value in state.items()
+        if not value.is_floating_point()
+        and (value.is_complex() or not key.endswith(COUNTER))
+    ]
+    if odd:
+        kind = str(state[odd[0]].dtype).removeprefix("torch.")
+        raise _not_a_unet(name, f"they are {kind}, not real numbers: {_some(odd)}")
 
 
 def _some(names: Iterable[str]) -> str:
@@ -186,7 +203,7 @@ def _rename(state: State, layout: Layout, name: str) -> State:
     renamed = {own: state[key] for key, own in ours.items() if own is not None}
     # Files of the first PyTorch versions don't count batches.
     for key in [k for k in renamed if k.endswith("running_mean")]:
-        counted = key.replace("running_mean", "num_batches_tracked")
+        counted = key.replace("running_mean", COUNTER)
         renamed.setdefault(counted, torch.tensor(0))
     return renamed
 
@@ -235,8 +252,15 @@ def _config_of(state: State, name: str) -> NetworkConfig:
 def _made(name: str, **values: Any) -> NetworkConfig:
     try:
         return NetworkConfig(**values)
-    except ValueError as error:
-        raise _not_a_unet(name, f"its sizes are {values}") from error
+    except ValidationError as error:
+        raise _not_a_unet(name, _wrong_size(error)) from error
+
+
+def _wrong_size(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    field = ".".join(map(str, first["loc"])).replace("_", " ")
+    wish = first["msg"].removeprefix("Input should be ")
+    return f"its {field} is {first['input']} and should be {wish}"
 
 
 def _find_config(state: State, name: str) -> NetworkConfig:
@@ -290,4 +314,7 @@ def _compare(state: State, config: NetworkConfig, name: str) -> None:
         differ = sorted(set(found) ^ set(expected)) or sorted(
             key for key in found if found[key] != expected[key]
         )
-        raise _not_a_unet(name, f"{len(differ)} weights don't fit: {_some(differ)}")
+        told = (
+            "1 weight doesn't" if len(differ) == 1 else f"{len(differ)} weights don't"
+        )
+        raise _not_a_unet(name, f"{told} fit: {_some(differ)}")

@@ -16,7 +16,7 @@ from napari_unet.files.kinds import check_is_file
 from napari_unet.imaging.intensity import IntensityRange
 from napari_unet.learning.model import Model
 from napari_unet.learning.sharing.classes import classes_and_roles
-from napari_unet.learning.sharing.layouts import to_ours
+from napari_unet.learning.sharing.layouts import COUNTER, to_ours
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -194,7 +194,31 @@ def _tensors(content: Any, name: str) -> State:
         (p for p in _PREFIXES if all(key.startswith(p) for key in state)), ""
     ):
         state = {key.removeprefix(prefix): value for key, value in state.items()}
-    return {
-        key: value.detach().float() if value.is_floating_point() else value.detach()
-        for key, value in state.items()
-    }
+    return {key: _plain(key, value.detach(), name) for key, value in state.items()}
+
+
+def _plain(key: str, value: Tensor, name: str) -> Tensor:
+    """Return a tensor of the file, real numbers as float32."""
+    is_plain = (
+        value.layout == torch.strided
+        and not (value.is_meta or value.is_quantized or value.is_nested)
+        # One number that stands for many would not stay as small as it is in the file.
+        and value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+    )
+    if not is_plain:
+        raise ModelError(
+            "NU-M20",
+            f"{name}: {key[:60]!a} is no plain tensor with all its values: save "
+            "it again as one, on the CPU",
+        )
+    value = value.float() if value.is_floating_point() else value
+    if key.endswith(COUNTER) and not value.is_complex():
+        # In half precision, as its weights, it may have become infinite.
+        return value.nan_to_num(posinf=0, neginf=0).long()
+    if not value.isfinite().all():
+        raise ModelError(
+            "NU-M20",
+            f"{name}: {key[:60]!a} holds values that are not numbers (NaN or "
+            "infinite): ask its authors for weights that are whole",
+        )
+    return value

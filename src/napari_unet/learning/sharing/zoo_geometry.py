@@ -13,6 +13,10 @@ _TYPES = {"batch": "N", "channel": "C"}
 _COMMON_SIZE = 256
 
 
+# A side of the drawn cells that each model is tried with.
+SMALLEST_OUTPUT_PX = 32
+
+
 def cannot(name: str, what: str) -> ModelError:
     """Return the error for a package that asks for what this program can't do."""
     return ModelError(
@@ -192,6 +196,12 @@ def geometry(given: Any, output: Any, name: str) -> dict[str, Any]:
         # Tiles start at multiples; so all are of one size that is allowed.
         steps = max(-(-(_COMMON_SIZE - sizes.least) // sizes.multiple), 0)
         fixed = sizes.least + steps * sizes.multiple
+    if fixed is not None and fixed - 2 * out.shrink < SMALLEST_OUTPUT_PX:
+        raise cannot(
+            name,
+            f"it takes only images of {fixed} pixels a side and gives "
+            f"{fixed - 2 * out.shrink}, but {SMALLEST_OUTPUT_PX} are the least",
+        )
     axes = axes_of(given, name)
     return {
         "in_channels": n_channels(given),

@@ -82,7 +82,13 @@ def _read(package: Package, weights: dict[str, Any], kind: str) -> bytes | None:
 
 def _own_model(package: Package, weights: dict[str, Any], text: str) -> Model:
     """Return a model that was exported from here."""
-    description = read_own(text, Path(package.name))
+    try:
+        description = read_own(text, Path(package.name))
+    except ModelError as error:
+        if error.code != "NU-M02":
+            raise
+        why = "what it says about the model is no description of one"
+        raise refused(package.name, why) from error
     content = _read(package, weights, "pytorch_state_dict")
     if content is None:
         raise refused(package.name, "its weights are missing")
