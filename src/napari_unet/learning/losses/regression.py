@@ -5,6 +5,9 @@ All take ``outputs`` and ``target``, float (N, C, [Z,] Y, X) of one shape, and
 under autocast too (float64 stays float64). Where a weight is 0 the pixel is ignored:
 its gradient is exactly 0, and what stands there (NaN will do) doesn't change the
 loss. A loss doesn't change with the scale of the weights; where all are 0 it is 0.
+
+Weights are not checked, since on a GPU each step would wait for that: a negative one
+gives a number without a meaning.
 """
 
 from __future__ import annotations

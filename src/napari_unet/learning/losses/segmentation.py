@@ -7,6 +7,10 @@ under autocast too (float64 stays float64). Where a weight is 0 the pixel is ign
 its gradient is exactly 0, and neither its class (-1 and 255 will do) nor its logits
 (NaN will do) change the loss. A loss doesn't change with the scale of the weights;
 where all are 0 it is 0.
+
+Classes and weights are not checked, since on a GPU each step would wait for that:
+weights below 0, and classes of known pixels that are none of 0 to K - 1, give a number
+without a meaning or an error of torch (on CUDA one that ends the process).
 """
 
 from __future__ import annotations
