@@ -9,7 +9,7 @@ import signal
 import struct
 import subprocess
 import sys
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +49,7 @@ def model(random_model):
         n_train_images=3,
         step=1200,
         class_colors=("#000000", "#ff0000", "#00ff7f"),
-        axes="CZYX",
+        axes="CYX",
         fingerprint="ab" * 32,
         license="CC-BY-4.0",
         authors=("Jane Doe", "日本 太郎"),
@@ -272,7 +272,111 @@ def test_checksums_of_other_tensors_are_damage(path, name):
 )
 def test_settings_that_this_version_does_not_know_are_named(path, changes, named):
     _redescribe(path, **changes)
-    _assert_refused(path, "NU-M05", f"does not know, {named}.*: update napari-unet")
+    _assert_refused(path, "NU-M05", f"can't use, {named}.*: update napari-unet")
+
+
+# What the fixture's model (2 channels, 3 classes, policy "dataset") can't be.
+_IMPOSSIBLE = {
+    "dataset_range": [
+        (None, "dataset_range: none, where the normalisation 'dataset' needs one"),
+        (((0,), (0, 1, 2)), "dataset_range: of 1 and 3 channels, its network of 2"),
+        (((5, 0), (4, 1)), "dataset_range: low ends above high ones"),
+        (((5, 0), (5, 0)), "dataset_range: low and high ends are the same"),
+        (((0, 0), (1, math.inf)), r"dataset_range\.1\.1: .* finite"),
+    ],
+    "axes": [
+        ("QQQ", "axes: 'QQQ', where its network takes 'CYX'"),
+        ("CZYX", "axes: 'CZYX', where its network takes 'CYX'"),
+    ],
+    "pixel_size_um": [
+        ((0, 1), r"pixel_size_um\.0: .* greater than 0"),
+        ((1, math.nan), r"pixel_size_um\.1: "),
+        ((1, 1, 1, 1), "pixel_size_um: .* at most 3 items"),
+        ((1,), "pixel_size_um: .* at least 2 items"),
+    ],
+    "cell_diameter_px": [
+        (-1, "cell_diameter_px: .* greater than 0"),
+        (math.inf, "cell_diameter_px: .* finite"),
+    ],
+    "typical_span": [
+        ((1, 2, 3), "typical_span: of 3 channels, its network of 2"),
+        ((1, -2), r"typical_span\.1: .* greater than or equal to 0"),
+    ],
+    "n_train_images": [(-5, "n_train_images: .* greater than or equal to 0")],
+    "step": [(-1, "step: .* greater than"), (10**400, "step: .* less than")],
+    "history": [((Look(10**400, None, 0.7, 0.0),), "history: a step that no training")],
+    "class_names": [
+        ((), "class_names: .* at least 1 item"),
+        (("background",), "class_names: 1 different, where its network has 3"),
+        (("a", "b", "b"), "class_names: 2 different, where its network has 3"),
+    ],
+    "class_colors": [
+        (("#000000", "#000000", "red"), r"class_colors\.2: .* match pattern"),
+        (("#000000",), "class_colors: 1, where it has 3 classes"),
+    ],
+    "fingerprint": [("abc", "fingerprint: .* match pattern")],
+    "roles": [
+        (("softmax:a", "x", "softmax:c"), "roles: 'x' is of an unknown kind, not one"),
+        (("softmax:a", "", "softmax:c"), "roles: '' is of an unknown kind"),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [(field, *case) for field, cases in _IMPOSSIBLE.items() for case in cases],
+)
+def test_what_no_model_can_be_is_neither_read_nor_saved(
+    model, path, field, value, said
+):
+    raw = [asdict(look) for look in value] if field == "history" else value
+    before = path.read_bytes()
+    with pytest.raises(ConfigError, match=f"can't be saved, {said}.*: set it anew"):
+        save_model(path, replace(model, **{field: _as_range(field, value)}))
+    assert path.read_bytes() == before
+    _redescribe(path, **{field: raw})
+    _assert_refused(path, "NU-M05", f"can't use, {said}.*: update napari-unet")
+
+
+def _as_range(field: str, value: object) -> object:
+    is_range = field == "dataset_range" and value is not None
+    return IntensityRange(*value) if is_range else value
+
+
+@pytest.mark.parametrize("version", [0, -1])
+def test_a_format_that_never_was_is_refused(path, version):
+    _redescribe(path, format_version=version)
+    _assert_refused(path, "NU-M05", "format_version: ")
+
+
+def test_settings_that_were_copied_out_of_bounds_are_not_saved(model, tmp_path):
+    instances = model.instances.model_copy(update={"min_size_px": -3})
+    with pytest.raises(ConfigError, match=r"instances\.min_size_px: .*: set it anew"):
+        save_model(tmp_path / "a.unet", replace(model, instances=instances))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"class_colors": ()},
+        {"typical_span": ()},
+        {"typical_span": (math.inf, 0.0)},
+        {"pixel_size_um": (2.0, 0.5, 0.5)},  # of stacks, learned plane by plane
+        {"pixel_size_um": None, "cell_diameter_px": None},
+        {"dataset_range": IntensityRange((0.0, 7.0), (1.0, 7.0))},
+        {"roles": ("softmax:a", "softmax-area:b", "softmax:c")},
+        {"roles": ("value:a", "distance", "sigmoid:c"), "class_names": ("background",)},
+        {
+            "roles": tuple(f"probability:{i}" for i in range(3)),
+            "class_names": tuple("bcde"),
+        },
+        {"fingerprint": ""},
+    ],
+)
+def test_what_models_of_elsewhere_are_is_kept(model, tmp_path, changes):
+    unlike = replace(model, **{"class_colors": ()} | changes)
+    loaded = load_model(save_model(tmp_path / "a.unet", unlike))
+    assert _as_compared(loaded) == _as_compared(unlike)
 
 
 def test_a_network_of_the_future_is_named(model, path):
@@ -440,14 +544,16 @@ def test_a_validation_without_a_number_is_kept(model, tmp_path):
     "settings",
     [
         {"depth": 6},
-        {"depth": 6, "in_channels": 1000, "out_channels": 1000, "n_dims": 3},
+        {"depth": 6, "n_dims": 3},
         {"architecture": "trans_unet", "transformer_layers": 48},
         {"architecture": "attention_unet", "depth": 6, "padding": "valid"},
     ],
 )
 def test_a_huge_network_is_refused_without_building_it(path, settings):
-    huge = NetworkConfig(base_width=256, **settings)
-    _redescribe(path, network=huge.model_dump())
+    channels = {"in_channels": 2, "out_channels": 3}
+    huge = NetworkConfig(base_width=256, **channels, **settings)
+    axes = "CZYX" if huge.n_dims == 3 else "CYX"
+    _redescribe(path, network=huge.model_dump(), axes=axes)
     _assert_refused(path, "NU-M04", "does not hold the network")
 
 

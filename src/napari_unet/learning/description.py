@@ -5,9 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from itertools import chain
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import PydanticSerializationError
 
 from napari_unet.config import (
@@ -20,6 +26,7 @@ from napari_unet.config import (
 )
 from napari_unet.errors import ConfigError, ModelError
 from napari_unet.imaging.intensity import IntensityRange
+from napari_unet.learning.consistency import contradiction
 from napari_unet.learning.model import Look, Model, Origin
 
 if TYPE_CHECKING:
@@ -30,6 +37,10 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 2
 _CHECKSUM = "description_sha256"
+
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 
 
 class Description(BaseModel):
@@ -52,36 +63,45 @@ class Description(BaseModel):
         ser_json_inf_nan="strings",
     )
 
-    format_version: int
+    format_version: int = Field(ge=FORMAT_VERSION, le=FORMAT_VERSION)
     network: Annotated[
         NetworkConfig | ForeignConfig, Field(discriminator="architecture")
     ]
     roles: tuple[str, ...]
-    class_names: tuple[str, ...]
-    class_colors: tuple[str, ...]
+    class_names: tuple[str, ...] = Field(min_length=1)
+    class_colors: tuple[Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")], ...]
     training: TrainConfig
     weights: WeightConfig
     instances: InstanceConfig
     normalization: NormalizationConfig
-    dataset_range: tuple[tuple[float, ...], tuple[float, ...]] | None
-    typical_span: tuple[float, ...]
+    dataset_range: tuple[tuple[_Finite, ...], tuple[_Finite, ...]] | None
+    # Infinite where the largest floats are further apart than floats go.
+    typical_span: tuple[Annotated[float, Field(ge=0)], ...]
     image_dtype: str
     axes: str
     channel_names: tuple[str, ...]
-    pixel_size_um: tuple[float, ...] | None
-    cell_diameter_px: float | None
-    n_train_images: int
-    fingerprint: str
+    pixel_size_um: (
+        Annotated[tuple[_Positive, ...], Field(min_length=2, max_length=3)] | None
+    )
+    cell_diameter_px: _Positive | None
+    n_train_images: _Count
+    fingerprint: str = Field(pattern="^([0-9a-f]{64})?$")
     license: str
     authors: tuple[str, ...]
     about: str
     derived_from: tuple[Origin, ...]
-    step: int
+    step: _Count
     scores: dict[str, float]
     history: tuple[Look, ...]
     versions: dict[str, str]
     sha256: str
     self_test_sha256: str
+
+    @model_validator(mode="after")
+    def _fits_its_network(self) -> Self:
+        if found := contradiction(self):
+            raise ValueError(found)
+        return self
 
     def to_model(self, state: Mapping[str, Tensor]) -> Model:
         """Return the model that is described, with its weights."""
@@ -121,9 +141,12 @@ def describe(
     Raises
     ------
     ConfigError
-        NU-C01: a field of the model is not of its type.
+        NU-C01: a field of the model is not of its type, out of bounds, or doesn't
+        fit the network.
     """
     own = {name: getattr(model, name) for name in _OF_MODEL}
+    # Settings that were copied with other values were never looked at.
+    own = {k: dict(v) if isinstance(v, BaseModel) else v for k, v in own.items()}
     span = model.dataset_range
     own["dataset_range"] = None if span is None else (span.low, span.high)
     try:
@@ -153,7 +176,8 @@ def read_description(text: object, path: Path) -> Description:
     ------
     ModelError
         Damaged (NU-M02), of a newer (NU-M03) or early version (NU-M08), or with a
-        network or settings that this version does not know (NU-M05).
+        network, settings or other fields that this version does not know or that
+        can't be (NU-M05).
     """
     try:
         raw = _parse(text, path)
@@ -165,8 +189,8 @@ def read_description(text: object, path: Path) -> Description:
     except ValidationError as error:
         raise ModelError(
             "NU-M05",
-            f"{path} describes what this version of napari-unet does not know, "
-            f"{_first(error)}: update napari-unet",
+            f"{path} describes a model that this version of napari-unet can't use, "
+            f"{_first(error)}: update napari-unet, or make the file again",
         ) from error
 
 
@@ -245,5 +269,7 @@ def _check_architecture(raw: dict[str, Any], path: Path) -> None:
 def _first(error: ValidationError) -> str:
     """Return what is wrong with the first field that doesn't fit."""
     first = error.errors()[0]
+    said = first["msg"].removeprefix("Value error, ")
+    said = f"{said[:1].lower()}{said[1:]}"
     where = ".".join(str(part) for part in first["loc"])
-    return f"{where}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+    return f"{where}: {said}" if where else said

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _SOFTMAX, _SIGMOID, _AS_THEY_ARE = "softmax", "sigmoid", "linear"
 # What is done to a channel, by what stands before the colon of its role.
-_KINDS = {
+KINDS = {
     "softmax": _SOFTMAX,
     "softmax-area": _SOFTMAX,
     "sigmoid": _SIGMOID,
@@ -51,7 +51,7 @@ def activate(logits: Tensor, roles: Sequence[str], dim: int = 0) -> Tensor:
     ModelError
         There is not one known role a channel.
     """
-    kinds = [_kind(role) for role in roles]
+    kinds = [_known_kind(role) for role in roles]
     if len(kinds) != logits.shape[dim]:
         raise ModelError(
             "NU-M10",
@@ -74,12 +74,28 @@ def activate(logits: Tensor, roles: Sequence[str], dim: int = 0) -> Tensor:
     return torch.stack(outputs, dim)
 
 
-def _kind(role: str) -> str:
-    kind = _KINDS.get(role.partition(":")[0])
+def kind_of(role: str) -> str | None:
+    """Return what is done to a channel of this role; None where nobody knows.
+
+    Examples
+    --------
+    >>> kind_of("softmax-area:membrane"), kind_of("flow:y")
+    ('softmax', None)
+    """
+    return KINDS.get(role.partition(":")[0])
+
+
+def is_of_softmax(role: str) -> bool:
+    """Return whether a channel of this role shares the softmax of the classes."""
+    return kind_of(role) == _SOFTMAX
+
+
+def _known_kind(role: str) -> str:
+    kind = kind_of(role)
     if kind is None:
         raise ModelError(
             "NU-M10",
             f"the model has an output {role!r} of an unknown kind, not one of "
-            f"{', '.join(_KINDS)}: install a newer napari-unet",
+            f"{', '.join(KINDS)}: install a newer napari-unet",
         )
     return kind
