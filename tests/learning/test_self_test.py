@@ -144,6 +144,17 @@ def test_a_model_that_computes_something_else_is_refused(path):
         ) as caught:
             load_model(path)
         assert caught.value.code == "NU-M07"
+        # The libraries are the same, so they are no cause.
+        assert "the same versions, so the file was changed" in caught.value.message
+        assert "install the versions" not in caught.value.message
+
+
+def test_libraries_that_differ_are_named_as_a_cause(path, monkeypatch):
+    _rewrite(path, weights={"head.bias": torch.tensor([0.0, 0.5])})
+    newer = checkpoint.versions_now() | {"torch": "9.9"}
+    monkeypatch.setattr(checkpoint, "versions_now", lambda: newer)
+    with pytest.raises(ModelError, match=r"torch .* then, 9\.9 now\): install the"):
+        load_model(path)
 
 
 def test_what_saturated_probabilities_would_hide_is_found(random_model, tmp_path):

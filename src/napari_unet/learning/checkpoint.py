@@ -86,7 +86,8 @@ def save_model(path: Path | str, model: Model) -> Path:
         The file can't be written; what was there before is untouched.
     ModelError, ConfigError
         Weights or outputs that are not numbers (NU-M06), weights of another network
-        (NU-M04), or a field that is not of its type (NU-C01): nothing is written.
+        (NU-M04), or a field that `load_model` would not take (NU-C01): nothing is
+        written.
     """
     path = Path(path)
     state = {k: v.detach().cpu().contiguous() for k, v in model.state.items()}
@@ -118,7 +119,8 @@ def load_model(path: Path | str) -> Model:
     ModelError
         No such file (NU-M00), not a model of this program (NU-M01), damaged (NU-M02),
         written by a newer (NU-M03) or early version (NU-M08), not the network that it
-        says it is (NU-M04) or one that this version does not know (NU-M05), weights
+        says it is (NU-M04), described as this version does not know it or as no model
+        can be, such as with other axes than its network's (NU-M05), weights
         that are not numbers (NU-M06), or a logit that differs by more than 1e-3 of
         the largest from what it was (NU-M07).
     """
@@ -285,19 +287,20 @@ def changed(
     path: Path | str, then: Mapping[str, str], difference: float, limit: float
 ) -> ModelError:
     """Return the error for a model that no longer computes what it did."""
-    return ModelError(
-        "NU-M07",
-        f"{path} no longer computes what it did: its self-test differs by "
-        f"{difference:.2g} where {limit:g} is allowed ({_versions_differ(then)}): "
-        "install the versions that it was written with, or train it again",
-    )
-
-
-def _versions_differ(then: Mapping[str, str]) -> str:
     now = versions_now()
-    parts = [
+    differ = "; ".join(
         f"{name} {then.get(name, 'of unknown version')} then, {now[name]} now"
         for name in now
         if then.get(name) != now[name]
-    ]
-    return "; ".join(parts) or "with the same versions: is the machine sound?"
+    )
+    advice = (
+        f"({differ}): install the versions that it was written with"
+        if differ
+        else "with the same versions, so the file was changed or this machine computes "
+        "wrongly: copy it again, try another machine"
+    )
+    return ModelError(
+        "NU-M07",
+        f"{path} no longer computes what it did: its self-test differs by "
+        f"{difference:.2g} where {limit:g} is allowed {advice}, or train it again",
+    )
