@@ -36,13 +36,22 @@ def test_a_transformer_fixes_what_is_published_and_says_so_once(form) -> None:
     assert {n for n, row in form.rows.items() if not row.isEnabled()} == FIXED
 
 
+def test_what_is_fixed_says_why(form) -> None:
+    depth = form.rows["depth"]
+    for architecture, is_told in (("trans_unet", True), ("unet", False)):
+        choose(form, architecture)
+        for widget in (depth, depth.editor.native):
+            assert widget.toolTip().startswith(depth.tooltip)
+            assert ("trans_unet takes no other" in widget.toolTip()) == is_told
+
+
 def test_another_architecture_brings_back_what_was_set(form) -> None:
     choose(form, "trans_unet")
     form.rows["base_width"].editor.value = 5
     choose(form, "attention_unet")
     update = {"architecture": "attention_unet", "base_width": 5}
     assert form.value() == OWN.model_copy(update=update)
-    assert all(row.isEnabled() for row in form.rows.values())
+    assert all(row.isEnabled() for row in form.rows.values() if row.isVisible())
     choose(form, "unet")
     assert form.value() == OWN.model_copy(update={"base_width": 5})
 
@@ -51,7 +60,7 @@ def test_a_value_that_is_set_is_not_mixed_with_one_from_before(form) -> None:
     choose(form, "trans_unet")
     form.setValue(NetworkConfig(depth=1))
     assert form.value() == NetworkConfig(depth=1)
-    assert all(row.isEnabled() for row in form.rows.values())
+    assert all(row.isEnabled() for row in form.rows.values() if row.isVisible())
     trans = NetworkConfig(architecture="trans_unet", transformer_layers=2)
     form.setValue(trans)
     assert form.value() == trans

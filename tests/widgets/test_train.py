@@ -350,10 +350,14 @@ def test_a_fault_while_looking_at_layers_is_shown(qtbot, widget, painted, monkey
 def test_training_goes_on_from_a_model(qtbot, widget, tiny_model):
     TRAINED.add("mine", tiny_model)
     widget.start_from.box.setCurrentText("mine")
-    assert not widget.network.isEnabled()
+    assert widget.network.isHidden()
+    assert not widget.own_network.isHidden()
     train(qtbot, widget)
     assert failure_of(widget) == ""
     assert widget.model.network == tiny_model.network
+    widget.start_from.box.setCurrentText("from scratch")
+    assert not widget.network.isHidden()
+    assert widget.own_network.isHidden()
 
 
 def test_saved_models_load_again(qtbot, widget, tmp_path):

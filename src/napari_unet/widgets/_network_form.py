@@ -16,8 +16,8 @@ _EVER_FIXED = {name for fixed in FIXED_BY_ARCHITECTURE.values() for name in fixe
 class NetworkForm(ConfigForm[NetworkConfig]):
     """The shape of the network, folded away.
 
-    An architecture that takes only one value of a field shows it, greyed out; another
-    architecture brings back what was set before.
+    An architecture that takes only one value of a field shows it, greyed out, and says
+    why in its tooltip; another architecture brings back what was set before.
     """
 
     def __init__(self) -> None:
@@ -33,16 +33,16 @@ class NetworkForm(ConfigForm[NetworkConfig]):
         if self._is_setting:
             return
         architecture = self.rows["architecture"].value()
-        fixed = FIXED_BY_ARCHITECTURE.get(architecture, {})
         self._is_setting = True
         for name in _EVER_FIXED & set(self.rows):
-            self._fit_row(name, fixed)
+            self._fit_row(name, architecture)
         self._is_setting = False
         for name in _OF_TRANS_UNET:
             self.set_row_visible(name, architecture == "trans_unet")
         super()._on_changed()
 
-    def _fit_row(self, name: str, fixed: dict[str, Any]) -> None:
+    def _fit_row(self, name: str, architecture: str) -> None:
+        fixed = FIXED_BY_ARCHITECTURE.get(architecture, {})
         row = self.rows[name]
         if name in fixed:
             self._free.setdefault(name, row.value())
@@ -50,3 +50,6 @@ class NetworkForm(ConfigForm[NetworkConfig]):
         elif name in self._free:
             row.set_value(self._free.pop(name))
         row.setEnabled(name not in fixed)
+        reason = f" {architecture} takes no other value." if name in fixed else ""
+        for widget in (row, row.editor.native):
+            widget.setToolTip(row.tooltip + reason)

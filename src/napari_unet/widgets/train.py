@@ -24,6 +24,7 @@ from napari_unet.widgets._autosave import autosave_all
 from napari_unet.widgets._choices import TRAINED, ModelChoice
 from napari_unet.widgets._controls import (
     describe,
+    plain_label,
     rows,
     scrollable,
 )
@@ -119,6 +120,9 @@ class TrainWidget(QWidget):
         describe(limit.open_box, f"{limit.title}: no limit", limit.tooltip)
         self.weights = WeightForm(fields=(), more="Border weights")
         self.network = NetworkForm()
+        self.own_network = plain_label(
+            "Network", "The network is the model's own, which goes on learning."
+        )
         self.device = DeviceLine()
         self.panel = RunPanel(
             "Training", start_text="Train", stop_text="Stop", can_pause=True
@@ -142,6 +146,7 @@ class TrainWidget(QWidget):
             self.settings,
             self.weights,
             self.network,
+            self.own_network,
             self.device,
             self.panel,
             self.plot,
@@ -170,7 +175,9 @@ class TrainWidget(QWidget):
 
     @guarded
     def _on_start_from(self) -> None:
-        self.network.setEnabled(self.start_from.is_nothing)
+        is_new = self.start_from.is_nothing
+        self.network.setVisible(is_new)
+        self.own_network.setVisible(not is_new)
 
     @guarded
     def _on_settings(self, config: TrainConfig) -> None:
