@@ -123,6 +123,8 @@ def test_the_best_and_the_worst_are_shown_with_their_scores(
         r"image\\_(\d)\.tif: F1 of cells at IoU 0\.5 (\d\.\d\d)", text
     )
     assert captions == [("4", "1.00"), ("3", "0.86"), ("1", "0.40"), ("0", "0.00")]
+    ranks = re.findall(r"\*\*Prediction (\d of \d), from the best", text)
+    assert ranks == ["1 of 5", "2 of 5", "4 of 5", "5 of 5"]
     assert all((tmp_path / name).stat().st_size > 1000 for name in files)
 
 
@@ -134,6 +136,7 @@ def test_one_image_is_shown_once(
     give(monkeypatch, {"image_0.tif": truth})
     card = write_card(model, tmp_path, images=planes(1), annotations=[truth])
     assert pictures_of(card) == ["images.png", "best_1.png"]
+    assert "**Prediction**" in card.read_text(encoding="utf-8")
 
 
 def test_cells_that_nobody_could_know_of_are_no_mistakes(

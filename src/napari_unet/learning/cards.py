@@ -247,13 +247,16 @@ def _draw_examples(
 ) -> Iterator[Picture]:
     """Draw the best and the worst, each plane once."""
     what = "F1 of cells at IoU 0.5" if has_cells(model.roles) else "IoU"
-    n_best = min(_N_EXAMPLES, (len(examples) + 1) // 2)
-    n_worst = min(_N_EXAMPLES, len(examples) - n_best)
-    kinds = {"best": examples[:n_best], "worst": examples[len(examples) - n_worst :]}
-    for kind, chosen in kinds.items():
-        for i, example in enumerate(chosen, 1):
-            file = f"{kind}_{i}.png"
+    n = len(examples)
+    n_best = min(_N_EXAMPLES, (n + 1) // 2)
+    n_worst = min(_N_EXAMPLES, n - n_best)
+    kinds = {"best": range(n_best), "worst": range(n - n_worst, n)}
+    for kind, ranks in kinds.items():
+        for i, rank in enumerate(ranks, 1):
+            example, file = examples[rank], f"{kind}_{i}.png"
             figure = draw_overlay(example.plane, example.truth, example.predicted)
             save_figure(folder / file, figure)
             caption = f"{as_text(example.source)}: {what} {example.score:.2f}."
-            yield Picture(file, f"One of the {kind} predictions", caption)
+            # Of four the second best need not be good: the title says no more than is.
+            of_all = f" {rank + 1} of {n}, from the best to the worst" if n > 1 else ""
+            yield Picture(file, f"Prediction{of_all}", caption)
