@@ -9,9 +9,11 @@ from qtpy.QtCore import Qt
 
 from napari_unet import events as ev
 from napari_unet.batch import segment
-from napari_unet.config import PredictConfig
+from napari_unet.config import NetworkConfig, PredictConfig
 from napari_unet.files.images import read_labels, write_image
 from napari_unet.imaging.arrays import Image
+from napari_unet.learning.checkpoint import Model
+from napari_unet.learning.networks import build_network
 from napari_unet.widgets._choices import TRAINED
 from napari_unet.widgets.batch import BatchWidget, FileTable
 
@@ -107,6 +109,35 @@ def test_a_double_click_opens_image_and_cells_with_their_pixel_size(
     widget.table.cellDoubleClicked.emit(0, 0)
     qtbot.waitUntil(lambda: not widget._opener.is_running, timeout=10_000)
     assert len(viewer.layers) == 2
+
+
+def offer(widget, *roles, **network):
+    config = NetworkConfig(base_width=2, depth=1, out_channels=len(roles), **network)
+    model = Model(config, build_network(config).state_dict(), roles=roles)
+    TRAINED.add("other", model)
+    widget.model.box.setCurrentText("other")
+
+
+def test_values_have_no_cells_and_open_as_images(qtbot, widget, viewer):
+    offer(widget, "value:denoised", "value:depth", upscale=2)
+    run(qtbot, widget)
+    assert row_of(widget.table, 0) == ["a.tif", "done", ""]
+    names = ["a.tif", "a.tif denoised", "a.tif depth"]
+    assert opened(qtbot, widget) == names
+    assert failure_of(widget) == ""
+    image, *values = [viewer.layers[name] for name in names]
+    assert [layer.visible for layer in values] == [True, False]
+    for layer in values:
+        assert layer.data.shape == (96, 96)
+        np.testing.assert_allclose(layer.scale, image.scale / 2)
+
+
+def test_finer_cells_open_on_the_image(qtbot, widget, viewer):
+    offer(widget, "softmax:background", "softmax:cell", upscale=2)
+    run(qtbot, widget)
+    assert opened(qtbot, widget) == ["a.tif", "a.tif cells"]
+    assert viewer.layers["a.tif cells"].data.shape == (96, 96)
+    np.testing.assert_allclose(viewer.layers["a.tif cells"].scale, (0.25, 0.25))
 
 
 def opened(qtbot, widget, row=0):

@@ -42,6 +42,7 @@ from napari_unet.widgets._layers import (
     full_resolution,
     layer_choices,
     note_about,
+    show_image,
     show_labels,
     unwrapped,
 )
@@ -61,15 +62,18 @@ if TYPE_CHECKING:
 _COLUMNS = ("File", "State", "Cells", "Seconds", "Message")
 _FILE, _STATE, _CELLS, _SECONDS, _MESSAGE = range(5)
 _TABLE_HEIGHT_PX = 220
+# How the result of a model that finds no cells is called.
+_OF_VALUES = "_predicted.tif"
 
 
 @dataclass(frozen=True, eq=False)
 class Opened(Event):
-    """A file of the table and its result were read."""
+    """A file of the table and its result were read: cells, or values as an image."""
 
     path: Path
     image: Image
-    labels: NDArray[np.int32]
+    labels: NDArray[np.int32] | None = None
+    values: Image | None = None
 
 
 class FileTable(QTableWidget):
@@ -84,7 +88,7 @@ class FileTable(QTableWidget):
         self.setSelectionBehavior(QTableWidget.SelectionBehavior.SelectRows)
         self.setMinimumHeight(_TABLE_HEIGHT_PX)
         describe(
-            self, "Files", "Double click a file that is done to open it and its cells"
+            self, "Files", "Double click a file that is done to open it and its result"
         )
         numbers = self.verticalHeader()
         if numbers is not None:
@@ -133,10 +137,10 @@ class FileTable(QTableWidget):
             self._set(row, _STATE, "waiting")
 
     def _finish(self, event: FileDone) -> None:
-        is_done = event.state == "done"
+        has_cells = event.state == "done" and not _is_of_values(event.output)
         self._set(event.index, _FILE, event.path.name, tooltip=event.message)
         self._set(event.index, _STATE, event.state, tooltip=event.message)
-        self._set(event.index, _CELLS, str(event.n_cells) if is_done else "")
+        self._set(event.index, _CELLS, str(event.n_cells) if has_cells else "")
         self._set(event.index, _SECONDS, f"{event.elapsed_s:.1f}")
         self._set(event.index, _MESSAGE, event.message)
         self._finished.add(event.index)
@@ -296,14 +300,35 @@ class BatchWidget(QWidget):
     def _show_opened(self, events: list[Opened]) -> None:
         for event in events:
             layer = _image_layer(self._viewer, event.path, event.image)
-            show_labels(self._viewer, f"{layer.name} cells", event.labels, like=layer)
+            if event.labels is not None:
+                name = f"{layer.name} cells"
+                show_labels(self._viewer, name, event.labels, like=layer)
+            if event.values is not None:
+                _show_values(self._viewer, layer, event.values)
 
 
 def read_result(
     path: Path, output: Path, axes: str | None
 ) -> Generator[Event, None, None]:
-    """Read an image of a batch and its labels; yield them."""
-    yield Opened(path, read_image(path, axes=axes), read_labels(output))
+    """Read an image of a batch and its result; yield them."""
+    image = read_image(path, axes=axes)
+    if _is_of_values(output):
+        yield Opened(path, image, values=read_image(output, axes=image.axes))
+    else:
+        yield Opened(path, image, read_labels(output))
+
+
+def _is_of_values(output: Path | None) -> bool:
+    return output is not None and output.name.endswith(_OF_VALUES)
+
+
+def _show_values(viewer: ViewerModel, layer: Layer, values: Image) -> None:
+    names = values.channel_names or tuple(map(str, range(values.n_channels)))
+    for k, name in enumerate(names):
+        # Only the first: the others would only cover it.
+        show_image(
+            viewer, f"{layer.name} {name}", values.data[k], like=layer, visible=k == 0
+        )
 
 
 def _image_layer(viewer: ViewerModel, path: Path, image: Image) -> Layer:
