@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import subprocess
 import sys
+import threading
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -17,6 +20,7 @@ from napari_unet.learning.checkpoint import load_model, save_model
 from napari_unet.learning.model import Look
 from napari_unet.widgets import _model_files
 from napari_unet.widgets import _model_work as work
+from napari_unet.widgets import models as module
 from napari_unet.widgets._run_state import WorkDone
 from napari_unet.widgets.models import ModelsWidget
 
@@ -63,17 +67,25 @@ def shown(qtbot, viewer):
     widget = ModelsWidget(viewer)
     qtbot.addWidget(widget)
     widget.show()
-    qtbot.waitUntil(lambda: not widget._lister.is_running, timeout=10_000)
+    listed(qtbot, widget)
     return widget
+
+
+def listed(qtbot, widget):
+    qtbot.waitUntil(lambda: not widget._lister.is_running, timeout=10_000)
+
+
+def idle(qtbot, widget):
+    qtbot.waitUntil(
+        lambda: not (widget.is_busy or widget._lister.is_running), timeout=60_000
+    )
 
 
 def press(qtbot, widget, button):
     """Press a button, and wait for what it starts."""
     assert button.isEnabled()
     qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
-    qtbot.waitUntil(
-        lambda: not (widget.is_busy or widget._lister.is_running), timeout=60_000
-    )
+    idle(qtbot, widget)
 
 
 def rows_of(widget):
@@ -349,6 +361,170 @@ def test_the_question_offers_what_can_be_done(widget, files, monkeypatch, text, 
     monkeypatch.setattr(QMessageBox, "exec", press_it)
     found = _model_files.ask_deletion(widget, files["opened"], may_forget=True)
     assert found == answer
+
+
+def test_what_a_trash_left_where_it_was_stays_on_the_list(
+    qtbot, widget, files, monkeypatch
+):
+    class LyingTrash:
+        def __init__(self, path):
+            pass
+
+        def moveToTrash(self):
+            return True
+
+    monkeypatch.setattr(_model_files, "QFile", LyingTrash)
+    answer_deletion(monkeypatch, "file")
+    widget.list.choose(files["opened"])
+    press(qtbot, widget, widget.delete)
+    assert "could not be moved to the trash" in failure_of(widget)
+    assert files["opened"] in places.opened_models()
+
+
+def test_a_write_protected_folder_is_not_asked_of_the_trash(
+    qtbot, widget, files, monkeypatch
+):
+    monkeypatch.setattr(_model_files.os, "access", lambda *_: False)
+    answer_deletion(monkeypatch, "file")
+    widget.list.choose(files["opened"])
+    press(qtbot, widget, widget.delete)
+    assert "could not be moved to the trash" in failure_of(widget)
+    assert files["opened"].exists()
+
+
+def test_a_folder_of_a_model_s_name_is_only_taken_off_the_list(
+    qtbot, widget, files, monkeypatch, tmp_path
+):
+    (tmp_path / "folder.unet").mkdir()
+    widget.open_file(tmp_path / "folder.unet")
+    listed(qtbot, widget)
+    answer_deletion(monkeypatch, "file")
+    assert enabled(widget) == {"delete", "open"}
+    press(qtbot, widget, widget.delete)
+    assert (tmp_path / "folder.unet").is_dir()
+    assert tmp_path / "folder.unet" not in places.opened_models()
+
+
+def test_a_shipped_model_that_was_opened_is_not_changed(
+    qtbot, widget, files, monkeypatch
+):
+    widget.open_file(files["shipped"])
+    listed(qtbot, widget)
+    assert widget.list.chosen().kind == "shipped"
+    widget.open_file(files["shipped"].parent / ".." / "shipped" / "nuclei.unet")
+    listed(qtbot, widget)
+    assert widget.list.chosen().kind == "opened"
+    press(qtbot, widget, widget.card)
+    assert not widget.dialog.named.isVisible()
+    answer_deletion(monkeypatch, "file")
+    press(qtbot, widget, widget.delete)
+    assert files["shipped"].exists()
+
+
+def test_deleting_a_trained_model_leaves_no_empty_folder_and_chooses_the_next(
+    qtbot, widget, files, monkeypatch
+):
+    answer_deletion(monkeypatch, "file")
+    widget.list.choose(files["trained"])
+    press(qtbot, widget, widget.delete)
+    assert not files["trained"].parent.exists()
+    assert widget.list.chosen().path == files["opened"]
+
+
+# -- work ----------------------------------------------------------------------------
+
+
+def waiting_export(monkeypatch):
+    """Let exports wait until they are told to end."""
+    go_on = threading.Event()
+
+    def export(path, target, to, title):
+        go_on.wait(20)
+        target.write_text("exported")
+        yield WorkDone(f"Exported: {target}")
+
+    monkeypatch.setattr(work, "export", export)
+    return go_on
+
+
+def begin_export(widget, files, target, monkeypatch):
+    answer = (str(target), "")
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: answer)
+    widget.list.choose(files["opened"])
+    widget.export.click()
+
+
+def test_what_can_not_be_cancelled_offers_no_cancel(
+    qtbot, widget, files, tmp_path, monkeypatch
+):
+    go_on = waiting_export(monkeypatch)
+    begin_export(widget, files, tmp_path / "a.onnx", monkeypatch)
+    assert widget.is_busy
+    assert not widget.panel.stop.isVisible()
+    assert enabled(widget) == {"use", "tune", "open"}
+    assert "Wait until the work has ended" in widget.verify.toolTip()
+    go_on.set()
+    idle(qtbot, widget)
+    assert "export" in enabled(widget)
+
+
+def test_two_docks_do_not_work_on_one_file(
+    qtbot, viewer, widget, files, tmp_path, monkeypatch
+):
+    go_on = waiting_export(monkeypatch)
+    other = shown(qtbot, viewer)
+    begin_export(widget, files, tmp_path / "a.onnx", monkeypatch)
+    begin_export(other, files, tmp_path / "a.onnx", monkeypatch)
+    assert not other.is_busy
+    assert any("worked on already" in note for note in other.panel.state.notes)
+    answer_deletion(monkeypatch, "file")
+    other.delete.click()
+    assert files["opened"].exists()
+    go_on.set()
+    idle(qtbot, widget)
+    begin_export(other, files, tmp_path / "a.onnx", monkeypatch)
+    assert other.is_busy
+    idle(qtbot, other)
+
+
+@pytest.mark.gui
+def test_a_closed_dock_ends_its_work_and_says_so(
+    qtbot, window, files, tmp_path, monkeypatch
+):
+    told = []
+    monkeypatch.setattr(module, "show_info", told.append)
+    go_on = waiting_export(monkeypatch)
+    widget = ModelsWidget(window)
+    dock = window.window.add_dock_widget(widget, name="Models")
+    qtbot.waitUntil(lambda: bool(widget.list.listed), timeout=20_000)
+    begin_export(widget, files, tmp_path / "a.onnx", monkeypatch)
+    assert widget.is_busy
+    gone = weakref.ref(widget)
+    dock.destroyOnClose()
+    del widget, dock
+    gc.collect()
+    go_on.set()
+    qtbot.waitUntil(lambda: bool(told), timeout=20_000)
+    assert f"Exported: {tmp_path / 'a.onnx'}" in told[0]
+    assert (tmp_path / "a.onnx").read_text() == "exported"
+    assert not module._ENDING
+    qtbot.waitUntil(lambda: gc.collect() >= 0 and gone() is None, timeout=20_000)
+
+
+def test_what_was_told_of_a_model_goes_with_it(qtbot, widget, files):
+    widget.list.choose(files["damaged"])
+    press(qtbot, widget, widget.verify)
+    assert "damaged" in failure_of(widget)
+    widget.list.choose(files["opened"])
+    assert failure_of(widget) == ""
+
+
+def test_a_file_that_went_is_marked_once_work_has_met_it(qtbot, widget, files):
+    widget.list.choose(files["opened"])
+    files["opened"].unlink()
+    press(qtbot, widget, widget.verify)
+    assert ("⚠ mine.unet", "") in rows_of(widget)["Opened files"]
+    assert failure_of(widget) != ""
 
 
 # -- the card ------------------------------------------------------------------------

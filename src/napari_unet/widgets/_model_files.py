@@ -65,16 +65,16 @@ def delete(parent: QWidget, model: Listed) -> bool:
     ConfigError
         The list can't be read.
     """
-    path, is_opened = model.path, model.kind == "opened"
+    path = model.path
     # A folder of such a name may hold anything; a model that comes with the package
     # may have been opened as a file.
     may_go = model.may_change and os.path.isfile(path)
     answer: Deletion = "entry"
     if may_go:
-        answer = ask_deletion(parent, path, may_forget=is_opened)
+        answer = ask_deletion(parent, path, may_forget=model.kind == "opened")
     if answer == "file":
         move_to_trash(path)
-    if answer != "nothing" and is_opened:
+    if answer != "nothing":
         forget_model(path)
     if answer == "file" and model.kind == "trained":
         with suppress(OSError):  # the run's folder holds something else

@@ -118,9 +118,9 @@ class Listed(Event):
 
 def list_models() -> Generator[Event, None, None]:
     """Yield a `Listed` for each model file there is; reads their headers only."""
-    for path in model_places.shipped_models():
-        yield _listed("shipped", path)
+    seen: set[Path] = set()
     places: dict[Kind, Callable[[], list[Path]]] = {
+        "shipped": model_places.shipped_models,
         "trained": model_places.trained_models,
         "opened": model_places.opened_models,
     }
@@ -131,7 +131,9 @@ def list_models() -> Generator[Event, None, None]:
             yield Note(str(error), is_warning=True)
             continue
         for path in paths:
-            yield _listed(kind, path)
+            if path not in seen:  # one that was opened may be listed already
+                yield _listed(kind, path)
+            seen.add(path)
 
 
 def _listed(kind: Kind, path: Path) -> Listed:
@@ -231,7 +233,8 @@ class ModelList(QTreeWidget):
         if before is not None:
             self.choose(before.path)
         if bar is not None:
-            self.doItemsLayout()  # until then there is nothing to scroll
+            # Until they are laid out there is nothing to scroll.
+            self.executeDelayedItemsLayout()
             bar.setValue(scrolled)
         self.blockSignals(False)
         self.chosen_changed.emit()
