@@ -9,18 +9,23 @@ import sys
 import threading
 import weakref
 from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
-from qtpy.QtCore import Qt, QUrl
+from qtpy.QtCore import QPoint, Qt, QUrl
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QPushButton, QToolButton
 
 from napari_unet.events import Note
 from napari_unet.files import model_places as places
+from napari_unet.files.model_summaries import ModelSummary
 from napari_unet.learning.checkpoint import load_model, save_model
 from napari_unet.learning.model import Look
 from napari_unet.widgets import _model_files
 from napari_unet.widgets import _model_work as work
 from napari_unet.widgets import models as module
+from napari_unet.widgets._model_limits import limits_of, why_not
+from napari_unet.widgets._model_list import Listed
 from napari_unet.widgets._run_state import WorkDone
 from napari_unet.widgets.models import ModelsWidget
 
@@ -204,6 +209,75 @@ def test_every_control_has_a_name_and_a_tooltip(widget):
             if control.text():
                 assert control.accessibleName(), control.text()
                 assert control.toolTip(), control.text()
+
+
+def test_the_list_stays_where_it_was_scrolled(qtbot, widget, home, files):
+    for i in range(60):
+        run = home / "runs" / f"20260201-1200{i:02d}"
+        run.mkdir()
+        shutil.copy(files["opened"], run / "best.unet")
+    widget.refresh()
+    qtbot.waitUntil(lambda: len(widget.list.listed) == 65, timeout=20_000)
+    widget.list.choose(files["shipped"])
+    bar = widget.list.verticalScrollBar()
+    bar.setValue(bar.maximum() // 2)
+    before = bar.value()
+    widget.refresh()
+    listed(qtbot, widget)
+    assert bar.value() == before > 0
+
+
+def test_a_long_text_moves_no_button(qtbot, widget, files, tiny_model):
+    save_model(files["opened"], replace(tiny_model, about="long text " * 2000))
+    widget.refresh()
+    listed(qtbot, widget)
+    before = widget.card.mapTo(widget, QPoint(0, 0))
+    widget.list.choose(files["opened"])
+    qtbot.wait(20)
+    assert widget.card.mapTo(widget, QPoint(0, 0)) == before
+    assert len(widget.about.text()) < 500
+    press(qtbot, widget, widget.verify)
+    assert widget.card.mapTo(widget, QPoint(0, 0)) == before
+
+
+def summary_of(**changes):
+    return replace(
+        ModelSummary(
+            path=Path("a.unet"),
+            written=datetime.now(UTC),
+            n_bytes=5000,
+            network="unet",
+            classes=("cell",),
+            f1=None,
+            n_train_images=0,
+            about="",
+            roles=("softmax:background", "softmax:cell"),
+        ),
+        **changes,
+    )
+
+
+def test_what_is_not_known_is_left_out_and_small_files_have_a_size():
+    words = Listed("opened", Path("a.unet"), summary_of()).in_words
+    assert words == "U-Net; cell; 5 kB"
+
+
+@pytest.mark.parametrize(
+    ("changes", "not_offered"),
+    [
+        ({}, set()),
+        ({"network": "foreign"}, {"tune", "export"}),
+        ({"n_dims": 3}, {"tune"}),
+        ({"upscale": 2}, {"tune"}),
+        ({"roles": ("value:denoised",)}, {"use", "tune"}),
+        ({"roles": ("sigmoid:cell",)}, {"tune"}),
+    ],
+)
+def test_what_can_not_be_done_with_a_model_is_not_offered(changes, not_offered):
+    summary = summary_of(**changes)
+    one = Listed("opened", Path("a.unet"), summary, limits=limits_of(summary))
+    reasons = why_not(one, is_busy=False)
+    assert {name for name, reason in reasons.items() if reason} == not_offered
 
 
 # -- verify, export, delete ----------------------------------------------------------
@@ -487,6 +561,13 @@ def test_two_docks_do_not_work_on_one_file(
     idle(qtbot, other)
 
 
+def docked(qtbot, window):
+    widget = ModelsWidget(window)
+    dock = window.window.add_dock_widget(widget, name="Models")
+    qtbot.waitUntil(lambda: bool(widget.list.listed), timeout=20_000)
+    return widget, dock
+
+
 @pytest.mark.gui
 def test_a_closed_dock_ends_its_work_and_says_so(
     qtbot, window, files, tmp_path, monkeypatch
@@ -494,9 +575,7 @@ def test_a_closed_dock_ends_its_work_and_says_so(
     told = []
     monkeypatch.setattr(module, "show_info", told.append)
     go_on = waiting_export(monkeypatch)
-    widget = ModelsWidget(window)
-    dock = window.window.add_dock_widget(widget, name="Models")
-    qtbot.waitUntil(lambda: bool(widget.list.listed), timeout=20_000)
+    widget, dock = docked(qtbot, window)
     begin_export(widget, files, tmp_path / "a.onnx", monkeypatch)
     assert widget.is_busy
     gone = weakref.ref(widget)
@@ -587,6 +666,70 @@ def test_the_card_of_a_shipped_model_can_be_saved_but_not_changed(
     press(qtbot, widget, widget.dialog.save)
     names = {path.name for path in (tmp_path / "card").iterdir()}
     assert names == {"README.md", "curves.png"}
+
+
+def test_the_card_is_of_the_model_it_was_asked_for(qtbot, widget, files):
+    shipped = files["shipped"].read_bytes()
+    widget.list.choose(files["shipped"])
+    widget.card.click()
+    widget.list.choose(files["opened"])
+    idle(qtbot, widget)
+    assert widget.dialog.windowTitle() == "Model card: nuclei"
+    assert not widget.dialog.named.isVisible()
+    widget.dialog.store_asked.emit()
+    idle(qtbot, widget)
+    assert files["shipped"].read_bytes() == shipped
+
+
+@pytest.mark.parametrize("close", ["reject", "close"])
+def test_what_was_typed_on_a_card_is_not_lost_unasked(
+    qtbot, widget, files, monkeypatch, close
+):
+    widget.list.choose(files["opened"])
+    press(qtbot, widget, widget.card)
+    dialog, answers = widget.dialog, QMessageBox.StandardButton
+    dialog.authors.setText("A. One")
+    monkeypatch.setattr(QMessageBox, "question", lambda *_: answers.No)
+    getattr(dialog, close)()
+    assert dialog.isVisible()
+    widget.card.click()
+    assert not widget.is_busy
+    assert dialog.authors.text() == "A. One"
+    monkeypatch.setattr(QMessageBox, "question", lambda *_: answers.Yes)
+    getattr(dialog, close)()
+    assert not dialog.isVisible()
+
+
+def test_nothing_is_typed_while_a_card_is_kept_and_enter_keeps_nothing(
+    qtbot, widget, files
+):
+    widget.list.choose(files["opened"])
+    press(qtbot, widget, widget.card)
+    dialog = widget.dialog
+    dialog.named.heading.setChecked(True)
+    dialog.authors.setText("A. One")
+    qtbot.keyClick(dialog.authors, Qt.Key.Key_Return)
+    assert not widget.is_busy
+    dialog.store.click()
+    assert widget.is_busy
+    assert not dialog.authors.isEnabled()
+    idle(qtbot, widget)
+    assert dialog.authors.isEnabled()
+    assert load_model(files["opened"]).authors == ("A. One",)
+
+
+def test_the_card_of_a_training_is_headed_by_its_time(qtbot, widget, files):
+    widget.list.choose(files["trained"])
+    press(qtbot, widget, widget.card)
+    text = widget.dialog.browser.toPlainText()
+    assert text.startswith("Trained 2026-03-01 12:01:02")
+
+
+def test_a_double_click_shows_the_card(qtbot, widget, files):
+    widget.list.choose(files["opened"])
+    widget.list.itemDoubleClicked.emit(widget.list.currentItem(), 0)
+    idle(qtbot, widget)
+    assert widget.dialog.isVisible()
 
 
 # -- use ---------------------------------------------------------------------------

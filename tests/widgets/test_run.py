@@ -167,3 +167,23 @@ def test_every_control_has_a_name_and_a_tooltip(panel):
     for control in (panel.start, panel.pause, panel.stop, panel.bar):
         assert control.accessibleName()
         assert control.toolTip()
+
+
+def test_a_long_name_may_break_and_is_copied_as_it_is(qtbot, panel):
+    name = "n" * 150
+    panel.show_failure(Failure(name, "", is_bug=False))
+    assert name not in panel.failure.summary.text()
+    qtbot.mouseClick(panel.failure.copy, Qt.MouseButton.LeftButton)
+    assert name in QGuiApplication.clipboard().text()
+
+
+def test_what_has_ended_can_be_cleared_and_running_work_can_not(qtbot, panel):
+    mailbox = ev.Mailbox()
+    with qtbot.waitSignal(panel.ended, timeout=5000):
+        panel.run(lambda: training(mailbox), mailbox=mailbox)
+        panel.clear()
+        assert panel.state.is_running
+        mailbox.stop()
+    panel.clear()
+    assert panel.state.message == ""
+    assert not panel.message.isVisible()

@@ -4,6 +4,7 @@ import threading
 
 import pytest
 from qtpy.QtCore import QObject, QThread, QTimer, Signal
+from superqt.utils import WorkerBase
 
 from napari_unet.errors import ImageError
 from napari_unet.events import Mailbox, Note, StepDone
@@ -215,6 +216,14 @@ def test_aborted_work_stops_after_one_event_and_closes():
     worker.work()
     assert list(worker.events) == [Note("one")]
     assert closed == [True]
+
+
+def test_work_that_outlives_the_application_ends_quietly(monkeypatch):
+    def deleted(worker):
+        raise RuntimeError("wrapped C/C++ object of type WorkerBaseSignals is deleted")
+
+    monkeypatch.setattr(WorkerBase, "run", deleted)
+    EventWorker(two_notes).run()
 
 
 class Asks(QObject):

@@ -143,6 +143,7 @@ class ModelsWidget(QWidget):
         # Whatever it says, list and buttons stay where they are.
         area = scrollable(beneath)
         area.setMinimumHeight(_LEAST_BENEATH_PX)
+        area.setMinimumWidth(0)  # the dock is as wide as it needs to be
         layout.addWidget(area, 1)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
