@@ -63,9 +63,10 @@ def test_train_has_a_flag_for_every_setting(
     found = flags_of("train", capsys)
     assert field_flags(TrainConfig) <= found
     assert field_flags(WeightConfig) <= found
-    hidden = {"in_channels", "out_channels", "n_dims"}
+    # From the data, for a task to come, and by --pretrained imagenet.
+    hidden = {"in_channels", "out_channels", "n_dims", "upscale", "pretrained"}
     assert field_flags(NetworkConfig, *hidden) <= found
-    assert not {cli.flag_of(name) for name in hidden} & found
+    assert not {cli.flag_of(name) for name in hidden - {"pretrained"}} & found
 
 
 def test_predict_and_weights_have_a_flag_for_every_setting(

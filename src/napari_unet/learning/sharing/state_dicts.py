@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 import warnings
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,9 +24,10 @@ if TYPE_CHECKING:
     from napari_unet.config import NetworkConfig, NormalizationConfig
     from napari_unet.learning.sharing.layouts import Layout, State
 
-# What torch.load raises on files that are damaged, hold no weights, or would run.
+# What torch.load raises on files that are damaged, hold no weights, or would run. The
+# first is pickle's error by way of torch: no module of ours imports pickle.
 _RAISED_ON_DAMAGE = (
-    UnpicklingError,
+    torch.serialization.pickle.UnpicklingError,  # type: ignore[attr-defined]
     RuntimeError,
     EOFError,
     LookupError,
