@@ -74,7 +74,7 @@ class FailureBox(QWidget):
             self.summary.setStyleSheet(
                 f"border-left: 5px solid {colour}; padding-left: 6px"
             )
-            self.summary.setText(_wrapping(f"Error: {failure.summary}"))
+            self.summary.setText(wrapping(f"Error: {failure.summary}"))
             self.details.setPlainText(failure.details)
 
     def _copy(self) -> None:
@@ -233,7 +233,7 @@ class RunPanel(QWidget):
             (self.message, state.message),
             (self.notes, "\n".join(state.notes)),
         ):
-            label.setText(_wrapping(text))
+            label.setText(wrapping(text))
             label.setVisible(bool(text))
         self.failure.show_failure(state.failure)
 
@@ -271,6 +271,6 @@ class RunPanel(QWidget):
         self.ended.emit()
 
 
-def _wrapping(text: str) -> str:
+def wrapping(text: str) -> str:
     """Return a text whose long names may break, or a label would cut them off."""
     return _LONG.sub(rf"\g<0>{_MAY_BREAK}", text)

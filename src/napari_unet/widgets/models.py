@@ -30,7 +30,7 @@ from napari_unet.widgets._model_files import (
 from napari_unet.widgets._model_limits import ACTIONS, why_not
 from napari_unet.widgets._model_list import Listed, ModelList, list_models
 from napari_unet.widgets._model_work import CardWritten, Naming
-from napari_unet.widgets._run import RunPanel
+from napari_unet.widgets._run import RunPanel, wrapping
 from napari_unet.widgets._worker import Failure, Runner, guarded
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ class ModelsWidget(QWidget):
     @guarded
     def _render(self) -> None:
         chosen = self.list.chosen()
-        self.about.setText("" if chosen is None else chosen.in_words)
+        self.about.setText("" if chosen is None else wrapping(chosen.in_words))
         reasons = why_not(chosen, is_busy=self.is_busy)
         for name, (one, tip) in self._actions.items():
             one.setEnabled(not reasons[name])
