@@ -22,6 +22,9 @@ from napari_unet.widgets._choices import TRAINED
 from napari_unet.widgets._prediction import Predicted, TilesFollow
 from napari_unet.widgets.predict import PredictWidget
 
+# napari silences it, but not while another thread changes what is silenced.
+pytestmark = pytest.mark.filterwarnings("ignore:Conversion from CIE-LAB")
+
 PREVIEW = "nuclei probability (preview)"
 ON_CPU = PredictConfig(device="cpu", precision="fp32")
 
