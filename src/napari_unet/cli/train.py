@@ -33,7 +33,7 @@ from napari_unet.cli.settings import (
 )
 from napari_unet.config import NetworkConfig, TrainConfig, WeightConfig
 from napari_unet.errors import FolderError
-from napari_unet.events import Mailbox
+from napari_unet.events import Event, Mailbox
 from napari_unet.files.images import find_images
 from napari_unet.files.model_places import shipped_model
 from napari_unet.files.pairs import find_pairs
@@ -134,7 +134,7 @@ def train(  # noqa: PLR0913 - one parameter a flag
         mailbox=mailbox,
     )
     with _stopping(mailbox) as received:
-        finished = draw_training(events)
+        finished = draw_training(_saying_stop(events, received))
     if finished is None:
         return 128 + received[0]
     save_model(out, finished.model)
@@ -229,6 +229,18 @@ def _paired(paths: list[Path], masks: Path) -> _Pairs:
     return pairs
 
 
+def _saying_stop(events: Iterator[Event], received: list[int]) -> Iterator[Event]:
+    """Pass the events on, and say so as soon as a signal has come."""
+    is_said = False
+    for event in events:
+        if received and not is_said:
+            console.say_error(
+                "Stopping; the best model is kept. Ctrl-C again leaves now."
+            )
+            is_said = True
+        yield event
+
+
 @contextmanager
 def _stopping(mailbox: Mailbox) -> Iterator[list[int]]:
     """Let the first Ctrl-C or SIGTERM stop the training, and a second one leave.
@@ -240,9 +252,9 @@ def _stopping(mailbox: Mailbox) -> Iterator[list[int]]:
     def on_signal(signum: int, _frame: object) -> None:
         if received:
             raise SystemExit(128 + signum)
+        # Nothing is written here: the signal may have come in the midst of writing.
         received.append(signum)
         mailbox.stop()
-        console.say_error("Stopping; the best model is kept. Ctrl-C again leaves now.")
 
     signals = (signal.SIGINT, signal.SIGTERM)
     try:
