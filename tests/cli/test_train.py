@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from napari_unet.cli import run
-from napari_unet.cli.train import _pretrained, _stopping
+from napari_unet.cli.train import _pretrained, _saying_stop, _stopping
 from napari_unet.config import NetworkConfig
 from napari_unet.events import Mailbox, Note
 from napari_unet.files import model_places
