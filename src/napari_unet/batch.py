@@ -68,7 +68,7 @@ def segment_events(
 ) -> Iterator[Note | TileDone | Segmented]:
     """Segment an image, yielding an event for each tile; the labels come last.
 
-    The one path of the dock widget, the command line and the batch.
+    What the dock widget and Python do; a folder goes by the same two steps.
 
     Parameters
     ----------

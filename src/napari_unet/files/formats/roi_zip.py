@@ -5,11 +5,8 @@ Nothing is extracted, so that names that lead elsewhere lead nowhere.
 
 from __future__ import annotations
 
-import struct
 import zipfile
-import zlib
 from io import BytesIO
-from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -17,6 +14,7 @@ from napari_unet.errors import FolderError, LabelError
 from napari_unet.files.atomic import write_bytes
 from napari_unet.files.kinds import check_is_file, not_readable
 from napari_unet.files.stored import name_of
+from napari_unet.files.zips import RAISED_ON_DAMAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -29,20 +27,6 @@ _MAX_RATIO = 200
 _MAX_UNCHECKED_BYTES = 2**20
 _ENTRY = b"PK\x01\x02"
 _ENCRYPTED = 1
-# What zipfile and its codecs raise on damaged files.
-_RAISED_ON_DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    LZMAError,
-    EOFError,
-    LookupError,
-    NotImplementedError,
-    OSError,
-    OverflowError,
-    RuntimeError,
-    ValueError,
-)
 
 
 def refused(name: str, why: str) -> LabelError:
@@ -88,7 +72,7 @@ def read_members(path: Path, notes: list[str]) -> Iterator[tuple[str, bytes]]:
             members = _rois(archive, name, notes)
             for member in members:
                 yield PurePosixPath(member.filename).name[:-4], archive.read(member)
-    except _RAISED_ON_DAMAGE as error:
+    except RAISED_ON_DAMAGE as error:
         raise refused(name, "it is damaged or cut off") from error
 
 

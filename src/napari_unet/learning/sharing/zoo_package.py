@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import stat
-import struct
 import zipfile
-import zlib
-from lzma import LZMAError
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any, Protocol
 
 from napari_unet.errors import FolderError, ModelError
+from napari_unet.files.zips import RAISED_ON_DAMAGE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,20 +27,6 @@ _MAX_UNCHECKED_BYTES = 2**20
 _MAX_DEPTH = 64
 _ENCRYPTED = 1
 _RESERVED = {"CON", "PRN", "AUX", "NUL"}
-# What zipfile and its codecs raise on damaged files.
-_RAISED_ON_DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    LZMAError,
-    EOFError,
-    LookupError,
-    NotImplementedError,
-    OSError,
-    OverflowError,
-    RuntimeError,
-    ValueError,
-)
 
 
 def refused(name: str, why: str) -> ModelError:
@@ -163,7 +147,7 @@ class _Zip:
         try:
             with zipfile.ZipFile(path) as archive:
                 members = archive.infolist()
-        except _RAISED_ON_DAMAGE as error:
+        except RAISED_ON_DAMAGE as error:
             raise refused(self.name, "it is damaged or no zip") from error
         if len(members) > _MAX_MEMBERS:
             raise refused(self.name, f"it has {len(members):,} members")
@@ -200,7 +184,7 @@ class _Zip:
         try:
             with zipfile.ZipFile(self._path) as archive, archive.open(found) as file:
                 content = file.read(found.file_size + 1)
-        except _RAISED_ON_DAMAGE as error:
+        except RAISED_ON_DAMAGE as error:
             raise refused(self.name, f"{member[:60]!a} is damaged") from error
         if len(content) != found.file_size:
             raise refused(self.name, f"{member[:60]!a} has another size than told")
