@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
 import pytest
 
 from napari_unet.errors import ModelError, ResourceError
@@ -19,10 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from napari_unet.learning.model import Model
-
-onnx = pytest.importorskip("onnx")
-pytest.importorskip("onnxscript")
-pytest.importorskip("onnxruntime")
 
 
 @pytest.mark.slow

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
     from napari_unet.learning.model import Model
 
-pytest.importorskip("bioimageio.core")
 pytestmark = pytest.mark.filterwarnings(
     # Of bioimageio, which leaves files open and warns of its own dependencies.
     "ignore::ResourceWarning",

@@ -23,9 +23,6 @@ from napari_unet.learning.model import weights_sha256
 from napari_unet.learning.prediction import predict
 from napari_unet.learning.sharing.importing import import_model
 
-pytest.importorskip("bioimageio.spec")
-pytest.importorskip("onnxruntime")
-
 
 class OtherUNet(nn.Module):
     """One level, widths 4 and 8; a pixel depends on 5 px around it at most."""
