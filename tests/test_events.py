@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 
+import numpy as np
 import pytest
 
 from napari_unet import events
@@ -66,3 +67,25 @@ def test_another_thread_can_wake_waiting_work() -> None:
     other.start()
     assert mailbox.wait(30)
     other.join()
+
+
+def test_strokes_are_taken_once_and_in_order() -> None:
+    box = Mailbox()
+    window = events.Region(0, (), (0, 0), (1, 2))
+    strokes = [
+        events.Stroke(window, np.full((1, 2), i, np.int32), np.ones((1, 2), bool))
+        for i in (1, 2)
+    ]
+    for stroke in strokes:
+        box.paint(stroke)
+    assert box.take_strokes() == strokes
+    assert box.take_strokes() == []
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_learning_rate_that_is_none_is_refused(rate: float) -> None:
+    box = Mailbox()
+    box.set_learning_rate(0.5)
+    with pytest.raises(ValueError, match="give a number above 0"):
+        box.set_learning_rate(rate)
+    assert box.learning_rate == 0.5

@@ -303,8 +303,25 @@ class ForeignConfig(_Config):
 
 
 class TrainConfig(_Config):
-    """How to train."""
+    """How to train.
 
+    What is not given is planned from the images and the device
+    (`napari_unet.learning.planning`): patch size, batch size, learning rate, steps.
+    """
+
+    task: Literal["segment", "regress"] = Field(
+        "segment",
+        title="Task",
+        description="'segment' finds cells and areas; 'regress' makes one image from "
+        "another: denoising, translation, super-resolution.",
+    )
+    target: Literal["gap", "boundary", "distance"] = Field(
+        "gap",
+        title="Target",
+        description="How touching cells are kept apart: by a gap of background "
+        "(2015), by a class of their own for boundaries, or by the distance to the "
+        "cell's border.",
+    )
     max_steps: int = Field(
         1000,
         ge=1,
@@ -340,6 +357,28 @@ class TrainConfig(_Config):
         title="Loss",
         description="What training makes small: weighted cross entropy (2015), Dice, "
         "their sum, or focal, which looks at hard pixels.",
+    )
+    regression_loss: Literal["mae", "mse", "ssim_mae"] = Field(
+        "mae",
+        title="Regression loss",
+        description="What training makes small when it makes images from images: the "
+        "mean absolute or squared error, or SSIM together with the absolute error.",
+    )
+    ema_decay: float = Field(
+        0.99,
+        ge=0,
+        lt=1,
+        title="Averaging",
+        description="Share of the averaged weights that stays at each step; "
+        "validation, preview and the model use the average. 0 switches it off.",
+    )
+    choose_by: Literal["mean_ap", "ap", "f1", "iou", "loss", "psnr", "ssim"] | None = (
+        Field(
+            None,
+            title="Best by",
+            description="Score that says which model is best. Empty takes the mean of "
+            "mean AP and IoU for cells, PSNR for images.",
+        )
     )
     optimizer: Literal["adamw", "sgd"] = Field(
         "adamw",
@@ -381,6 +420,13 @@ class TrainConfig(_Config):
         le=100_000,
         title="Patience (validations)",
         description="Stop early after this many validations without a better score.",
+    )
+    checkpoint_every: int = Field(
+        200,
+        ge=1,
+        le=1_000_000,
+        title="Checkpoint every (steps)",
+        description="Steps between two checkpoints to go on from after a crash.",
     )
     flip: bool = Field(
         True, title="Flip", description="Augment by mirroring and quarter turns."
@@ -452,6 +498,9 @@ class TrainConfig(_Config):
             weight_decay=0.0,
             batch_size=1,
             patch_size=388,
+            # Displacements of 10 px on a grid of 3 x 3 over the input of 572 px.
+            elastic_px=10.0,
+            elastic_grid_px=286.0,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -39,14 +40,66 @@ class Note(Event):
 
 
 @dataclass(frozen=True)
+class Region:
+    """A window of one plane of one of the images that training was given.
+
+    Parameters
+    ----------
+    image : int
+        Which image, counted from 0 in the order in which they were given.
+    plane : tuple of int
+        Which plane of a stack; empty for an image of one plane.
+    start : (int, int)
+        First row and column, in pixels of the image.
+    shape : (int, int)
+        Rows and columns.
+    source : str
+        File or layer of the image.
+    """
+
+    image: int
+    plane: tuple[int, ...]
+    start: tuple[int, int]
+    shape: tuple[int, int]
+    source: str = ""
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """The window along Y and X."""
+        y, x = (slice(a, a + n) for a, n in zip(self.start, self.shape, strict=True))
+        return y, x
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What planning chose for one setting, and why, in one sentence."""
+
+    name: str
+    value: Any
+    why: str
+
+
+@dataclass(frozen=True)
+class Planned(Event):
+    """Settings that the user left open were chosen from the images and the device."""
+
+    choices: tuple[Choice, ...]
+
+
+@dataclass(frozen=True)
 class TrainingStarted(Event):
-    """Training is ready for its first step."""
+    """Training is ready for its first step, or goes on after `first_step` steps.
+
+    `held_back` are the regions that are validated on and never learned from.
+    """
 
     n_steps: int
     n_train_images: int
     n_validation_images: int
     device: str
     validation: str
+    held_back: tuple[Region, ...] = ()
+    first_step: int = 0
 
 
 @dataclass(frozen=True)
@@ -100,6 +153,62 @@ class Paused(Event):
     """Training waits (`is_paused`) or goes on."""
 
     is_paused: bool
+
+
+@dataclass(frozen=True)
+class CheckpointSaved(Event):
+    """All that is needed to go on from here is on disk."""
+
+    step: int
+    path: Path
+
+
+@dataclass(frozen=True)
+class StrokesTaken(Event):
+    """Fresh strokes entered: from the next step on they are learned from."""
+
+    step: int
+    n_strokes: int
+
+
+@dataclass(frozen=True, eq=False)
+class Previewed(Event):
+    """The region that the user looks at, predicted with the averaged weights.
+
+    `labels` is int32 (Y, X) and `outputs` float32 (K, Y, X), both of the region.
+    """
+
+    step: int
+    region: Region
+    labels: NDArray[np.int32] = field(repr=False)
+    outputs: NDArray[np.float32] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class WorseCell:
+    """A cell that the model before had found and the new one misses.
+
+    `iou` is that of its best match before and now; `middle` its row and column.
+    """
+
+    region: Region
+    label: int
+    middle: tuple[float, float]
+    iou_before: float
+    iou_now: float
+
+
+@dataclass(frozen=True)
+class Compared(Event):
+    """The new model beside the one that it started from, on the same held-back pixels.
+
+    `n_cells` says what the scores rest on.
+    """
+
+    verdict: Literal["better", "same", "worse"]
+    before: Mapping[str, float]
+    now: Mapping[str, float]
+    worse_cells: tuple[WorseCell, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -186,6 +295,28 @@ class FolderFinished(Event):
     n_skipped: int = 0
 
 
+@dataclass(frozen=True, eq=False)
+class Stroke:
+    """What was painted or erased in a window of one plane, as it is now.
+
+    Parameters
+    ----------
+    region : Region
+        Where: the smallest window that holds all that changed.
+    labels : ndarray of int32, shape (Y, X) of the region
+        Instance ids as they are now; 0 = nothing painted.
+    known : ndarray of bool, same shape
+        Where something is known by now: painted, or known to be background.
+    label_class : mapping of int to int
+        Id -> class of the ids in `labels` that are not of class 1.
+    """
+
+    region: Region
+    labels: NDArray[np.int32] = field(repr=False)
+    known: NDArray[np.bool_] = field(repr=False)
+    label_class: Mapping[int, int] = field(default_factory=dict)
+
+
 class Mailbox:
     """What may be asked of running work; the work looks in between two steps.
 
@@ -196,6 +327,54 @@ class Mailbox:
         self._stop = threading.Event()
         self._go_on = threading.Event()
         self._go_on.set()
+        self._lock = threading.Lock()
+        self._strokes: list[Stroke] = []
+        self._view: Region | None = None
+        self._learning_rate: float | None = None
+
+    def paint(self, stroke: Stroke) -> None:
+        """Hand in what was just painted; it is learned from as soon as possible.
+
+        The arrays are kept, not copied: don't write to them any more.
+        """
+        with self._lock:
+            self._strokes.append(stroke)
+
+    def take_strokes(self) -> list[Stroke]:
+        """Return what was painted since the last call, in order."""
+        with self._lock:
+            taken, self._strokes = self._strokes, []
+        return taken
+
+    def look_at(self, view: Region | None) -> None:
+        """Say which region the user sees, to be predicted; None for no preview."""
+        with self._lock:
+            self._view = view
+
+    @property
+    def view(self) -> Region | None:
+        """The region to be predicted while the work goes on."""
+        with self._lock:
+            return self._view
+
+    def set_learning_rate(self, peak: float | None) -> None:
+        """Give a new peak learning rate; None goes back to that of the settings.
+
+        Raises
+        ------
+        ValueError
+            It is no positive number.
+        """
+        if peak is not None and not (math.isfinite(peak) and peak > 0):
+            raise ValueError(f"the learning rate is {peak}: give a number above 0")
+        with self._lock:
+            self._learning_rate = peak
+
+    @property
+    def learning_rate(self) -> float | None:
+        """The peak learning rate that was asked for while running, if any."""
+        with self._lock:
+            return self._learning_rate
 
     def stop(self) -> None:
         """Ask the work to end after this step and keep what it has."""
