@@ -124,7 +124,7 @@ class LiveMap:
         # An annotation does not tell what a painted pixel is once it is erased, and
         # holds no negative ids, which are ignored.
         labels = np.asarray(painted.labels[plane])
-        self._known_key = _known_key(painted, plane, labels)
+        self._known_key = known_key(painted, plane, labels)
         live.update(labels, known=painted.known(plane))
         return live, whole(annotation.labels.shape)
 
@@ -132,11 +132,11 @@ class LiveMap:
         self, live: LiveWeights, wanted: Wanted, labels: NDArray[Any]
     ) -> Window | None:
         painted = wanted.painted
-        known_key = _known_key(painted, wanted.plane, labels)
+        key = known_key(painted, wanted.plane, labels)
         known = None
-        if known_key != self._known_key:
+        if key != self._known_key:
             known = painted.known(wanted.plane)
-            self._known_key = known_key
+            self._known_key = key
         window = live.update(
             labels,
             label_class=painted.label_class,
@@ -163,7 +163,7 @@ class StackCounts:
         )
         for plane in np.ndindex(tuple(painted.labels.shape[:-2])):
             labels = np.ascontiguousarray(painted.labels[plane])
-            regions = _known_key(painted, plane, labels)
+            regions = known_key(painted, plane, labels)
             key = (zlib.crc32(labels.data), regions, classes)
             before, counts = self._counted.get(plane, (None, ()))
             if key != before:
@@ -172,7 +172,7 @@ class StackCounts:
             yield Counted(plane, counts)
 
 
-def _known_key(
+def known_key(
     painted: Painted, plane: tuple[int, ...], labels: NDArray[Any]
 ) -> Hashable:
     """Return all that decides where unpainted pixels of a plane are known."""
