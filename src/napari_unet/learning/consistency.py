@@ -27,6 +27,8 @@ def contradiction(about: Description) -> str:
 def _contradictions(about: Description) -> Iterator[str]:
     yield from _of_outputs(about)
     yield from _of_intensities(about)
+    yield from _of_values(about)
+    yield from _of_rounds(about)
     own_axes = "CZYX" if about.network.n_dims == 3 else "CYX"
     if about.axes != own_axes:
         yield f"axes: {about.axes!r}, where its network takes {own_axes!r}"
@@ -39,13 +41,35 @@ def _of_outputs(about: Description) -> Iterator[str]:
     for role in about.roles:
         if kind_of(role) is None:
             yield f"roles: {role!r} is of an unknown kind, not one of {known}"
-    n_outputs, n_classes = about.network.out_channels, len(set(about.class_names))
+    # Boundaries between cells are an output, but no class that anybody painted.
+    n_outputs = about.network.out_channels - about.roles.count("softmax-boundary")
+    n_classes = len(set(about.class_names))
     # A value or a probability of another program may well belong to no class.
     if all(is_of_softmax(role) for role in about.roles) and n_classes != n_outputs:
         yield f"class_names: {n_classes} different, where its network has {n_outputs}"
     n_colors, n_names = len(about.class_colors), len(about.class_names)
     if n_colors not in {0, n_names}:
         yield f"class_colors: {n_colors}, where it has {n_names} classes"
+
+
+def _of_rounds(about: Description) -> Iterator[str]:
+    counts = [n for r in about.rounds for n in (r.n_cells, r.n_held_back)]
+    if any(not 0 <= n < 2**63 for n in counts):
+        yield "rounds: a number of cells that none can have"
+    lengths = [n for r in about.held_back for n in (*r.plane, *r.start, *r.shape)]
+    if any(not 0 <= n < 2**63 for n in lengths):
+        yield "held_back: a region that no image has"
+
+
+def _of_values(about: Description) -> Iterator[str]:
+    n_values, span = sum(r.startswith("value:") for r in about.roles), about.value_range
+    if span is None:
+        return
+    if {len(ends) for ends in span} != {n_values}:
+        lengths = " and ".join(str(len(ends)) for ends in span)
+        yield f"value_range: of {lengths} values, where it has {n_values}"
+    elif any(low >= high for low, high in zip(*span, strict=True)):
+        yield "value_range: low ends that are not below high ones"
 
 
 def _of_intensities(about: Description) -> Iterator[str]:

@@ -25,9 +25,10 @@ from napari_unet.config import (
     WeightConfig,
 )
 from napari_unet.errors import ConfigError, ModelError
+from napari_unet.events import Region
 from napari_unet.imaging.intensity import IntensityRange
 from napari_unet.learning.consistency import contradiction
-from napari_unet.learning.model import Look, Model, Origin
+from napari_unet.learning.model import Look, Model, Origin, Round
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,6 +42,8 @@ _CHECKSUM = "description_sha256"
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
+# The low ends and the high ends of an `IntensityRange`.
+_Ends = tuple[tuple[_Finite, ...], tuple[_Finite, ...]]
 
 
 class Description(BaseModel):
@@ -74,7 +77,7 @@ class Description(BaseModel):
     weights: WeightConfig
     instances: InstanceConfig
     normalization: NormalizationConfig
-    dataset_range: tuple[tuple[_Finite, ...], tuple[_Finite, ...]] | None
+    dataset_range: _Ends | None
     # Infinite where the largest floats are further apart than floats go.
     typical_span: tuple[Annotated[float, Field(ge=0)], ...]
     image_dtype: str
@@ -93,6 +96,12 @@ class Description(BaseModel):
     step: _Count
     scores: dict[str, float]
     history: tuple[Look, ...]
+    # Files of earlier versions have none of these.
+    scale: _Positive = 1.0
+    value_range: _Ends | None = None
+    rounds: tuple[Round, ...] = ()
+    held_back: tuple[Region, ...] = ()
+    validated_on: str = ""
     versions: dict[str, str]
     sha256: str
     self_test_sha256: str
@@ -106,8 +115,9 @@ class Description(BaseModel):
     def to_model(self, state: Mapping[str, Tensor]) -> Model:
         """Return the model that is described, with its weights."""
         own = {name: getattr(self, name) for name in _OF_MODEL}
-        span = self.dataset_range
-        own["dataset_range"] = None if span is None else IntensityRange(*span)
+        for name in _RANGES:
+            ends = own[name]
+            own[name] = None if ends is None else IntensityRange(*ends)
         return Model(state=state, **own)
 
     def to_json(self) -> str:
@@ -130,6 +140,7 @@ class Description(BaseModel):
 
 
 _OF_FILE = {"format_version", "sha256", "self_test_sha256"}
+_RANGES = ("dataset_range", "value_range")
 _OF_MODEL = tuple(name for name in Description.model_fields if name not in _OF_FILE)
 
 
@@ -147,8 +158,9 @@ def describe(
     own = {name: getattr(model, name) for name in _OF_MODEL}
     # Settings that were copied with other values were never looked at.
     own = {k: dict(v) if isinstance(v, BaseModel) else v for k, v in own.items()}
-    span = model.dataset_range
-    own["dataset_range"] = None if span is None else (span.low, span.high)
+    for name in _RANGES:
+        span = own[name]
+        own[name] = None if span is None else (span.low, span.high)
     try:
         return Description(
             **own | {"versions": dict(versions)},

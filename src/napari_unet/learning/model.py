@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from napari_unet.events import Region
     from napari_unet.imaging.intensity import IntensityRange
     from napari_unet.learning.networks.network import Network
 
@@ -72,6 +73,31 @@ class Origin:
     license: str = ""
 
 
+@dataclass(frozen=True)
+class Round:
+    """What one training reached: a point of the learning curve over the annotations.
+
+    Parameters
+    ----------
+    n_cells : int
+        Annotated cells that were learned from.
+    score : float
+        Of the tuned model, on what was held back.
+    n_held_back : int
+        Cells, or images, that the score rests on.
+    held_back : str
+        sha256 of what was held back: scores on other pixels are no one curve.
+    name : str
+        Which score it is, as in `TrainConfig.choose_by`.
+    """
+
+    n_cells: int
+    score: float
+    n_held_back: int
+    held_back: str = ""
+    name: str = "score"
+
+
 @dataclass(frozen=True, eq=False)
 class Model:
     """A trained network with all that is needed to use it.
@@ -100,7 +126,15 @@ class Model:
     pixel_size_um : tuple of float, optional
         Of the training images ([Z,] Y, X), in micrometres.
     cell_diameter_px : float, optional
-        Median diameter of the annotated cells, of circles of the same area.
+        Median diameter of the annotated cells, of circles of the same area, in pixels
+        of the training images.
+    scale : float
+        Pixels that the network sees for each pixel of the training images. In its
+        pixels are the sizes in `instances`.
+    value_range : IntensityRange, optional
+        Of a model that makes images: what 0 and 1 of each value stand for, in the
+        units of the images that it learned to make. Without one its outputs are taken
+        as they are.
     scores : mapping of str to float
         On the held-back pixels.
     n_train_images : int
@@ -127,6 +161,12 @@ class Model:
         that names authors or a licence.
     history : tuple of Look
         The validations during training.
+    rounds : tuple of Round
+        What each training reached so far, oldest first.
+    held_back : tuple of Region
+        What the last one validated on, and never learned from.
+    validated_on : str
+        The same in words.
     versions : mapping of str to str
         Of the libraries that wrote the model's file; empty before it is saved.
     """
@@ -156,6 +196,11 @@ class Model:
     about: str = ""
     derived_from: tuple[Origin, ...] = ()
     history: tuple[Look, ...] = ()
+    scale: float = 1.0
+    value_range: IntensityRange | None = None
+    rounds: tuple[Round, ...] = ()
+    held_back: tuple[Region, ...] = ()
+    validated_on: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
