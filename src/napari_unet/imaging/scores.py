@@ -225,14 +225,14 @@ def tally(
             f"the truth is {a.shape} but the prediction {b.shape}: score label images "
             "of one shape",
         )
-    if known is not None:
-        b = _judged(b, known)
+    if known is not None and not known.all():
+        b = judged(b, known)
     a_ids, a_sizes = np.unique(a[a > 0], return_counts=True)
     b_ids, b_sizes = np.unique(b[b > 0], return_counts=True)
-    i, j, common = _overlaps(a, b)
+    i, j, common = overlaps(a, b)
     i, j = np.searchsorted(a_ids, i), np.searchsorted(b_ids, j)
     iou = common / (a_sizes[i] + b_sizes[j] - common)
-    i_matched, iou_matched = _match(i, j, iou)
+    i_matched, iou_matched = matches(i, j, iou)
     touching = np.searchsorted(a_ids, touching_pairs(a))
     covers = 2 * common > a_sizes[i]
     return Tally(
@@ -251,9 +251,7 @@ def tally(
     )
 
 
-def _judged(
-    predicted: NDArray[np.int32], known: NDArray[np.bool_]
-) -> NDArray[np.int32]:
+def judged(predicted: NDArray[np.int32], known: NDArray[np.bool_]) -> NDArray[np.int32]:
     """Return predicted cells without those that lie mostly where nothing is known."""
     ids, inverse, sizes = np.unique(predicted, return_inverse=True, return_counts=True)
     inverse = inverse.reshape(predicted.shape)
@@ -261,7 +259,7 @@ def _judged(
     return np.where(2 * n_known > sizes, ids, 0)[inverse].astype(np.int32)
 
 
-def _overlaps(
+def overlaps(
     a: NDArray[np.int32], b: NDArray[np.int32]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Return the ids of each overlapping pair and their common pixels."""
@@ -273,7 +271,7 @@ def _overlaps(
     return pairs >> 31, pairs & (2**31 - 1), common
 
 
-def _match(
+def matches(
     i: NDArray[np.intp], j: NDArray[np.intp], iou: NDArray[np.float64]
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Return the true cells matched at IoU 0.5, and their IoU.
