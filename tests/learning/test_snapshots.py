@@ -128,19 +128,19 @@ def test_one_of_a_newer_version_is_refused(tmp_path):
 def test_a_failed_write_leaves_those_before_and_no_traces(tmp_path, monkeypatch):
     write(tmp_path, _snapshot(1))
     before = sorted(path.name for path in tmp_path.iterdir())
-    fsync, calls = os.fsync, []
-    fails_at = 0
+    fsync, calls, fails_at = os.fsync, [], [0]
 
     def full(handle: int) -> None:
         calls.append(handle)
-        if len(calls) == fails_at:
+        if len(calls) == fails_at[0]:
             raise OSError(28, "No space left on device")
         fsync(handle)
 
     monkeypatch.setattr(atomic.os, "fsync", full)
     # 1: the tensors; 2: their folder, which may fail; 3: the JSON.
-    for fails_at in (1, 3):
+    for n in (1, 3):
         calls.clear()
+        fails_at[0] = n
         with pytest.raises(SaveError, match="disk is full"):
             write(tmp_path, _snapshot(2))
         _assert_same(read_newest(tmp_path)[0], _snapshot(1))
