@@ -6,49 +6,78 @@ weights by nearest neighbour, so that a weight is 0 exactly where it was.
 
 from __future__ import annotations
 
+import itertools
 import math
-from dataclasses import dataclass
+import operator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch.nn import functional
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from napari_unet.config import TrainConfig
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Batch:
     """Patches to learn from.
+
+    What is to be learned lies on a grid `upscale` times finer than the image's, and
+    covers the same field: the same grid, but for super-resolution.
 
     Parameters
     ----------
     image : Tensor of float32, shape (N, C, Y, X)
         Normalised intensities.
-    classes : Tensor of int64, shape (N, Y, X)
-        Class of each pixel.
-    weights : Tensor of float32, shape (N, Y, X)
+    classes : Tensor of int64, shape (N, s Y, s X), optional
+        Class of each pixel; of any integer type in windows that are still to be
+        deformed. None where nothing but values is learned.
+    weights : Tensor of float32, shape (N, s Y, s X)
         Weight of each pixel, 0 where ignored.
+    values : Tensor of float32, shape (N, M, s Y, s X), optional
+        What outputs of values should be: distances, or target images.
     """
 
     image: Tensor
-    classes: Tensor
+    classes: Tensor | None
     weights: Tensor
+    values: Tensor | None = None
+
+    @property
+    def upscale(self) -> int:
+        """Pixels of the target for each pixel of the image, along each axis."""
+        return self.weights.shape[-1] // self.image.shape[-1]
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on another device."""
-        return Batch(
-            self.image.to(device), self.classes.to(device), self.weights.to(device)
-        )
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def middle(self, size: int) -> Batch:
-        """Return the middle `size` x `size` pixels."""
-        top = (self.image.shape[-2] - size) // 2
-        left = (self.image.shape[-1] - size) // 2
-        window = (..., slice(top, top + size), slice(left, left + size))
-        return Batch(self.image[window], self.classes[window], self.weights[window])
+        """Return the middle `size` x `size` pixels of the target, and their image."""
+        image = _middle(self.image, size // self.upscale)
+        return replace(self._each(lambda tensor: _middle(tensor, size)), image=image)
+
+    def parts(self, n: int) -> list[Batch]:
+        """Return the patches in `n` parts of about the same number, none empty."""
+        bounds = [i * len(self.image) // n for i in range(n + 1)]
+        pairs = [(a, b) for a, b in itertools.pairwise(bounds) if a < b]
+        return [self._each(operator.itemgetter(slice(a, b))) for a, b in pairs]
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        found = (self.image, self.classes, self.weights, self.values)
+        image, classes, weights, values = (t if t is None else change(t) for t in found)
+        assert image is not None and weights is not None  # noqa: PT018, S101
+        return Batch(image, classes, weights, values)
+
+
+def _middle(tensor: Tensor, size: int) -> Tensor:
+    top, left = ((n - size) // 2 for n in tensor.shape[-2:])
+    return tensor[..., top : top + size, left : left + size]
 
 
 def window_size(patch_size: int, config: TrainConfig) -> int:
@@ -115,6 +144,7 @@ def deform(batch: Batch, size: int, config: TrainConfig, rng: torch.Generator) -
     grid = grid * torch.tensor([2.0 / width, 2.0 / height])
     grid = grid.to(batch.image.device)
     image = _sample(batch.image, grid, "bilinear")
+    assert batch.classes is not None  # noqa: S101
     carried = torch.stack([batch.classes.float(), batch.weights], 1)
     classes, weights = _sample(carried, grid, "nearest").unbind(1)
     return Batch(image, classes.round().long(), weights)
@@ -153,3 +183,18 @@ def change_intensity(image: Tensor, amount: float, rng: torch.Generator) -> Tens
     image = image * torch.exp(draw(-amount, amount)) + draw(-amount / 3, amount / 3)
     noise = torch.randn(image.shape, generator=rng).to(image.device)
     return image + draw(0, amount / 5) * noise
+
+
+def augment(
+    batch: Batch, size: int, config: TrainConfig, rng: torch.Generator
+) -> Batch:
+    """Return patches of a batch of windows, deformed and changed in intensity.
+
+    Parameters
+    ----------
+    batch, size, config, rng
+        As for `deform`.
+    """
+    batch = deform(batch, size, config, rng)
+    image = change_intensity(batch.image, config.intensity, rng)
+    return replace(batch, image=image)

@@ -173,6 +173,29 @@ def keep_freed_memory() -> bool:
     return all(set_both)
 
 
+def training_precision(device: DeviceChoice, wanted: str) -> str:
+    """Return the precision that training runs its networks in.
+
+    Parameters
+    ----------
+    device : DeviceChoice
+        Where the network runs.
+    wanted : {"auto", "fp32", "fast"}
+        auto and fast take bf16 where the device is faster with it, on a GPU without
+        bf16 fp16.
+
+    Returns
+    -------
+    {"fp32", "bf16", "fp16"}
+    """
+    if wanted == "fp32" or device.name == "mps":
+        return "fp32"
+    if device.name == "cpu":
+        return "bf16" if cpu_prefers_bf16() else "fp32"
+    has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16" if has_bf16 else "fp16"
+
+
 def autocast(device: DeviceChoice, precision: str) -> AbstractContextManager[Any]:
     """Return the context in which networks run at the wanted precision.
 
@@ -180,17 +203,17 @@ def autocast(device: DeviceChoice, precision: str) -> AbstractContextManager[Any
     ----------
     device : DeviceChoice
         Where the network runs.
-    precision : {"fp32", "fast"}
-        "fast" is bfloat16 where the device is faster with it.
+    precision : {"fp32", "bf16", "fp16", "fast"}
+        "fast" is what `training_precision` finds.
     """
-    if precision == "fp32" and device.name == "cuda":
+    if precision == "fast":
+        precision = training_precision(device, precision)
+    if precision != "fp32":
+        return torch.autocast(device.name, DTYPES[precision])
+    if device.name == "cuda":
         # cuDNN would round the inputs of convolutions to 10 bits (TF32).
         return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-    if precision == "fp32" or device.name == "mps":
-        return nullcontext()
-    if device.name == "cpu" and not cpu_prefers_bf16():
-        return nullcontext()
-    return torch.autocast(device.name, torch.bfloat16)
+    return nullcontext()
 
 
 @contextmanager

@@ -1,0 +1,300 @@
+"""One step of the optimiser: forward, loss, backward, update."""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from napari_unet.learning.device import (
+    LAYOUTS,
+    autocast,
+    channels_last,
+    training_precision,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
+    from torch import Tensor
+
+    from napari_unet.config import TrainConfig
+    from napari_unet.learning.augmentation import Batch
+    from napari_unet.learning.device import DeviceChoice
+    from napari_unet.learning.losses.by_role import LossByRole
+    from napari_unet.learning.networks.network import Network
+
+_MAX_GRADIENT_NORM = 5.0
+# A scale below this can't be what keeps fp16 gradients from being finite.
+_LEAST_SCALE = 1.0
+
+
+class Stepper:
+    """Takes steps: forward, loss, backward, clipping, and the optimiser's update.
+
+    Parameters
+    ----------
+    net : Network
+        On the device; its weights are laid out anew in place (channels last), keeping
+        their values.
+    loss : LossByRole
+        What is made small.
+    config : TrainConfig
+        `optimizer`, `momentum`, `weight_decay`, `precision`.
+    device : DeviceChoice
+        Where the network is.
+    precision : {"fp32", "bf16", "fp16"}, optional
+        That of the forward pass; without it, chosen by `training_precision`. Weights,
+        gradients and the loss are float32 always.
+
+    Attributes
+    ----------
+    precision : {"fp32", "bf16", "fp16"}
+        What is used, for the record.
+    """
+
+    def __init__(
+        self,
+        net: Network,
+        loss: LossByRole,
+        config: TrainConfig,
+        device: DeviceChoice,
+        precision: str | None = None,
+    ) -> None:
+        channels_last(net)
+        self.precision = precision or training_precision(device, config.precision)
+        self._net, self._loss, self._device = net, loss, device
+        self._names = {p: name for name, p in net.named_parameters()}
+        self._optimizer = _optimizer(list(self._names), config, device)
+        # In fp16 it keeps small gradients from becoming 0. On CUDA it also leaves out
+        # a step that is not finite without the CPU having to wait and look.
+        self._scaler = torch.amp.GradScaler(
+            device.name,
+            init_scale=2.0**16 if self.precision == "fp16" else 1.0,
+            enabled=device.name == "cuda" or self.precision == "fp16",
+        )
+        self._begun: tuple[Tensor, Tensor] | None = None
+
+    def step(self, batch: Batch, lr: float, n_micro: int = 1) -> float:
+        """Take a step and return the mean loss of the batch.
+
+        Parameters
+        ----------
+        batch : Batch
+            Patches on the device. The middle of their target, as large as the
+            network's output, is what is learned.
+        lr : float
+            Learning rate of this step.
+        n_micro : int
+            In how many parts the batch goes through the network, one after the other:
+            less memory, the same gradient. (BatchNorm sees each part by itself.)
+
+        Returns
+        -------
+        float
+            NaN if the loss or its gradient is not finite: weights and optimiser are
+            then as they were. What BatchNorm keeps of the batch is not.
+        """
+        self.begin(batch, lr, n_micro)
+        return self.finish()
+
+    def begin(self, batch: Batch, lr: float, n_micro: int = 1) -> None:
+        """Begin a step: on CUDA, enqueue it all without waiting for it.
+
+        Parameters
+        ----------
+        batch, lr, n_micro
+            As for `step`.
+        """
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr
+        self._optimizer.zero_grad(set_to_none=True)
+        with self._algorithms():
+            parts = batch.parts(n_micro)
+            if len(parts) == 1:
+                loss = self._learn(parts[0])
+            elif self._loss.is_mean_over_pixels:
+                loss = self._learn_means(parts, batch)
+            else:
+                loss = self._learn_pooled(parts, batch)
+        self._scaler.unscale_(self._optimizer)
+        norm = nn.utils.clip_grad_norm_(list(self._names), _MAX_GRADIENT_NORM)
+        self._begun = loss, norm
+        if self._scaler.is_enabled():
+            self._scaler.step(self._optimizer)
+            # In bf16 and fp32 the scale is 1 and stays.
+            self._scaler.update(None if self.precision == "fp16" else 1.0)
+        elif math.isfinite(loss) and math.isfinite(norm):
+            self._optimizer.step()
+
+    def finish(self) -> float:
+        """Wait for the step that was begun and return its loss, as `step` does."""
+        if self._begun is None:
+            raise ValueError("no step was begun")
+        (loss, norm), self._begun = self._begun, None
+        is_finite = math.isfinite(loss) and (
+            math.isfinite(norm)
+            # A scale that was too large is halved, and the step left out.
+            or (self.precision == "fp16" and self._scaler.get_scale() >= _LEAST_SCALE)
+        )
+        return float(loss) if is_finite else math.nan
+
+    def _logits(self, part: Batch) -> Tensor:
+        image = part.image.contiguous(memory_format=LAYOUTS[part.image.ndim])
+        with autocast(self._device, self.precision):
+            logits: Tensor = self._net(image)
+        return logits
+
+    def _loss_of(self, logits: Tensor, batch: Batch) -> Tensor:
+        return self._loss(logits, batch.middle(logits.shape[-1]))
+
+    def _backward(self, loss: Tensor) -> None:
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+
+    def _learn(self, part: Batch) -> Tensor:
+        loss = self._loss_of(self._logits(part), part)
+        self._backward(loss)
+        return loss.detach()
+
+    def _learn_means(self, parts: list[Batch], batch: Batch) -> Tensor:
+        """Add up the parts' gradients, each by its share of the weights."""
+        total, losses = None, []
+        for part in parts:
+            logits = self._logits(part)
+            if total is None:
+                total = batch.middle(logits.shape[-1]).weights.sum()
+            share = part.middle(logits.shape[-1]).weights.sum() / total.clamp_min(
+                torch.finfo(total.dtype).tiny
+            )
+            loss = share * self._loss_of(logits, part)
+            self._backward(loss)
+            losses.append(loss.detach())
+        return torch.stack(losses).sum()
+
+    def _learn_pooled(self, parts: list[Batch], batch: Batch) -> Tensor:
+        """Learn from a loss of the whole batch, part by part.
+
+        References
+        ----------
+        Gao et al.: Scaling deep contrastive learning batch size under memory limited
+        setup. RepL4NLP 2021, section 3: first the gradient at the outputs of all parts,
+        then each part again, from that gradient back.
+        """
+        with torch.no_grad(), self._looking():
+            logits = torch.cat([self._logits(part) for part in parts])
+        logits = logits.requires_grad_()
+        loss = self._loss_of(logits, batch)
+        (gradient,) = torch.autograd.grad(self._scaler.scale(loss), logits)
+        sizes = [len(part.image) for part in parts]
+        for part, there in zip(parts, torch.split(gradient, sizes), strict=True):
+            self._logits(part).backward(there)  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    @contextmanager
+    def _looking(self) -> Iterator[None]:
+        """Leave no trace: random numbers and running statistics as they were."""
+        buffers = {name: b.clone() for name, b in self._net.named_buffers()}
+        devices = [torch.cuda.current_device()] if self._device.name == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            yield
+        for name, buffer in self._net.named_buffers():
+            buffer.copy_(buffers[name])
+
+    def _algorithms(self) -> AbstractContextManager[Any]:
+        """Return the context of forward and backward: both in TF32, or neither."""
+        if self._device.name != "cuda":
+            return nullcontext()
+        is_fast = self.precision != "fp32"
+        # The sizes stay the same from step to step: trying algorithms pays.
+        return torch.backends.cudnn.flags(
+            enabled=True, benchmark=is_fast, allow_tf32=is_fast
+        )
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the state of optimiser and scaler, flat, on the CPU.
+
+        Returns
+        -------
+        dict of str to Tensor
+            ``optimizer.<slot>.<parameter>`` and ``scaler.<name>``: copies, ready for a
+            safetensors file.
+        """
+        found = {
+            f"optimizer.{slot}.{name}": value
+            for parameter, name in self._names.items()
+            for slot, value in self._optimizer.state.get(parameter, {}).items()
+            if isinstance(value, torch.Tensor)
+        }
+        if self.precision == "fp16":
+            scaler = self._scaler.state_dict()
+            found["scaler.scale"] = torch.tensor(scaler["scale"], dtype=torch.float64)
+            found["scaler.n_good"] = torch.tensor(scaler["_growth_tracker"])
+        return {
+            name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, value in found.items()
+        }
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on from what `state_dict` returned, to the bit on the same machine.
+
+        Parameters
+        ----------
+        state : dict of str to Tensor
+            From a stepper of the same network and settings.
+
+        Raises
+        ------
+        ValueError
+            The state is of other parameters.
+        """
+        slots: dict[Any, dict[str, Tensor]] = {}
+        parameters = {name: p for p, name in self._names.items()}
+        for key, value in state.items():
+            kind, slot, name = (*key.split(".", 2), "")[:3]
+            if kind != "optimizer":
+                continue
+            if name not in parameters:
+                raise ValueError(f"no parameter of the network is called {name!r}")
+            p = parameters[name]
+            if value.ndim and value.shape != p.shape:
+                raise ValueError(f"{key} is of shape {value.shape}, not {p.shape}")
+            # In the layout of the weights, as the optimiser itself makes it.
+            room = torch.zeros_like(p) if value.ndim or p.ndim == 0 else value.clone()
+            slots.setdefault(p, {})[slot] = room.detach().copy_(value)
+        self._optimizer.state.clear()
+        self._optimizer.state.update(slots)
+        if self.precision == "fp16" and "scaler.scale" in state:
+            scaler = self._scaler.state_dict()
+            scaler["scale"] = float(state["scaler.scale"])
+            scaler["_growth_tracker"] = int(state["scaler.n_good"])
+            self._scaler.load_state_dict(scaler)
+
+
+def _optimizer(
+    parameters: list[nn.Parameter], config: TrainConfig, device: DeviceChoice
+) -> torch.optim.Optimizer:
+    # One pass over the memory of each weight instead of six.
+    is_fused = device.name in {"cpu", "cuda"}
+    if config.optimizer == "sgd":
+        sgd = torch.optim.SGD(
+            parameters,
+            config.learning_rate,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            fused=is_fused,
+        )
+        if config.momentum > 0:
+            # Fused, a first step that is left out would leave it uninitialised.
+            for p in parameters:
+                sgd.state[p]["momentum_buffer"] = torch.zeros_like(p).detach()
+        return sgd
+    return torch.optim.AdamW(
+        parameters,
+        config.learning_rate,
+        weight_decay=config.weight_decay,
+        fused=is_fused,
+    )
