@@ -428,6 +428,12 @@ class TrainConfig(_Config):
         title="Checkpoint every (steps)",
         description="Steps between two checkpoints to go on from after a crash.",
     )
+    keep_learning: bool = Field(
+        False,
+        title="Keep learning",
+        description="Go on after the last step, at a tenth of the learning rate, until "
+        "stopped: for cells that are painted meanwhile.",
+    )
     flip: bool = Field(
         True, title="Flip", description="Augment by mirroring and quarter turns."
     )
@@ -520,6 +526,15 @@ class PredictConfig(_Config):
         description="Context around each tile in pixels; 'exact' is the receptive "
         "field, so that tiles leave no trace. A network that sees its whole input is "
         "blended over twice the halo.",
+    )
+    scale: float | None = Field(
+        None,
+        ge=1 / 16,
+        le=8,
+        title="Scale",
+        description="Pixels that the network sees for each pixel of the image; empty "
+        "takes cells to the size that the model knows, where pixel sizes are known. "
+        "Results are on the image's own grid.",
     )
     device: Device = Field(
         "auto",
