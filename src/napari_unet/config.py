@@ -474,6 +474,14 @@ class TrainConfig(_Config):
         description="Augment brightness, contrast, gamma and noise by up to this "
         "share.",
     )
+    blur_px: float = Field(
+        1.0,
+        ge=0,
+        le=20,
+        title="Blur (px)",
+        description="Augment every other channel by a blur of up to this standard "
+        "deviation.",
+    )
     seed: int = Field(
         0,
         ge=0,

@@ -10,11 +10,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_unet.errors import ModelError
+from napari_unet.files.inputs import as_image
 from napari_unet.learning.checkpoint import load_model
 from napari_unet.learning.model import Model
 from napari_unet.learning.networks import AttentionUNet, Network
 from napari_unet.learning.networks.geometry import gated_levels, output_size
 from napari_unet.learning.prediction import predict_tiles
+from napari_unet.learning.scale import factors_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,7 +121,12 @@ def attention_tiles(
     known = {each.name: getattr(model, each.name) for each in fields(Model)}
     known["network"] = gates.config
     known["roles"] = tuple(f"value:gate {i}" for i in gates.levels)
-    yield from predict_tiles(_GatesModel(**known, gates=gates), image, config)
+    known["value_range"] = None
+    image = as_image(image)
+    # What is looked at is the prediction: at its scale, too.
+    factors = factors_for(model, image, config)
+    gated = _GatesModel(**known, gates=gates)
+    yield from predict_tiles(gated, image, config, factors=factors)
 
 
 def check_has_gates(model: Model) -> None:

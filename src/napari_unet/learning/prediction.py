@@ -13,7 +13,9 @@ from napari_unet.config import PredictConfig
 from napari_unet.errors import ImageError
 from napari_unet.events import TileDone
 from napari_unet.files.inputs import as_image
+from napari_unet.imaging.grids import Grids
 from napari_unet.imaging.intensity import intensity_range, normalize
+from napari_unet.imaging.resampling import scaled_shape
 from napari_unet.imaging.tiling import mirror_pad
 from napari_unet.learning.checkpoint import Model, load_model
 from napari_unet.learning.device import (
@@ -24,6 +26,7 @@ from napari_unet.learning.device import (
 from napari_unet.learning.inference import for_inference
 from napari_unet.learning.outputs import activate
 from napari_unet.learning.pairs import check_channels
+from napari_unet.learning.scale import factors_for
 from napari_unet.learning.tiles import plan_for, tile_size_for
 
 if TYPE_CHECKING:
@@ -49,16 +52,22 @@ class _Engine:
     net: Network
     device: DeviceChoice
     roles: tuple[str, ...]
+    value_range: IntensityRange | None
 
 
 def predict_tiles(
-    model: Model | Path | str, image: ImageLike, config: PredictConfig | None = None
+    model: Model | Path | str,
+    image: ImageLike,
+    config: PredictConfig | None = None,
+    *,
+    factors: Sequence[float] | None = None,
 ) -> Iterator[TileDone]:
     """Predict an image tile by tile, yielding after each tile.
 
     A network of planes takes a stack plane by plane; one of volumes takes a movie
     volume by volume. The tiles of a local network leave no trace (see
-    `napari_unet.learning.tiles.plan_for`).
+    `napari_unet.learning.tiles.plan_for`). The network sees the image at the size of
+    its training images, as far as that is known; the outputs are on its own grid.
 
     Parameters
     ----------
@@ -67,7 +76,10 @@ def predict_tiles(
     image : Image, ndarray (Y, X) or path
         Image of the channels that the model takes.
     config : PredictConfig, optional
-        Tile size, halo, device and precision.
+        Tile size and halo, in pixels that the network sees; scale, device, precision.
+    factors : sequence of float, optional
+        Pixels that the network sees for each of the image, one an axis ([Z,] Y, X);
+        see `napari_unet.learning.scale.factors_for`.
 
     Yields
     ------
@@ -93,24 +105,32 @@ def predict_tiles(
     model = model if isinstance(model, Model) else load_model(model)
     check_channels(model, image)
     _check_axes(model, image)
-    seen = image.shape[-model.network.n_dims :]
+    own = image.shape[-model.network.n_dims :]
+    seen = scaled_shape(own, factors or factors_for(model, image, config))
     engine, size = _start(model, config, seen)
     plan = plan_for(engine.net, seen, tile_size=size, halo=config.halo)
     span = image_range(model, image)
     finer = model.network.upscale
-    stack = image.shape[: -len(seen)]
+    grids = Grids(tuple(own), seen, finer)
+    stack = image.shape[: -len(own)]
     outputs = np.zeros(
-        (len(model.roles), *stack, *(n * finer for n in seen)), np.float32
+        (len(model.roles), *stack, *(n * finer for n in own)), np.float32
     )
     n_tiles = math.prod(stack) * len(plan.tiles)
     n_done = 0
     for index in np.ndindex(stack):
         whole = normalize(np.asarray(image.data[(slice(None), *index)]), span)
-        padded = mirror_pad(whole, [(0, 0), *plan.pads])
+        if grids.is_one:
+            whole = mirror_pad(whole, [(0, 0), *plan.pads])
         for tile in plan.tiles:
+            read = (
+                whole[(slice(None), *tile.read)]
+                if grids.is_one
+                else grids.read(whole, tile.read, plan.pads)
+            )
             with own_memory_errors(engine.device):
-                found = _forward(engine, padded, tile, finer)
-            write = _write(outputs[(slice(None), *index)], found, tile, finer)
+                found = _forward(engine, read, tile, finer)
+            write = _write(outputs[(slice(None), *index)], found, tile, grids)
             n_done += 1
             where = (*(slice(i, i + 1) for i in index), *write)
             yield TileDone(n_done, n_tiles, where, outputs)
@@ -184,36 +204,55 @@ def _start(
         net = for_inference(model.build(), device, precision)
     size = config.tile_size or tile_size_for(net, shape, device, precision)
     # A tile larger than the image would only be padding.
-    return _Engine(net, device, model.roles), min(size, max(shape))
+    engine = _Engine(net, device, model.roles, model.value_range)
+    return engine, min(size, max(shape))
 
 
 @torch.inference_mode()
 def _forward(
-    engine: _Engine, padded: NDArray[np.float32], tile: Tile, finer: int
+    engine: _Engine, read: NDArray[np.float32], tile: Tile, finer: int
 ) -> NDArray[np.float32]:
     """Return the outputs (K, [Z,] Y, X) of a tile: what it keeps, or all to blend."""
-    read = np.ascontiguousarray(padded[(slice(None), *tile.read)])
-    image = torch.from_numpy(read)[None].to(engine.device.torch)
+    image = torch.from_numpy(np.ascontiguousarray(read))[None].to(engine.device.torch)
     logits = engine.net(image)[0]
     if not tile.weights:
         crop = (slice(c.start * finer, c.stop * finer) for c in tile.crop)
         logits = logits[(slice(None), *crop)]
-    return np.asarray(activate(logits, engine.roles).cpu().numpy())
+    found = np.asarray(activate(logits, engine.roles).cpu().numpy())
+    return _in_units(found, engine.roles, engine.value_range)
+
+
+def _in_units(
+    found: NDArray[np.float32], roles: Sequence[str], span: IntensityRange | None
+) -> NDArray[np.float32]:
+    """Return outputs with values in the units of the images that were learned from."""
+    values = [i for i, role in enumerate(roles) if role.startswith("value:")]
+    if span is None or not values:
+        return found
+    found = found.copy()
+    for i, low, high in zip(values, span.low, span.high, strict=True):
+        found[i] = low + found[i] * (high - low)
+    return found
 
 
 def _write(
     outputs: NDArray[np.float32],
     found: NDArray[np.float32],
     tile: Tile,
-    finer: int,
+    grids: Grids,
 ) -> Region:
     """Put a tile's outputs into those of the image; return which are final by that."""
-    shape = outputs.shape[1:]
+    finer = grids.finer
+    shape = [n * finer for n in grids.seen]
     final = _within(tile.write, shape, finer)
     # The last tiles reach beyond the image, into its mirrored edge.
     if not tile.weights:
-        outputs[(slice(None), *final)] = _cut(found, final)
-        return final
+        found = _cut(found, final)
+        if grids.is_one:
+            outputs[(slice(None), *final)] = found
+            return final
+        grids.add(outputs, found, final)
+        return grids.final(final)
     for axis, weights in enumerate(tile.weights):
         others = [1] * (len(shape) - axis - 1)
         found = found * np.repeat(weights, finer).reshape(-1, *others)
@@ -222,8 +261,11 @@ def _write(
         for w, weights in zip(tile.write, tile.weights, strict=True)
     ]
     region = _within(covered, shape, finer)
-    outputs[(slice(None), *region)] += _cut(found, region)
-    return final
+    if grids.is_one:
+        outputs[(slice(None), *region)] += _cut(found, region)
+        return final
+    grids.add(outputs, _cut(found, region), region)
+    return grids.final(final)
 
 
 def _cut(found: NDArray[np.float32], region: Region) -> NDArray[np.float32]:

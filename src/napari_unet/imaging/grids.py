@@ -1,0 +1,149 @@
+"""The grid that a network sees beside that of the image, tile by tile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_unet.imaging.resampling import along_axes, interpolation
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    Region = tuple[slice, ...]
+
+
+@dataclass(frozen=True)
+class Grids:
+    """A network works on a finer or coarser grid than its image and its outputs have.
+
+    Resampling is linear, so what several tiles add to one pixel of the outputs is what
+    the whole would give: no tile needs to know its neighbours, and no array of the
+    network's grid is larger than a tile.
+
+    Parameters
+    ----------
+    own : tuple of int
+        Shape of the image, ([Z,] Y, X).
+    seen : tuple of int
+        Shape of what the network sees of it.
+    finer : int
+        Pixels of the outputs for each of the image, and for each that the network sees.
+    """
+
+    own: tuple[int, ...]
+    seen: tuple[int, ...]
+    finer: int = 1
+
+    @property
+    def is_one(self) -> bool:
+        """Whether the network sees the image's own pixels."""
+        return self.own == self.seen
+
+    def read(
+        self,
+        whole: NDArray[np.float32],
+        region: Region,
+        pads: Sequence[tuple[int, int]],
+    ) -> NDArray[np.float32]:
+        """Return a window of what the network sees of an image.
+
+        Parameters
+        ----------
+        whole : ndarray of float32, shape (C, *own)
+            The image.
+        region : tuple of slice
+            In the network's grid, mirrored beyond its ends; it counts from the first
+            mirrored pixel on.
+        pads : sequence of (int, int)
+            Mirrored pixels before and after, one pair an axis.
+        """
+        matrices, picked = [], []
+        for i, (n_own, n_seen) in enumerate(zip(self.own, self.seen, strict=True)):
+            at = np.arange(region[i].start, region[i].stop) - pads[i][0]
+            at = _mirrored(at, n_seen)
+            rows = slice(int(at.min()), int(at.max()) + 1)
+            matrix = interpolation(n_own, n_seen, rows)
+            window = slice(int(matrix.indices.min()), int(matrix.indices.max()) + 1)
+            whole = whole[(slice(None), *[slice(None)] * i, window)]
+            matrices.append(matrix[:, window])
+            picked.append(at - rows.start)
+        resampled = along_axes(whole, matrices)
+        for axis, at in enumerate(picked, 1):
+            resampled = resampled.take(at, axis)
+        return np.ascontiguousarray(resampled)
+
+    def add(
+        self, outputs: NDArray[np.float32], found: NDArray[np.float32], region: Region
+    ) -> None:
+        """Add a tile's share to the outputs; all tiles' shares make the whole.
+
+        Parameters
+        ----------
+        outputs : ndarray of float32, shape (K, *(finer * own))
+            Changed in place; zero before the first tile.
+        found : ndarray of float32, shape (K, *region)
+            What the tile contributes, and no other tile.
+        region : tuple of slice
+            Where that is, in the outputs on the network's grid.
+        """
+        matrices, where = [], []
+        for i, part in enumerate(region):
+            n_own, n_seen = self.own[i] * self.finer, self.seen[i] * self.finer
+            reached = slice(
+                int(np.searchsorted(self._last[i], part.start)),
+                int(np.searchsorted(self._first[i], part.stop)),
+            )
+            matrices.append(interpolation(n_seen, n_own, reached)[:, part])
+            where.append(reached)
+        outputs[(slice(None), *where)] += along_axes(found, matrices)
+
+    def final(self, region: Region) -> Region:
+        """Return which outputs no later tile adds to, and no earlier one had done.
+
+        Parameters
+        ----------
+        region : tuple of slice
+            The same, in the outputs on the network's grid; tiles in the order of the
+            image's pixels.
+        """
+        return tuple(
+            slice(
+                int(np.searchsorted(self._last[i], part.start)),
+                int(np.searchsorted(self._last[i], part.stop)),
+            )
+            for i, part in enumerate(region)
+        )
+
+    @cached_property
+    def _first(self) -> list[NDArray[np.int64]]:
+        """The first pixel of the network's grid that each output rests on."""
+        return [first for first, _ in self._reached]
+
+    @cached_property
+    def _last(self) -> list[NDArray[np.int64]]:
+        """The last one."""
+        return [last for _, last in self._reached]
+
+    @cached_property
+    def _reached(self) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        pairs = []
+        for n_own, n_seen in zip(self.own, self.seen, strict=True):
+            matrix: Any = interpolation(n_seen * self.finer, n_own * self.finer)
+            taps, ends = matrix.indices.astype(np.int64), matrix.indptr
+            pairs.append((taps[ends[:-1]], taps[ends[1:] - 1]))
+        return pairs
+
+
+def _mirrored(at: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+    """Return indices mirrored into [0, length), as `mirror_pad` does."""
+    if length == 1:
+        return np.zeros_like(at)
+    period = 2 * (length - 1)
+    at = at % period
+    return np.minimum(at, period - at)
