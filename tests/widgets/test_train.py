@@ -56,6 +56,8 @@ def make(qtbot, viewer):
     qtbot.addWidget(widget)
     widget.settings.setValue(FEW_STEPS)
     widget.network.setValue(TINY)
+    # Else it goes on after its last step.
+    widget.controls.keep_learning.setChecked(False)
     return widget
 
 
@@ -91,7 +93,7 @@ def test_layers_train_a_model_that_predict_then_offers(qtbot, widget):
     assert widget.plot.curves.steps == [1, 2, 3, 4]
     assert widget.model.n_channels == 1
     assert list(TRAINED.models.values()) == [widget.model]
-    assert widget.save.isEnabled()
+    assert widget.result.save.isEnabled()
 
 
 def test_runs_are_kept_among_the_users_data(qtbot, widget, monkeypatch, tmp_path):
@@ -246,7 +248,7 @@ def test_a_runtime_error_of_torch_is_shown_and_the_next_training_works(
         fake_training(patch, events)
         train(qtbot, widget)
     assert "mat1 and mat2" in failure_of(widget)
-    assert not widget.save.isEnabled()
+    assert not widget.result.save.isEnabled()
     train(qtbot, widget)
     assert failure_of(widget) == ""
     assert widget.model is not None
@@ -261,7 +263,7 @@ def test_a_refused_or_failed_start_keeps_model_and_curve(
     train(qtbot, widget)
     assert "has no annotated cells" in failure_of(widget)
     assert widget.model is model
-    assert widget.save.isEnabled()
+    assert widget.result.save.isEnabled()
     assert widget.plot.curves.steps == [1, 2, 3, 4]
 
 
@@ -283,7 +285,7 @@ def test_the_best_model_so_far_can_be_saved_while_training_goes_on(
     fake_training(monkeypatch, events)
     with qtbot.waitSignal(widget.panel.ended, timeout=10_000):
         qtbot.mouseClick(widget.panel.start, Qt.MouseButton.LeftButton)
-        qtbot.waitUntil(widget.save.isEnabled, timeout=10_000)
+        qtbot.waitUntil(widget.result.save.isEnabled, timeout=10_000)
         assert widget.panel.state.is_running
         go_on.set()
 
@@ -296,9 +298,9 @@ def test_aborted_training_leaves_the_best_model_so_far(qtbot, widget, monkeypatc
     fake_training(monkeypatch, events)
     train(qtbot, widget)
     assert widget.model == "the best so far"
-    assert widget.save.isEnabled()
+    assert widget.result.save.isEnabled()
     assert TRAINED.models == {}
-    qtbot.mouseClick(widget.use, Qt.MouseButton.LeftButton)
+    qtbot.mouseClick(widget.result.use, Qt.MouseButton.LeftButton)
     assert list(TRAINED.models.values()) == ["the best so far"]
 
 
@@ -313,12 +315,11 @@ def test_use_in_predict_opens_it_with_this_model(qtbot, widget, tiny_model):
         def raise_(self):
             opened.append("in front")
 
-    widget._viewer = type("Viewer", (), {"window": Window()})()
+    widget.result._viewer = type("Viewer", (), {"window": Window()})()
     TRAINED.add("mine", tiny_model)
-    widget.model = tiny_model
-    widget.use.setEnabled(True)
+    widget.result.model = tiny_model
     with qtbot.waitSignal(TRAINED.offered) as offered:
-        qtbot.mouseClick(widget.use, Qt.MouseButton.LeftButton)
+        qtbot.mouseClick(widget.result.use, Qt.MouseButton.LeftButton)
     assert offered.args == ["mine"]
     assert opened == [("napari-unet-loop", "Predict"), "in front"]
 
@@ -364,24 +365,23 @@ def test_saved_models_load_again(qtbot, widget, tmp_path):
     from napari_unet.learning.checkpoint import load_model
 
     train(qtbot, widget)
-    widget.save_to(tmp_path / "mine")
+    widget.result.save_to(tmp_path / "mine")
     assert load_model(tmp_path / "mine.unet").network == widget.model.network
     assert any("mine.unet" in note for note in widget.panel.state.notes)
 
 
 def test_the_save_button_asks_where(qtbot, widget, tmp_path, monkeypatch, tiny_model):
-    widget.model = tiny_model
-    widget.save.setEnabled(True)
+    widget.result.model = tiny_model
     asked = lambda *_: (str(tmp_path / "a.unet"), "")  # noqa: E731
     monkeypatch.setattr(QFileDialog, "getSaveFileName", asked)
-    qtbot.mouseClick(widget.save, Qt.MouseButton.LeftButton)
+    qtbot.mouseClick(widget.result.save, Qt.MouseButton.LeftButton)
     assert (tmp_path / "a.unet").is_file()
 
 
 @pytest.mark.parametrize("name", ["model_0.5", "cells.v2", "a.tif"])
 def test_the_name_of_a_model_is_kept_whole(widget, tmp_path, tiny_model, name):
-    widget.model = tiny_model
-    widget.save_to(tmp_path / name)
+    widget.result.model = tiny_model
+    widget.result.save_to(tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == [f"{name}.unet"]
 
 
@@ -389,8 +389,7 @@ def test_the_name_of_a_model_is_kept_whole(widget, tmp_path, tiny_model, name):
 def test_a_model_that_the_dialogue_did_not_ask_about_is_asked_about(
     qtbot, widget, tmp_path, monkeypatch, tiny_model, answer
 ):
-    widget.model = tiny_model
-    widget.save.setEnabled(True)
+    widget.result.model = tiny_model
     (tmp_path / "a.unet").write_text("before")
     chosen = lambda *_: (str(tmp_path / "a"), "")  # noqa: E731
     monkeypatch.setattr(QFileDialog, "getSaveFileName", chosen)
@@ -401,7 +400,7 @@ def test_a_model_that_the_dialogue_did_not_ask_about_is_asked_about(
         return QMessageBox.StandardButton[answer]
 
     monkeypatch.setattr(QMessageBox, "question", question)
-    qtbot.mouseClick(widget.save, Qt.MouseButton.LeftButton)
+    qtbot.mouseClick(widget.result.save, Qt.MouseButton.LeftButton)
     assert "a.unet is there already" in asked[0]
     assert ((tmp_path / "a.unet").read_bytes() == b"before") == (answer == "No")
 
@@ -409,11 +408,10 @@ def test_a_model_that_the_dialogue_did_not_ask_about_is_asked_about(
 def test_a_place_that_cannot_be_written_is_told(
     qtbot, widget, tmp_path, monkeypatch, tiny_model
 ):
-    widget.model = tiny_model
-    widget.save.setEnabled(True)
+    widget.result.model = tiny_model
     asked = lambda *_: (str(tmp_path / "none" / "a.unet"), "")  # noqa: E731
     monkeypatch.setattr(QFileDialog, "getSaveFileName", asked)
-    qtbot.mouseClick(widget.save, Qt.MouseButton.LeftButton)
+    qtbot.mouseClick(widget.result.save, Qt.MouseButton.LeftButton)
     assert "NU-S" in failure_of(widget)
 
 

@@ -71,7 +71,7 @@ def data(qtbot, viewer):
 def test_layers_are_copied_when_they_are_asked_for(data, viewer, drawn):
     viewer.add_image(drawn[0], name="nuclei")
     layer = viewer.add_labels(drawn[1], name="cells")
-    reading = data.reader()
+    reading = data.take().read
     layer.data[:] = 0
     _, ((image, annotation),) = run_out(reading())
     assert image.source == 'image "nuclei"'
@@ -81,13 +81,13 @@ def test_layers_are_copied_when_they_are_asked_for(data, viewer, drawn):
 def test_an_image_without_annotation_says_what_to_do(data, viewer, drawn):
     viewer.add_image(drawn[0], name="nuclei")
     with pytest.raises(LabelError, match='image "nuclei" has no annotation'):
-        data.reader()
+        data.take()
 
 
 def test_folders_are_asked_for(data):
     data.source.setCurrentIndex(1)
     with pytest.raises(FolderError, match="choose a folder for each"):
-        data.reader()
+        data.take()
 
 
 def test_a_note_about_a_file_is_told_once(folders):
@@ -175,7 +175,7 @@ def test_a_region_across_slices_is_refused_at_once(viewer, drawn, stack, data):
     shapes = viewer.add_shapes([corners], shape_type="polygon", ndim=3)
     link_regions(viewer, stack, shapes)
     with pytest.raises(LabelError, match="is not on one slice"):
-        data.reader()
+        data.take()
 
 
 # -- which image an annotation belongs to --------------------------------------
@@ -237,4 +237,4 @@ def test_labels_that_lie_elsewhere_than_the_image_are_refused(qtbot):
     data = TrainingData(viewer)
     qtbot.addWidget(data)
     with pytest.raises(LabelError, match='labels "b" lie elsewhere than image "a"'):
-        data.reader()
+        data.take()

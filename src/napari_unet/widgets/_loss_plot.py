@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pyqtgraph as pg
 from napari.utils.theme import get_theme
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QSizePolicy, QStackedLayout, QWidget
 
-from napari_unet.events import StepDone, Validated
+from napari_unet.events import StepDone, StrokesTaken, Validated, scores_in_words
 from napari_unet.widgets._controls import plain_label
 from napari_unet.widgets._layers import unwrapped
 
@@ -30,7 +31,9 @@ _HEIGHT_PX = 260
 class Curves:
     """What is drawn.
 
-    The training loss is smoothed: an average over about the last 20 steps.
+    The training loss is smoothed: an average over about the last 20 steps. `words` are
+    the newest scores with what they rest on; `stroke_steps` are those at which fresh
+    strokes entered, `rates` the learning rates that were asked for, each since a step.
     """
 
     steps: list[int] = field(default_factory=list)
@@ -38,6 +41,9 @@ class Curves:
     validated_steps: list[int] = field(default_factory=list)
     validation_losses: list[float] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
+    words: str = ""
+    stroke_steps: list[int] = field(default_factory=list)
+    rates: list[tuple[int, float]] = field(default_factory=list)
     _sum: float = 0.0
     _weight: float = 0.0
 
@@ -55,6 +61,13 @@ class Curves:
             self.validated_steps.append(event.step)
             self.validation_losses.append(event.loss)
             self.scores.append(event.score)
+            self.words = scores_in_words(event.scores) if event.scores else ""
+        elif isinstance(event, StrokesTaken):
+            self.stroke_steps.append(event.step)
+
+    def mark_rate(self, rate: float) -> None:
+        """Note that the learning rate is another one from now on."""
+        self.rates.append((self.steps[-1] if self.steps else 0, rate))
 
 
 class LossPlot(QWidget):
@@ -77,6 +90,11 @@ class LossPlot(QWidget):
             self.curves.add(event)
         self._render()
 
+    def mark_rate(self, rate: float) -> None:
+        """Mark that the learning rate is another one from now on."""
+        self.curves.mark_rate(rate)
+        self._render()
+
     def clear(self) -> None:
         """Forget all curves."""
         self.curves = Curves()
@@ -93,7 +111,8 @@ class LossPlot(QWidget):
         self.graphs.setAccessibleName("Loss curve")
         self.graphs.setToolTip(
             "Training loss (smoothed) and validation loss above, score of the "
-            "held-back pixels beneath"
+            "held-back pixels beneath. Triangles: fresh strokes entered; dashed lines: "
+            "the learning rate was changed"
         )
         self.loss = self.graphs.addPlot(row=0, col=0, enableMenu=False)
         self.loss.getAxis("left").logTickStrings = _plain_numbers
@@ -107,6 +126,9 @@ class LossPlot(QWidget):
         self.training_line = self.loss.plot()
         self.validation_line = self.loss.plot(symbol="o")
         self.score_line = self.score.plot(symbol="o")
+        # At the foot of the score, where no curve should be for long.
+        self.stroke_marks = self.score.plot(pen=None, symbol="t1")
+        self._rate_lines: list[pg.InfiniteLine] = []
         for plot in (self.loss, self.score):
             plot.setMouseEnabled(x=False, y=False)
             # The menu has no parent, and would outlive the plot.
@@ -132,29 +154,65 @@ class LossPlot(QWidget):
         self.training_line.setData(curves.steps, curves.losses)
         self.validation_line.setData(curves.validated_steps, curves.validation_losses)
         self.score_line.setData(curves.validated_steps, curves.scores)
+        strokes = curves.stroke_steps
+        self.stroke_marks.setData(strokes, [0.04] * len(strokes))
+        self._render_words()
+        self._render_rates()
+
+    def _render_words(self) -> None:
+        self.loss.setTitle(self._legend(), size="8pt")
+        self.score.setTitle(self.curves.words or None, color=self._text, size="8pt")
+
+    def _legend(self) -> str:
+        parts = [("—", self._line, "training"), ("●", self._accent, "validation")]
+        if self.curves.stroke_steps:
+            parts.append(("▲", self._mark, "strokes"))
+        # Above the plot: a legend inside would lie on the curves.
+        return " &nbsp; ".join(
+            f'<span style="color:{color}">{sign} {word}</span>'
+            for sign, color, word in parts
+        )
+
+    def _render_rates(self) -> None:
+        if len(self._rate_lines) > len(self.curves.rates):
+            for line in self._rate_lines:
+                self.loss.removeItem(line)
+            self._rate_lines = []
+        for step, rate in self.curves.rates[len(self._rate_lines) :]:
+            options = {"position": 0.9, "color": self._text, "anchors": [(0, 0)] * 2}
+            line = pg.InfiniteLine(
+                step, label=f"rate {rate:.2g}", labelOpts=options, pen=self._rate_pen()
+            )
+            self.loss.addItem(line, ignoreBounds=True)
+            self._rate_lines.append(line)
+
+    def _rate_pen(self) -> Any:
+        return pg.mkPen(self._line, style=Qt.PenStyle.DashLine)
 
     def _on_theme(self, event: Any = None) -> None:
         theme = get_theme(self._viewer.theme)
-        text, line, accent = (
-            colour.as_hex() for colour in (theme.text, theme.icon, theme.warning)
+        self._text, self._line, self._accent, self._mark = (
+            color.as_hex()
+            for color in (theme.text, theme.icon, theme.warning, theme.current)
         )
         self.graphs.setBackground(theme.background.as_hex())
-        # Above the plot: a legend inside would lie on the curves.
-        self.loss.setTitle(
-            f'<span style="color:{line}">— training</span> &nbsp; '
-            f'<span style="color:{accent}">● validation</span>',
-            size="8pt",
-        )
         for plot in (self.loss, self.score):
             for side in ("left", "bottom"):
-                plot.getAxis(side).setPen(line)
-                plot.getAxis(side).setTextPen(text)
-        self.training_line.setPen(line, width=1)
+                plot.getAxis(side).setPen(self._line)
+                plot.getAxis(side).setTextPen(self._text)
+        self.training_line.setPen(self._line, width=1)
         for marked in (self.validation_line, self.score_line):
-            marked.setPen(accent, width=2)
-            marked.setSymbolBrush(accent)
-            marked.setSymbolPen(accent)
+            marked.setPen(self._accent, width=2)
+            marked.setSymbolBrush(self._accent)
+            marked.setSymbolPen(self._accent)
             marked.setSymbolSize(5)
+        self.stroke_marks.setSymbolBrush(self._mark)
+        self.stroke_marks.setSymbolPen(self._mark)
+        self.stroke_marks.setSymbolSize(7)
+        for line in self._rate_lines:
+            line.setPen(self._rate_pen())
+            line.label.setColor(self._text)
+        self._render_words()
 
 
 def _plain_numbers(exponents: Iterable[float], *_: float) -> list[str]:

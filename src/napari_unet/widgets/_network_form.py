@@ -21,8 +21,15 @@ class NetworkForm(ConfigForm[NetworkConfig]):
     """
 
     def __init__(self) -> None:
-        self._free: dict[str, Any] = {}
-        super().__init__(NetworkConfig, fields=(), hidden=_HIDDEN, more="Network")
+        # What was set before an architecture fixed it, and whether anybody had set it.
+        self._free: dict[str, tuple[Any, bool]] = {}
+        super().__init__(
+            NetworkConfig,
+            fields=(),
+            hidden=_HIDDEN,
+            more="Network",
+            planned=("base_width", "depth"),
+        )
 
     def setValue(self, value: NetworkConfig) -> None:
         """Show `value`; what was set before is forgotten."""
@@ -45,10 +52,12 @@ class NetworkForm(ConfigForm[NetworkConfig]):
         fixed = FIXED_BY_ARCHITECTURE.get(architecture, {})
         row = self.rows[name]
         if name in fixed:
-            self._free.setdefault(name, row.value())
+            self._free.setdefault(name, (row.value(), row.is_given))
             row.set_value(fixed[name])
         elif name in self._free:
-            row.set_value(self._free.pop(name))
+            value, is_given = self._free.pop(name)
+            row.set_value(value)
+            row.is_given = is_given
         row.setEnabled(name not in fixed)
         reason = f" {architecture} takes no other value." if name in fixed else ""
         for widget in (row, row.editor.native):

@@ -120,6 +120,12 @@ def _training_started(state: RunState, event: ev.TrainingStarted) -> RunState:
 
 
 def _step_done(state: RunState, event: ev.StepDone) -> RunState:
+    if event.step > event.n_steps and state.phase != "stopping":
+        message = (
+            f"Step {event.step}, loss {event.loss:.3g}: goes on learning until you stop"
+        )
+        done = replace(state, n_done=event.n_steps, n_total=event.n_steps)
+        return replace(done, phase="running", message=message)
     rate = event.step / event.elapsed_s if event.elapsed_s > 0 else 0.0
     left = (event.n_steps - event.step) / rate if rate else 0.0
     message = f"Step {event.step} of {event.n_steps}, loss {event.loss:.3g}" + (

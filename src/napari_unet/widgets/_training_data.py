@@ -53,6 +53,36 @@ class Counted(Event):
     text: str
 
 
+@dataclass(frozen=True, eq=False)
+class TrainedLayers:
+    """Layers that training was given: they may be painted in while it runs.
+
+    Parameters
+    ----------
+    labels : callable
+        Returns the annotation's layer, or None once it is gone.
+    painted : Painted
+        What training was given; nobody writes to its array any more.
+    source : str
+        What the image calls itself.
+    name : str
+        Name of the image's layer.
+    """
+
+    labels: Callable[[], Labels | None]
+    painted: Painted
+    source: str
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class Taken:
+    """What to learn from: how to read it, and its layers if it is in the viewer."""
+
+    read: ReadPairs
+    layers: TrainedLayers | None = None
+
+
 class TrainingData(QWidget):
     """Choose image layers and what was painted on them, or folders of both.
 
@@ -86,10 +116,10 @@ class TrainingData(QWidget):
         """Whether two folders are learned from."""
         return self.source.currentText() == _FOLDERS
 
-    def reader(self) -> ReadPairs:
+    def take(self) -> Taken:
         """Return what reads the images and annotations, in the background.
 
-        Layers are copied at once, so that painting may go on.
+        The annotation is copied at once, so that painting may go on.
 
         Raises
         ------
@@ -97,8 +127,8 @@ class TrainingData(QWidget):
             What is chosen can't be learned from, or nothing is chosen.
         """
         if self.is_folders:
-            return self._folder_reader()
-        image, painted = self._read_layers()
+            return Taken(self._folder_reader())
+        image, painted, layers = self._read_layers()
         notes = self.images.notes()
 
         def read() -> Generator[Event, None, Pairs]:
@@ -111,7 +141,7 @@ class TrainingData(QWidget):
                 yield Note(count)
             return [(image, annotation)]
 
-        return read
+        return Taken(read, layers)
 
     def show_failure(self, failure: Failure) -> None:
         """Pass on what went wrong in a slot."""
@@ -206,7 +236,7 @@ class TrainingData(QWidget):
         for emitter in self._watched:
             emitter.connect(self._count)
 
-    def _read_layers(self) -> tuple[Image, Painted]:
+    def _read_layers(self) -> tuple[Image, Painted, TrainedLayers]:
         image = self.images.image()
         layer = self.labels.layer()
         if layer is None:
@@ -221,7 +251,10 @@ class TrainingData(QWidget):
         shapes = regions_layer_of(layer)
         regions = [] if shapes is None else regions_from_shapes(shapes, layer)
         # A copy: painting goes on while training runs.
-        return image, replace(painted, labels=np.copy(painted.labels), regions=regions)
+        copy = replace(painted, labels=np.copy(painted.labels), regions=regions)
+        name = str(self.images.layers()[0].name)
+        layers = TrainedLayers(weakref.ref(layer), copy, image.source, name)
+        return image, copy, layers
 
     def _folder_reader(self) -> ReadPairs:
         images, masks = self.image_folder.path(), self.mask_folder.path()

@@ -3,54 +3,48 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_info
 from qtpy.QtCore import QEvent
-from qtpy.QtWidgets import (
-    QFileDialog,
-    QHBoxLayout,
-    QMessageBox,
-    QPushButton,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 
-from napari_unet.config import TrainConfig
-from napari_unet.events import Finished, Improved, Mailbox, TrainingStarted
+from napari_unet.config import NetworkConfig, TrainConfig
+from napari_unet.events import Finished, Improved, Mailbox, Planned, TrainingStarted
 from napari_unet.files.model_places import runs_folder
 from napari_unet.widgets._autosave import autosave_all
 from napari_unet.widgets._choices import TRAINED, ModelChoice
-from napari_unet.widgets._controls import (
-    describe,
-    plain_label,
-    rows,
-    scrollable,
-)
+from napari_unet.widgets._controls import Fold, describe, plain_label, rows, scrollable
 from napari_unet.widgets._device_line import DeviceLine
 from napari_unet.widgets._form import ConfigForm
 from napari_unet.widgets._layers import about, note_about, unwrapped
+from napari_unet.widgets._live_controls import LiveControls
+from napari_unet.widgets._live_layer import drawn
+from napari_unet.widgets._live_training import LiveTraining
 from napari_unet.widgets._loss_plot import LossPlot
 from napari_unet.widgets._network_form import NetworkForm
 from napari_unet.widgets._run import RunPanel
+from napari_unet.widgets._trained_model import TrainedModel, name_of_now, offer
 from napari_unet.widgets._training_data import TrainingData
 from napari_unet.widgets._weight_form import WeightForm
 from napari_unet.widgets._worker import Failure, guarded
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
+    from pathlib import Path
 
     from napari.components import ViewerModel
     from qtpy.QtGui import QShowEvent
 
-    from napari_unet.events import Event
+    from napari_unet.events import Choice, Event
     from napari_unet.learning.checkpoint import Model
 
-_PLUGIN = "napari-unet-loop"
 # Closed docks whose training is ending; nothing else may hold them any more.
 _ENDING: set[TrainWidget] = set()
 _IN_FRONT = ("max_steps", "max_minutes", "patch_size", "batch_size")
+# What the dock asks for in another place, or not at all.
+_ELSEWHERE = ("task", "regression_loss", "keep_learning")
+_PLANNED = ("max_steps", "patch_size", "batch_size", "learning_rate")
 
 
 class TrainWidget(QWidget):
@@ -65,14 +59,18 @@ class TrainWidget(QWidget):
     def __init__(self, napari_viewer: ViewerModel) -> None:
         super().__init__()
         self._viewer = unwrapped(napari_viewer)
-        self.model: Model | None = None
         # That of the newest training only, where `model` may be of one before.
         self._best: Model | None = None
         self._build()
         self._connect()
         self._on_start_from()
         self._on_settings(self.settings.value())
-        self._render_model()
+        self._on_source()
+
+    @property
+    def model(self) -> Model | None:
+        """The best model so far."""
+        return self.result.model
 
     def show_failure(self, failure: Failure) -> None:
         """Show what went wrong in a slot."""
@@ -94,30 +92,25 @@ class TrainWidget(QWidget):
             _ENDING.add(self)
             self.panel.ask_stop()
 
-    def save_to(self, path: Path | str) -> None:
-        """Write the trained model; a name without ".unet" gets it appended.
-
-        Raises
-        ------
-        SaveError
-            The file can't be written.
-        """
-        from napari_unet.learning.checkpoint import save_model
-
-        if self.model is not None:
-            saved = save_model(_with_suffix(Path(path)), self.model)
-            self.panel.tell(f"Model saved: {saved}")
-
     # -- building ----------------------------------------------------------------
 
     def _build(self) -> None:
         self.data = TrainingData(self._viewer)
         self.images, self.labels = self.data.images, self.data.labels
         self.start_from = ModelChoice(nothing="from scratch")
-        self.settings = ConfigForm(TrainConfig, fields=_IN_FRONT, more="Training")
+        self.settings = ConfigForm(
+            TrainConfig,
+            fields=_IN_FRONT,
+            hidden=_ELSEWHERE,
+            more="Training",
+            planned=_PLANNED,
+        )
         limit = self.settings.rows["max_minutes"]
         limit.open_box.setText("no limit")
         describe(limit.open_box, f"{limit.title}: no limit", limit.tooltip)
+        self.reasons = plain_label("Why these settings")
+        self.why = Fold("Why these settings", self.reasons)
+        self.why.hide()
         self.weights = WeightForm(fields=(), more="Border weights")
         self.network = NetworkForm()
         self.own_network = plain_label(
@@ -128,32 +121,32 @@ class TrainWidget(QWidget):
             "Training", start_text="Train", stop_text="Stop", can_pause=True
         )
         self.plot = LossPlot(self._viewer)
-        self.save = QPushButton("Save model …")
-        self.use = QPushButton("Use in Predict")
-        describe(self.save, "Save model", "Write the best model to a file")
-        describe(self.use, "Use in Predict", "Open Predict with this model")
+        self.result = TrainedModel(self._viewer)
+        self.controls = LiveControls()
+        self.live = LiveTraining(self._viewer, self)
+        self._mailbox: Mailbox | None = None
+        self._rate = 0.0
         self._lay_out()
 
     def _lay_out(self) -> None:
-        results = QHBoxLayout()
-        results.addWidget(self.save)
-        results.addWidget(self.use)
         content = QWidget()
         layout = QVBoxLayout(content)
         parts: tuple[QWidget, ...] = (
             self.data,
             rows(("Begin", self.start_from)),
             self.settings,
-            self.weights,
             self.network,
+            self.weights,
+            self.why,
             self.own_network,
             self.device,
+            self.controls,
             self.panel,
             self.plot,
+            self.result,
         )
         for part in parts:
             layout.addWidget(part)
-        layout.addLayout(results)
         layout.addStretch()
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
@@ -168,8 +161,17 @@ class TrainWidget(QWidget):
         self.panel.start_asked.connect(self._start)
         self.panel.happened.connect(self._on_events)
         self.panel.ended.connect(self._on_ended)
-        self.save.clicked.connect(self._ask_where_to_save)
-        self.use.clicked.connect(self._use_in_predict)
+        self.data.source.currentIndexChanged.connect(self._on_source)
+        self.result.failed.connect(self.show_failure)
+        self.result.told.connect(self.panel.tell)
+        self.live.failed.connect(self.show_failure)
+        self.live.told.connect(self.panel.tell)
+        boxes = self.controls
+        self.live.preview_removed.connect(lambda: boxes.preview.setChecked(False))
+        boxes.keep_learning.toggled.connect(self.live.set_learning)
+        boxes.preview.toggled.connect(self.live.set_previewing)
+        boxes.split.toggled.connect(self.live.show_split)
+        boxes.learning_rate_changed.connect(self._on_learning_rate)
 
     # -- slots -------------------------------------------------------------------
 
@@ -201,11 +203,12 @@ class TrainWidget(QWidget):
     def _start(self) -> None:
         is_new = self.start_from.is_nothing
         start = None if is_new else self.start_from.model()
-        read = self.data.reader()
-        config, weights = self.settings.value(), self.weights.value()
+        taken = self.data.take()
+        config, weights = self._config(), self.weights.value()
         # A model goes on with its own network.
         network = self.network.value() if is_new else None
         mailbox = Mailbox()
+        self._rate = config.learning_rate
         autosave_all(self._viewer)
         self._best = None
 
@@ -215,36 +218,71 @@ class TrainWidget(QWidget):
             from napari_unet.learning.training import train
 
             spare_one_core()
-            pairs = yield from read()
-            yield from train(
-                [image for image, _ in pairs],
-                [annotation for _, annotation in pairs],
-                config,
-                network=network,
-                weights=weights,
-                start_from=start,
-                run_dir=new_run_folder(),
-                mailbox=mailbox,
+            pairs = yield from taken.read()
+            yield from drawn(
+                train(
+                    [image for image, _ in pairs],
+                    [annotation for _, annotation in pairs],
+                    config,
+                    network=network,
+                    weights=weights,
+                    start_from=start,
+                    run_dir=new_run_folder(),
+                    mailbox=mailbox,
+                )
             )
 
+        if taken.layers is not None:
+            self.live.begin(taken.layers, mailbox)
+        self._mailbox = mailbox
         self.panel.run(work, mailbox=mailbox)
+
+    @guarded
+    def _on_source(self) -> None:
+        # What comes from files is not on screen.
+        self.controls.boxes.setVisible(not self.data.is_folders)
+
+    @guarded
+    def _on_learning_rate(self, rate: float) -> None:
+        if self._mailbox is not None:
+            self._mailbox.set_learning_rate(rate)
+            self.plot.mark_rate(rate)
+
+    def _config(self) -> TrainConfig:
+        boxes = self.controls
+        keep = boxes.keep_learning.isChecked() and not self.data.is_folders
+        return self.settings.value().model_copy(update={"keep_learning": keep})
 
     @guarded
     def _on_events(self, events: list[Event]) -> None:
         for event in events:
             # Not before: a start that is refused leaves curves and model alone.
+            if isinstance(event, Planned):
+                self._show_choices(event.choices)
             if isinstance(event, TrainingStarted):
                 self.plot.clear()
+                self.controls.begin(self._rate)
             if isinstance(event, (Improved, Finished)):
-                self.model = self._best = event.model
-                self._render_model()
+                self.result.model = self._best = event.model
             if isinstance(event, Finished):
-                TRAINED.add(_name_of_now(), event.model)
+                TRAINED.add(name_of_now(), event.model)
+        self.controls.take(events)
         self.plot.add(events)
+        self.live.take(events)
+
+    def _show_choices(self, choices: Sequence[Choice]) -> None:
+        by_name = {choice.name: (choice.value, choice.why) for choice in choices}
+        self.settings.show_choices(by_name)
+        self.network.show_choices(by_name)
+        self._rate = by_name.get("learning_rate", (self._rate, ""))[0]
+        self.why.setVisible(bool(choices))
+        self.reasons.setText("\n".join(_in_words(choice) for choice in choices))
 
     @guarded
     def _on_ended(self) -> None:
-        self._render_model()
+        self._mailbox = None
+        self.live.end()
+        self.controls.end()
         if self in _ENDING:
             _ENDING.discard(self)
             show_info(self._farewell())
@@ -253,56 +291,19 @@ class TrainWidget(QWidget):
         """Offer what a closed dock's training leaves, and return what to say of it."""
         if self._best is None:
             return "Train was closed: training was stopped before it had a model."
-        if not any(model is self._best for model in TRAINED.models.values()):
-            TRAINED.add(_name_of_now(), self._best)
+        offer(self._best)
         return "Train was closed: training was stopped. Predict offers its best model."
 
-    @guarded
-    def _render_model(self) -> None:
-        for button in (self.save, self.use):
-            button.setEnabled(self.model is not None)
 
-    @guarded
-    def _ask_where_to_save(self) -> None:
-        chosen, _ = QFileDialog.getSaveFileName(
-            self, "Save model", "cells.unet", "U-Net models (*.unet)"
-        )
-        if chosen and self._may_write(Path(chosen)):
-            self.save_to(chosen)
-
-    def _may_write(self, chosen: Path) -> bool:
-        place = _with_suffix(chosen)
-        if place == chosen or not place.exists():
-            return True
-        # The dialogue asked about the name as it was typed only.
-        answer = QMessageBox.question(
-            self, "Save model", f"{place} is there already. Replace it?"
-        )
-        return answer == QMessageBox.StandardButton.Yes
-
-    @guarded
-    def _use_in_predict(self) -> None:
-        names = [k for k, model in TRAINED.models.items() if model is self.model]
-        if self.model is not None and not names:
-            names = [_name_of_now()]
-            TRAINED.add(names[0], self.model)
-        window = getattr(self._viewer, "window", None)
-        if window is not None:
-            dock, _ = window.add_plugin_dock_widget(_PLUGIN, "Predict", tabify=True)
-            dock.raise_()
-        # After the dock is there: it is told as well.
-        TRAINED.offered.emit(names[0])
-
-
-def _with_suffix(path: Path) -> Path:
-    """Return the path with ".unet" appended, unless it ends so."""
-    # Not `with_suffix`: in "model_0.5" it would replace the ".5".
-    is_done = path.suffix.lower() == ".unet"
-    return path if is_done else path.with_name(f"{path.name}.unet")
-
-
-def _name_of_now() -> str:
-    return f"trained just now ({time.strftime('%H:%M:%S')})"
+def _in_words(choice: Choice) -> str:
+    """Return a choice of planning with its reason."""
+    fields = {**TrainConfig.model_fields, **NetworkConfig.model_fields}
+    # "scale" is both the plan's and an augmentation's: it is the plan's here.
+    own = {"scale": "Working scale"}
+    field = fields.get(choice.name)
+    title = own.get(choice.name) or (field.title if field else None) or choice.name
+    value = f"{choice.value:g}" if isinstance(choice.value, float) else choice.value
+    return f"{title} {value}: {choice.why}"
 
 
 def new_run_folder() -> Path:

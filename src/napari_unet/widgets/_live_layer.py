@@ -1,0 +1,136 @@
+"""What the network would say now of what is on screen, as a layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Image
+from napari.utils import Colormap
+from napari.utils.transforms import Affine
+
+from napari_unet.events import Event, Previewed, Region
+from napari_unet.widgets._grids import divided
+from napari_unet.widgets._layers import META, about, placed_like, unwrapped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from napari.components import ViewerModel
+    from napari.layers import Labels, Layer
+    from numpy.typing import NDArray
+
+_SHOWN_AS = "live preview"
+# Painted cells are filled with colours, so what is predicted is outlined in one.
+_COLORMAP = Colormap([[0, 0, 0, 0], [0, 0.9, 1, 1]], name="napari-unet live")
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn(Event):
+    """A preview as a picture: uint8 (Y, X), 255 on the outlines of cells."""
+
+    step: int
+    region: Region
+    picture: NDArray[np.uint8]
+
+
+def drawn(events: Iterable[Event]) -> Iterator[Event]:
+    """Draw what is previewed; for the thread of the training, where time is cheap."""
+    for event in events:
+        if isinstance(event, Previewed):
+            picture = outline_picture(event.labels)
+            yield Drawn(event.step, event.region, picture)
+        else:
+            yield event
+
+
+def outline_picture(labels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return uint8 (Y, X), 255 on the pixels of cells that have another neighbour."""
+    is_edge = np.zeros(labels.shape, bool)
+    for axis in range(2):
+        here = (slice(None),) * axis
+        low, high = (*here, slice(None, -1)), (*here, slice(1, None))
+        differs = labels[low] != labels[high]
+        is_edge[low] |= differs
+        is_edge[high] |= differs
+    return np.where(is_edge & (labels > 0), np.uint8(255), np.uint8(0))
+
+
+class LiveLayer:
+    """The live layer of a viewer: at most one, updated in place.
+
+    It takes neither the selection nor, as long as it is drawn on, the slice.
+    """
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        self._viewer = unwrapped(viewer)
+
+    def layer(self) -> Image | None:
+        """Return the layer, or None where there is none (any more)."""
+        for layer in self._viewer.layers:
+            if about(layer).get("shown_as") == _SHOWN_AS:
+                return layer
+        return None
+
+    def show(self, preview: Drawn, labels: Labels, name: str) -> Image:
+        """Show a preview where it lies on an annotation; adds the layer at first."""
+        region, picture = preview.region, preview.picture
+        place = place_of(region, labels)
+        place = divided(place, (1,) * len(region.plane) + region.shape, picture.shape)
+        data = picture.reshape((1,) * len(region.plane) + picture.shape)
+        layer = self.layer()
+        if layer is None or layer.ndim != data.ndim:
+            return self._add(data, name, place)
+        layer.data = data
+        for key, value in place.items():
+            # Each is one more drawing, of which nobody sees a thing.
+            if not _is_same(getattr(layer, key), value):
+                setattr(layer, key, value)
+        if layer.name != name:
+            layer.name = name
+        return layer
+
+    def set_visible(self, is_visible: bool) -> None:
+        """Show or hide it. Taking a layer out of a shown viewer can crash OpenGL."""
+        layer = self.layer()
+        if layer is not None and layer.visible != is_visible:
+            layer.visible = is_visible
+
+    def _add(self, data: NDArray[Any], name: str, place: dict[str, Any]) -> Image:
+        layers = self._viewer.layers
+        active = layers.selection.active
+        layer = Image(
+            data,
+            name=name,
+            colormap=_COLORMAP,
+            contrast_limits=(0, 255),
+            interpolation2d="nearest",
+            blending="translucent_no_depth",
+            metadata={META: {"shown_as": _SHOWN_AS}},
+            **place,
+        )
+        layers.append(layer)
+        # What is painted in stays to be painted in.
+        layers.selection.active = active
+        return layer
+
+
+def place_of(region: Region, labels: Layer) -> dict[str, Any]:
+    """Return the arguments that put a layer of a region's pixels where they lie."""
+    place = placed_like(labels, labels.ndim)
+    grid = Affine(
+        scale=place["scale"],
+        translate=place["translate"],
+        rotate=place["rotate"],
+        shear=place["shear"],
+    )
+    return place | {"translate": grid((*region.plane, *region.start))}
+
+
+def _is_same(now: Any, wanted: Any) -> bool:
+    if isinstance(wanted, Affine):
+        return np.array_equal(now.affine_matrix, wanted.affine_matrix)
+    if isinstance(wanted, np.ndarray):
+        return np.allclose(now, wanted)
+    return bool(now == wanted)
