@@ -515,6 +515,7 @@ class TrainConfig(_Config):
             # Displacements of 10 px on a grid of 3 x 3 over the input of 572 px.
             elastic_px=10.0,
             elastic_grid_px=286.0,
+            blur_px=0.0,
         )
 
 

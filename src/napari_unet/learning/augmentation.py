@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
+from napari_unet.learning.deformation import draw_deformation, uniform
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -88,103 +90,6 @@ def window_size(patch_size: int, config: TrainConfig) -> int:
     return size + (size - patch_size) % 2
 
 
-def _uniform(n: int, low: float, high: float, rng: torch.Generator) -> Tensor:
-    return low + (high - low) * torch.rand(n, generator=rng)
-
-
-def _affine(n: int, config: TrainConfig, rng: torch.Generator) -> Tensor:
-    """Return matrices (N, 2, 2) that map patch offsets to window offsets, in pixels."""
-    limit = math.radians(config.rotation_deg)
-    angle = _uniform(n, -limit, limit, rng)
-    log_scale = math.log1p(config.scale)
-    scale = torch.exp(_uniform(n, -log_scale, log_scale, rng))
-    mirror = torch.ones(n)
-    if config.flip:
-        quarter_turns = torch.randint(0, 4, (n,), generator=rng)
-        angle = angle + math.pi / 2 * quarter_turns
-        mirror = 1.0 - 2.0 * torch.randint(0, 2, (n,), generator=rng)
-    cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
-    rows = [torch.stack([cos * mirror, -sin], 1), torch.stack([sin * mirror, cos], 1)]
-    return torch.stack(rows, 1)
-
-
-def _displacement(
-    n: int, size: int, config: TrainConfig, rng: torch.Generator
-) -> Tensor:
-    """Return a smooth random displacement (N, size, size, 2), in pixels."""
-    n_nodes = max(3, round(size / config.elastic_grid_px) + 1)
-    nodes = config.elastic_px * torch.randn(n, 2, n_nodes, n_nodes, generator=rng)
-    smooth = functional.interpolate(nodes, (size, size), mode="bicubic")
-    return smooth.permute(0, 2, 3, 1)
-
-
-def deform(batch: Batch, size: int, config: TrainConfig, rng: torch.Generator) -> Batch:
-    """Return patches cut from the windows of a batch, deformed at random.
-
-    Parameters
-    ----------
-    batch : Batch
-        Windows at least `window_size` large; beyond them everything is mirrored.
-    size : int
-        Side of the patches, in pixels.
-    config : TrainConfig
-        `flip`, `rotation_deg`, `scale`, `elastic_px`, `elastic_grid_px`.
-    rng : torch.Generator
-        On the CPU, so that the same seed draws the same on every device.
-    """
-    n, _, height, width = batch.image.shape
-    offsets = torch.arange(size) - (size - 1) / 2
-    y, x = torch.meshgrid(offsets, offsets, indexing="ij")
-    grid = torch.einsum(
-        "nij,yxj->nyxi", _affine(n, config, rng), torch.stack([x, y], -1)
-    )
-    if config.elastic_px > 0:
-        grid = grid + _displacement(n, size, config, rng)
-    # Pixel offsets from the middle -> grid_sample's [-1, 1] with align_corners=False.
-    grid = grid * torch.tensor([2.0 / width, 2.0 / height])
-    grid = grid.to(batch.image.device)
-    image = _sample(batch.image, grid, "bilinear")
-    assert batch.classes is not None  # noqa: S101
-    carried = torch.stack([batch.classes.float(), batch.weights], 1)
-    classes, weights = _sample(carried, grid, "nearest").unbind(1)
-    return Batch(image, classes.round().long(), weights)
-
-
-def _sample(source: Tensor, grid: Tensor, mode: str) -> Tensor:
-    return functional.grid_sample(
-        source, grid, mode=mode, padding_mode="reflection", align_corners=False
-    )
-
-
-def change_intensity(image: Tensor, amount: float, rng: torch.Generator) -> Tensor:
-    """Return images with random contrast, brightness, gamma and noise.
-
-    Parameters
-    ----------
-    image : Tensor of float32, shape (N, C, Y, X)
-        Normalised intensities, mostly in [0, 1].
-    amount : float
-        0 changes nothing; 1 is very strong.
-    rng : torch.Generator
-        On the CPU.
-    """
-    if amount == 0:
-        return image
-    n, n_channels = image.shape[:2]
-
-    def draw(low: float, high: float) -> Tensor:
-        values = _uniform(n * n_channels, low, high, rng).to(image.device)
-        return values.view(n, n_channels, 1, 1)
-
-    gamma = torch.exp(draw(-amount, amount))
-    # Only what lies within the normal range is bent; the rest stays on a line.
-    inside = image.clamp(1e-4, 1)
-    image = image - inside + inside**gamma
-    image = image * torch.exp(draw(-amount, amount)) + draw(-amount / 3, amount / 3)
-    noise = torch.randn(image.shape, generator=rng).to(image.device)
-    return image + draw(0, amount / 5) * noise
-
-
 def augment(
     batch: Batch, size: int, config: TrainConfig, rng: torch.Generator
 ) -> Batch:
@@ -196,5 +101,156 @@ def augment(
         As for `deform`.
     """
     batch = deform(batch, size, config, rng)
-    image = change_intensity(batch.image, config.intensity, rng)
-    return replace(batch, image=image)
+    return replace(batch, image=change_intensity(batch.image, config, rng))
+
+
+def deform(batch: Batch, size: int, config: TrainConfig, rng: torch.Generator) -> Batch:
+    """Return patches cut from the windows of a batch, deformed at random.
+
+    Parameters
+    ----------
+    batch : Batch
+        Windows at least `window_size` large; beyond them everything is mirrored.
+        Classes of any type.
+    size : int
+        Side of the patches, in pixels of the image.
+    config : TrainConfig
+        `flip`, `rotation_deg`, `scale`, `elastic_px`, `elastic_grid_px`.
+    rng : torch.Generator
+        On the CPU, so that the same seed draws the same on every device.
+
+    Returns
+    -------
+    Batch
+        The image and the values sampled linearly, classes and weights at the nearest
+        pixel, so that a weight is 0 exactly where it was.
+    """
+    drawn = draw_deformation(len(batch.image), size, config, rng)
+    drawn = drawn.to(batch.image.device)
+    height, width = batch.image.shape[-2:]
+
+    def grid(upscale: int) -> Tensor:
+        # Offsets from the middle in pixels -> grid_sample's [-1, 1].
+        offsets = drawn.offsets(upscale)
+        offsets[:, 0].mul_(2 / width)
+        offsets[:, 1].mul_(2 / height)
+        return offsets.permute(0, 2, 3, 1)
+
+    of_image = grid(1)
+    # Finer pixels of the same field, in the same deformation.
+    of_target = of_image if batch.upscale == 1 else grid(batch.upscale)
+    classes, weights, values = batch.classes, batch.weights, batch.values
+    if classes is not None:
+        # By itself: stacked with the weights, copying would take longer than sampling.
+        found = _sample(classes[:, None].float(), of_target, "nearest")
+        classes = found[:, 0].long()
+    if values is not None:
+        values = _sample(values, of_target, "bilinear")
+    return Batch(
+        _sample(batch.image, of_image, "bilinear"),
+        classes,
+        _sample(weights[:, None], of_target, "nearest")[:, 0],
+        values,
+    )
+
+
+def _sample(source: Tensor, grid: Tensor, mode: str) -> Tensor:
+    return functional.grid_sample(
+        source, grid, mode=mode, padding_mode="reflection", align_corners=False
+    )
+
+
+def change_intensity(
+    image: Tensor, config: TrainConfig, rng: torch.Generator
+) -> Tensor:
+    """Return images with random blur, gamma, contrast, brightness and noise.
+
+    In the order in which a microscope makes them: optics, detector, noise.
+
+    Parameters
+    ----------
+    image : Tensor of float32, shape (N, C, Y, X)
+        Normalised intensities, mostly in [0, 1].
+    config : TrainConfig
+        `intensity`: 0 changes nothing, 1 is very strong. `blur_px`: largest standard
+        deviation of the blur, in pixels; every other channel is not blurred.
+    rng : torch.Generator
+        On the CPU. Everything but the noise is the same on all devices.
+
+    Returns
+    -------
+    Tensor of float32, of the same shape
+        The very tensor that came where nothing is to be changed.
+    """
+    n, n_channels = image.shape[:2]
+    if config.blur_px > 0:
+        sigmas = uniform((n, n_channels), config.blur_px, rng)
+        image = blur(image, sigmas.to(image.device))
+    amount = config.intensity
+    if amount == 0:
+        return image
+    limits = torch.tensor([amount, amount, amount / 3, amount / 5])[:, None, None]
+    drawn = limits * uniform((4, n, n_channels), 1.0, rng)
+    drawn = drawn.to(image.device)[..., None, None]
+    gamma, contrast, brightness, noise = drawn
+    # Only what lies within the normal range is bent; the rest stays on a line.
+    inside = image.clamp(1e-4, 1)
+    changed = image - inside
+    changed += inside.log_().mul_(gamma.exp()).exp_()
+    changed.mul_(contrast.exp()).add_(brightness)
+    return changed.addcmul_(noise, _normal(image, rng))
+
+
+def _normal(like: Tensor, rng: torch.Generator) -> Tensor:
+    if like.device.type != "cpu":
+        # Drawing on the CPU and copying would take longer than the rest.
+        seed = int(torch.randint(2**62, (), generator=rng))
+        rng = torch.Generator(like.device).manual_seed(seed)
+    return torch.randn(like.shape, generator=rng, device=like.device)
+
+
+def blur(image: Tensor, sigmas_px: Tensor) -> Tensor:
+    """Return images smoothed by a Gaussian, mirrored at their borders.
+
+    Parameters
+    ----------
+    image : Tensor of float32, shape (N, C, Y, X)
+        Not changed.
+    sigmas_px : Tensor of float32, shape (N, C)
+        Standard deviation for each channel, in pixels; those <= 0 change nothing.
+
+    Returns
+    -------
+    Tensor of float32, of the same shape
+    """
+    chosen = (sigmas_px > 0).nonzero(as_tuple=True)
+    if len(chosen[0]) == 0:
+        return image
+    sigma = sigmas_px[chosen]
+    planes = image[chosen]
+    reach = min(math.ceil(3 * float(sigma.max())), min(planes.shape[-2:]) - 1)
+    at = torch.arange(reach + 1, device=image.device)
+    taps = torch.exp(-0.5 * (at / sigma[:, None]) ** 2)
+    taps = taps / (2 * taps.sum(1, keepdim=True) - taps[:, :1])
+    for axis in (1, 2):
+        planes = _smooth(planes, taps, axis)
+    blurred = image.clone()
+    blurred[chosen] = planes
+    return blurred
+
+
+def _smooth(planes: Tensor, taps: Tensor, axis: int) -> Tensor:
+    """Return planes (M, Y, X) smoothed along an axis by symmetric taps (M, reach + 1).
+
+    By shifted sums: on a CPU a convolution with as many groups takes 1.5 times as long,
+    and its products might be rounded.
+    """
+    reach, n = taps.shape[1] - 1, planes.shape[axis]
+    pad = (reach, reach, 0, 0) if axis == 2 else (0, 0, reach, reach)
+    padded = functional.pad(planes[:, None], pad, mode="reflect")[:, 0]
+    factors = taps.T[:, :, None, None]
+    total = padded.narrow(axis, reach, n) * factors[0]
+    for k in range(1, reach + 1):
+        before, after = (padded.narrow(axis, reach + s * k, n) for s in (-1, 1))
+        total.addcmul_(before + after, factors[k])
+    return total

@@ -25,8 +25,7 @@ from napari_unet.events import (
 from napari_unet.learning import runs
 from napari_unet.learning.augmentation import (
     Batch,
-    change_intensity,
-    deform,
+    augment,
     window_size,
 )
 from napari_unet.learning.device import (
@@ -273,8 +272,7 @@ def _seed(config: TrainConfig, step: int) -> int:
 
 def _augment(batch: Batch, net: Network, config: TrainConfig, step: int) -> Batch:
     rng = torch.Generator().manual_seed(_seed(config, step))
-    batch = deform(batch, _input_size(net, config), config, rng)
-    return replace(batch, image=change_intensity(batch.image, config.intensity, rng))
+    return augment(batch, _input_size(net, config), config, rng)
 
 
 def _train_step(
