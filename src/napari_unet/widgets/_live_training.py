@@ -71,6 +71,17 @@ class LiveTraining(QObject):
         self._is_dragged = False
         self._watch_mouse()
 
+    def _reset(self) -> None:
+        self._fresh: FreshStrokes | None = None
+        self._source = self._name = ""
+        self._shape: tuple[int, ...] = ()
+        self._due: list[tuple[int, ...]] = []
+        self._is_dirty = self._is_layer_known = False
+        self._view: Region | None = None
+        self._preview: Drawn | None = None
+        self._held_back: tuple[Region, ...] = ()
+        self._told: set[str] = set()
+
     # -- what the dock says ---------------------------------------------------------
 
     def begin(self, layers: TrainedLayers, mailbox: Mailbox) -> None:
@@ -134,17 +145,6 @@ class LiveTraining(QObject):
         self.failed.emit(failure)
 
     # -- strokes ----------------------------------------------------------------------
-
-    def _reset(self) -> None:
-        self._fresh: FreshStrokes | None = None
-        self._source = self._name = ""
-        self._shape: tuple[int, ...] = ()
-        self._due: list[tuple[int, ...]] = []
-        self._is_dirty = self._is_layer_known = False
-        self._view: Region | None = None
-        self._preview: Drawn | None = None
-        self._held_back: tuple[Region, ...] = ()
-        self._told: set[str] = set()
 
     def _listen(self, labels: Labels, how: str) -> None:
         for name in _CHANGES:
