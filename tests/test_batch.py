@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from skimage.transform import resize
 
 from napari_unet import batch
 from napari_unet.batch import fit_warnings, segment, segment_events, segment_folder
@@ -33,16 +34,20 @@ from napari_unet.events import (
     TileDone,
 )
 from napari_unet.files.images import read_image, read_labels, write_image
+from napari_unet.files.model_places import shipped_model
+from napari_unet.files.samples import sample_images
 from napari_unet.imaging.arrays import Image
 from napari_unet.imaging.drawn import draw_cells
 from napari_unet.imaging.intensity import IntensityRange
+from napari_unet.imaging.resampling import resample_labels
 from napari_unet.imaging.scores import score
-from napari_unet.learning.checkpoint import Model, save_model
+from napari_unet.learning.checkpoint import Model, load_model, save_model
 from napari_unet.learning.networks import build_network
 from napari_unet.learning.prediction import predict
 from napari_unet.learning.training import train
 
 CONFIG = PredictConfig(device="cpu", tile_size=32)
+ON_CPU = PredictConfig(device="cpu", precision="fp32")
 
 
 def _cells(seed: int, shape=(64, 64)) -> tuple[np.ndarray, np.ndarray]:
@@ -133,32 +138,82 @@ def test_given_instance_settings_replace_the_tuned_ones(model):
     np.testing.assert_array_equal(again, segment(model, image, config=CONFIG))
 
 
-def test_another_pixel_size_is_a_warning_with_both_numbers(model):
+def test_another_pixel_size_is_told_with_both_numbers(model):
     known = replace(model, pixel_size_um=(0.5, 0.5))
     image = Image(_cells(5)[0][None], pixel_size_um=(0.7, 0.7), source="a.tif")
     first, *_ = segment_events(known, image, config=CONFIG)
     assert isinstance(first, Note)
-    assert first.is_warning
+    assert not first.is_warning
     assert "a.tif has 0.7 µm per pixel" in first.message
-    assert "trained at 0.5 µm" in first.message
+    assert "trained at 0.5 µm: it was rescaled by 1.4" in first.message
 
 
 @pytest.mark.parametrize(
-    ("theirs", "own", "n_warnings"),
+    ("theirs", "own", "n_notes"),
     [
-        ((0.5, 0.5), (0.59, 0.59), 0),
-        ((0.5, 0.5), (0.41, 0.41), 0),
-        ((0.5, 0.5), (0.61, 0.61), 1),
-        ((0.5, 0.5), (0.39, 0.39), 1),
+        ((0.5, 0.5), (0.54, 0.54), 0),
+        ((0.5, 0.5), (0.46, 0.46), 0),
+        ((0.5, 0.5), (0.56, 0.56), 1),
+        ((0.5, 0.5), (0.44, 0.44), 1),
         ((2.0, 0.5, 0.5), (0.5, 0.5), 0),
         (None, (9.0, 9.0), 0),
         ((0.5, 0.5), None, 0),
     ],
 )
-def test_pixel_sizes_may_differ_by_a_fifth(model, theirs, own, n_warnings):
+def test_pixel_sizes_may_differ_by_a_tenth(model, theirs, own, n_notes):
     image = Image(_cells(5)[0][None], pixel_size_um=own)
-    warnings = fit_warnings(replace(model, pixel_size_um=theirs), image)
-    assert len(warnings) == n_warnings
+    events = segment_events(replace(model, pixel_size_um=theirs), image, config=CONFIG)
+    assert len(_of(Note, events)) == n_notes
+
+
+def _zoomed(image: np.ndarray, factor: float) -> np.ndarray:
+    size = tuple(round(n * factor) for n in image.shape)
+    return resize(image, size, order=1, anti_aliasing=factor < 1, preserve_range=True)
+
+
+def _nuclei_at(factor: float, um: float | None) -> tuple[float, int]:
+    """F1 at IoU 0.7 of nuclei found in zoomed images with those in the images."""
+    shipped = replace(load_model(shipped_model("nuclei")), pixel_size_um=(0.5, 0.5))
+    n_same = n_found = 0
+    for _, image, _ in sample_images():
+        plane = np.asarray(image.data, np.float32)[0]
+        size = None if um is None else (um, um)
+        zoomed = Image(_zoomed(plane, factor)[None], pixel_size_um=size)
+        expected = segment(shipped, plane, config=ON_CPU)
+        found = segment(shipped, zoomed, config=ON_CPU)
+        assert found.shape == zoomed.shape
+        scores = score(expected, resample_labels(found, plane.shape))
+        n_same += scores.f1["0.7"] * (scores.n_truth + scores.n_pred) / 2
+        n_found += (scores.n_truth + scores.n_pred) / 2
+    return n_same / n_found, n_found
+
+
+# A coarser image has lost some of what tells its cells apart.
+@pytest.mark.parametrize(("factor", "least"), [(2.0, 0.95), (0.6, 0.9)])
+def test_real_nuclei_are_found_at_another_magnification(factor, least):
+    share, n_found = _nuclei_at(factor, 0.5 / factor)
+    assert n_found > 50
+    assert share >= least
+    assert _nuclei_at(factor, None)[0] < share - 0.05
+
+
+def test_sizes_of_cells_follow_the_image(model):
+    image, labels = _cells(5)
+    areas = np.bincount(labels.ravel())[1:]
+    # All cells are larger than that where they were learned, and not half as wide.
+    least = InstanceConfig(**model.instances.model_dump() | {"min_size_px": 30})
+    known = replace(model, instances=least, scale=2.0)
+    assert areas.min() > 30 > areas.max() / 16
+    tiny = _zoomed(image, 0.5)
+    assert segment(known, tiny, config=CONFIG).max() >= len(areas) - 1
+    assert segment(known, tiny, config=CONFIG, instances=least).max() < len(areas) - 1
+
+
+@pytest.mark.parametrize("shape", [(63, 65), (64, 64), (31, 97), (5, 64)])
+@pytest.mark.parametrize("scale", [0.37, 1.9])
+def test_labels_have_the_shape_of_the_image(model, shape, scale):
+    image = _cells(5, (100, 100))[0][: shape[0], : shape[1]]
+    assert segment(replace(model, scale=scale), image, config=CONFIG).shape == shape
 
 
 @pytest.mark.parametrize("policy", ["image", "dataset"])
@@ -269,11 +324,12 @@ def test_a_file_that_vanishes_fails_alone(model, folder, tmp_path):
 
 
 def test_warnings_stand_in_the_row_of_their_file(model, folder, tmp_path):
-    known = replace(model, pixel_size_um=(2.0, 2.0))
+    known = replace(model, pixel_size_um=(5.0, 5.0))
     out = tmp_path / "out"
     events = list(segment_folder(known, folder, out, config=CONFIG))
     for done, row in zip(_of(FileDone, events), _ledger(out), strict=True):
         assert "0.5 µm per pixel" in done.message
+        assert "not believed" in done.message
         assert row["message"] == done.message
         assert done.state == "done"
 

@@ -41,8 +41,14 @@ from napari_unet.imaging.intensity import intensity_range
 from napari_unet.learning.attention import attention_maps, check_has_gates
 from napari_unet.learning.checkpoint import Model, load_model
 from napari_unet.learning.device import choose_device
-from napari_unet.learning.fit import is_constant, size_difference
+from napari_unet.learning.fit import is_constant
 from napari_unet.learning.prediction import predict_tiles, resolved
+from napari_unet.learning.scale import (
+    factors_for,
+    on_own_grid,
+    scale_note,
+    scale_warning,
+)
 from napari_unet.learning.self_test import reduced_precision_difference
 
 if TYPE_CHECKING:
@@ -79,7 +85,8 @@ def segment_events(
     config : PredictConfig, optional
         How to apply the model.
     instances : InstanceConfig, optional
-        How probabilities become cells; the settings tuned with the model if omitted.
+        How probabilities become cells, in pixels of the image; the settings tuned with
+        the model, at the image's scale, if omitted.
 
     Yields
     ------
@@ -94,20 +101,24 @@ def segment_events(
     model = model if isinstance(model, Model) else load_model(model)
     check_finds_cells(model.roles)
     image = as_image(image)
-    for warning in (*precision_warnings(model, config), *fit_warnings(model, image)):
+    fit = fit_warnings(model, image, config)
+    for warning in (*precision_warnings(model, config), *fit):
         yield Note(warning, is_warning=True)
+    if rescaled := scale_note(model, image, config):
+        yield Note(rescaled)
     for event in predict_tiles(model, image, config):
         yield event
         outputs = event.outputs
-    yield Segmented(_labels(model, outputs, instances), outputs)
+    factors = factors_for(model, image, config)
+    settings = instances or on_own_grid(model.instances, factors)
+    yield Segmented(_labels(model, outputs, settings), outputs)
 
 
 def _labels(
-    model: Model, outputs: NDArray[np.float32], instances: InstanceConfig | None
+    model: Model, outputs: NDArray[np.float32], settings: InstanceConfig
 ) -> NDArray[np.int32]:
     """Return the cells, plane by plane or volume by volume, ids unique over all."""
     labels = np.zeros(outputs.shape[1:], np.int32)
-    settings = instances or model.instances
     n_cells = 0
     for index in np.ndindex(labels.shape[: -model.network.n_dims]):
         found = find_instances(outputs[(slice(None), *index)], model.roles, settings)
@@ -148,16 +159,13 @@ def precision_warnings(model: Model, config: PredictConfig | None = None) -> lis
     ]
 
 
-def fit_warnings(model: Model, image: Image) -> list[str]:
+def fit_warnings(
+    model: Model, image: Image, config: PredictConfig | None = None
+) -> list[str]:
     """Return what makes an image unlike those that the model was trained on."""
     warnings = []
-    if differs := size_difference(image.pixel_size_um, model.pixel_size_um):
-        own, theirs = differs
-        warnings.append(
-            f"{image.source} has {own:.3g} µm per pixel but the model was trained "
-            f"at {theirs:.3g} µm: cells look larger or smaller to it than those "
-            "it knows; rescale the image, or train on such images"
-        )
+    if odd_size := scale_warning(model, image, config):
+        warnings.append(odd_size)
     if is_constant(image):
         warnings.append(f"{image.source} is empty: all its pixels are alike")
     elif str(image.data.dtype) == model.image_dtype and model.typical_span:
@@ -306,7 +314,9 @@ def _one_file(
     try:
         _check_unwritten(path, written)
         image = read_image(path, axes=job.axes, channels=job.channels, notes=notes)
-        notes += fit_warnings(job.model, image)
+        notes += fit_warnings(job.model, image, job.config)
+        if rescaled := scale_note(job.model, image, job.config):
+            notes.append(rescaled)
         for event in predict_tiles(job.model, image, job.config):
             yield FileProgress(index, event.n_done, event.n_tiles)
             outputs = event.outputs
@@ -351,7 +361,9 @@ def _write(
         return named("predicted"), 0
     if job.probabilities:
         write_image(named("probabilities"), outputs, channel_names=roles, **common)
-    labels = _labels(model, outputs, job.instances)
+    factors = factors_for(model, image, job.config)
+    settings = job.instances or on_own_grid(model.instances, factors)
+    labels = _labels(model, outputs, settings)
     write_labels(named("labels"), labels, axes=image.axes[1:], pixel_size_um=size)
     return named("labels"), int(labels.max(initial=0))
 

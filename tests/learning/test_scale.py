@@ -140,7 +140,11 @@ def test_images_of_another_pixel_size_are_seen_as_large_as_in_training(random_mo
     np.testing.assert_allclose(outputs, _direct(model, image, 0.4), atol=2e-5)
     given = predict(model, image, _config(scale=0.4))
     np.testing.assert_array_equal(outputs, given)
-    assert "rescaled by 0.4 for the network, its cells" in scale_note(model, image)
+    note = scale_note(model, image)
+    assert "0.25 µm per pixel and the model was trained at 0.5 µm" in note
+    assert "rescaled by 0.4 for the network" in note
+    assert "a scale that was given" in scale_note(model, image, _config(scale=3))
+    assert scale_note(model, image, _config(scale=1)) == ""
 
 
 def test_each_axis_has_its_own_factor():

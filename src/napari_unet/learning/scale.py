@@ -13,7 +13,7 @@ from napari_unet.imaging.instances import finds_cells
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_unet.config import PredictConfig
+    from napari_unet.config import InstanceConfig, PredictConfig
     from napari_unet.imaging.arrays import Image
     from napari_unet.learning.model import Model
 
@@ -100,8 +100,15 @@ def factors_for(
     return scale_for(own, model.pixel_size_um, model.scale, n_dims=n_dims)
 
 
-def scale_warning(model: Model, image: Image) -> str:
-    """Return what is odd about an image's pixel size; empty if nothing is."""
+def scale_warning(
+    model: Model, image: Image, config: PredictConfig | None = None
+) -> str:
+    """Return what is odd about an image's pixel size; empty if nothing is.
+
+    Parameters are those of `factors_for`.
+    """
+    if config is not None and config.scale is not None:
+        return ""
     n_dims = model.network.n_dims
     sizes = image.pixel_size_um, model.pixel_size_um
     ratios = pixel_size_ratios(*sizes, n_dims=n_dims)
@@ -138,14 +145,47 @@ def scale_note(model: Model, image: Image, config: PredictConfig | None = None) 
         return ""
     each = sorted(set(factors))
     by = " x ".join(f"{f:.3g}" for f in (factors if len(each) > 1 else each))
-    why = "its cells are then as large as the model knows them"
-    if config is not None and config.scale is not None:
-        why = "as the scale that was given says"
-    elif not finds_cells(model.roles):
-        why = "as in training"
     return (
-        f"{image.source} was rescaled by {by} for the network, {why}; the results are "
-        "on the image's own grid"
+        f"{image.source} {_why(model, image, config)}: it was rescaled by {by} for the "
+        "network, and the results are on its own grid"
+    )
+
+
+def _why(model: Model, image: Image, config: PredictConfig | None) -> str:
+    if config is not None and config.scale is not None:
+        return "has a scale that was given"
+    own, other = image.pixel_size_um, model.pixel_size_um
+    if own and other and finds_cells(model.roles):
+        return (
+            f"has {own[-1]:.3g} µm per pixel and the model was trained at "
+            f"{other[-1]:.3g} µm{_learned_at(model)}"
+        )
+    return f"is for a model that learned{_learned_at(model)}"
+
+
+def _learned_at(model: Model) -> str:
+    return "" if model.scale == 1 else f" at {model.scale:.3g} times the size"
+
+
+def on_own_grid(instances: InstanceConfig, factors: Sequence[float]) -> InstanceConfig:
+    """Return settings in pixels of an image, of those in pixels that a network sees.
+
+    Examples
+    --------
+    >>> from napari_unet.config import InstanceConfig
+    >>> own = on_own_grid(InstanceConfig(min_size_px=20, smoothing_px=1), (0.5, 0.5))
+    >>> own.min_size_px, own.smoothing_px
+    (80, 2.0)
+    """
+    area = math.prod(factors)
+    if area == 1:
+        return instances
+    length = area ** (1 / len(factors))
+    return instances.model_copy(
+        update={
+            "min_size_px": round(instances.min_size_px / area),
+            "smoothing_px": instances.smoothing_px / length,
+        }
     )
 
 
