@@ -19,6 +19,7 @@ from napari_unet.errors import ConfigError
 from napari_unet.imaging.arrays import Annotation, Target
 from napari_unet.imaging.intensity import IntensityRange
 from napari_unet.imaging.targets import make_target
+from napari_unet.learning import held_back
 from napari_unet.learning.device import DeviceChoice
 from napari_unet.learning.held_back import (
     HeldBack,
@@ -131,19 +132,20 @@ def test_planes_of_different_sizes_keep_their_own_outputs(random_model, cells):
         torch.testing.assert_close(logits, alone, atol=1e-5, rtol=1e-5)
 
 
-def test_a_very_large_plane_is_cut_where_something_is_known():
-    plane = _empty((1030, 2100))
-    known = plane.known.copy()
-    known[:, 700:1400] = False
-    target = Target(plane.target.classes, np.where(known, plane.target.weights, 0))
-    held = HeldBack(
-        [Plane(plane.image, plane.labels * known, known, target)],
-        Model(NetworkConfig(), {}),
-        max_px=2**24,
-    )
-    shapes = [piece.plane.labels.shape for piece in held.pieces]
-    assert shapes == [(515, 700)] * 4
-    assert sum(piece.plane.known.sum() for piece in held.pieces) == known.sum()
+def test_a_large_plane_goes_through_memory_in_tiles(random_model, monkeypatch):
+    model = random_model()
+    image = np.random.default_rng(0).random((70, 40))
+    plane = _plane(image, np.ones(image.shape, np.int32))
+    network = for_inference(model.build(), CPU, "fp32")
+    held = HeldBack([plane], model)
+    ((_, whole),) = predictions(network, held, CPU)
+    sizes = []
+    network.register_forward_pre_hook(lambda _, args: sizes.append(args[0].shape[2:]))
+    monkeypatch.setattr(held_back, "_MAX_SIDE_PX", 64)
+    monkeypatch.setattr(held_back, "tile_size_for", lambda *_: 16)
+    ((_, tiled),) = predictions(network, held, CPU)
+    torch.testing.assert_close(tiled, whole, atol=1e-5, rtol=1e-5)
+    assert len(sizes) == 15
 
 
 class _Field:

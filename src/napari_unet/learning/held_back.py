@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from napari_unet.errors import ConfigError
-from napari_unet.imaging.arrays import Target
 from napari_unet.imaging.cell_counts import TrueCells
 from napari_unet.imaging.tiling import mirror_pad
 from napari_unet.learning.outputs import is_of_softmax
 from napari_unet.learning.patches import Plane
-from napari_unet.learning.tiles import plan_for
+from napari_unet.learning.tiles import plan_for, tile_size_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -47,7 +46,7 @@ if TYPE_CHECKING:
 _MOST_PX, _LEAST_PX = 2**19, 2**16
 # A validated pixel costs about half a trained one.
 _SHARE_OF_TRAINED_PX = 0.15
-# Larger planes are predicted piece by piece: features of more would fill a memory.
+# Larger planes are predicted in tiles as large as memory allows.
 _MAX_SIDE_PX = 1024
 # On a CPU larger batches would only leave its cache.
 _BATCH_PX = {"cpu": 2**16}
@@ -59,7 +58,7 @@ _OF_IMAGES = ("psnr", "ssim")
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """A part of a held-back plane, with what it is compared with.
+    """A held-back plane with what it is compared with.
 
     Parameters
     ----------
@@ -117,11 +116,9 @@ class HeldBack:
         # Fields that are read when needed are asked for their sizes first.
         fields = getattr(fields, "fields", fields)
         planes = [_loaded(field) for field in subset(fields, max_px)]
-        parts = [part for plane in planes for part in _cut(plane)]
-        parts = subset(parts, max_px)
         # Of one size they are predicted together.
-        parts.sort(key=lambda part: part.image.shape)
-        self.pieces = tuple(_prepared(part, model) for part in parts)
+        planes.sort(key=lambda plane: plane.image.shape)
+        self.pieces = tuple(_prepared(plane, model) for plane in planes)
 
     @property
     def n_cells(self) -> int:
@@ -205,6 +202,9 @@ def _logits(
 ) -> torch.Tensor:
     """Return the logits (N, K, Y, X) of images (N, C, Y, X), and maybe some beyond."""
     shape, finer = images.shape[2:], network.config.upscale
+    if tile_px is None:
+        is_large = max(shape) > _MAX_SIDE_PX
+        tile_px = tile_size_for(network, shape, device, "fp32") if is_large else None
     plan = plan_for(network, shape, tile_size=tile_px or max(shape))
     padded = mirror_pad(images, [(0, 0), (0, 0), *plan.pads])
     ends = (n + after for n, (_, after) in zip(shape, plan.pads, strict=True))
@@ -238,33 +238,6 @@ def _what_counts(part: torch.Tensor, tile: Tile, finer: int) -> torch.Tensor:
 
 def _loaded(field: Field | Plane) -> Plane:
     return field if isinstance(field, Plane) else field.load()
-
-
-def _cut(plane: Plane) -> list[Plane]:
-    """Return a plane in parts that are no larger than can be predicted at once."""
-    shape = plane.labels.shape
-    if max(shape) <= _MAX_SIDE_PX or plane.image.shape[1:] != shape:
-        return [plane]
-    edges = [np.linspace(0, n, -(-n // _MAX_SIDE_PX) + 1).astype(int) for n in shape]
-    windows = itertools.product(*(itertools.pairwise(edge) for edge in edges))
-    parts = [_crop(plane, (slice(*y), slice(*x))) for y, x in windows]
-    return [part for part in parts if part.known.any()] or [plane]
-
-
-def _crop(plane: Plane, window: tuple[slice, slice]) -> Plane:
-    target, at = plane.target, (..., *window)
-    own = Target(
-        None if target.classes is None else target.classes[at],
-        target.weights[at],
-        None if target.values is None else target.values[at],
-    )
-    return replace(
-        plane,
-        image=plane.image[at],
-        labels=plane.labels[at],
-        known=plane.known[at],
-        target=own,
-    )
 
 
 def _prepared(plane: Plane, model: Model) -> Piece:
