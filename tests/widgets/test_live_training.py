@@ -147,18 +147,6 @@ def test_on_a_stack_all_planes_are_looked_at(qtbot, viewer, parent, monkeypatch)
     session.live.end()
 
 
-def test_painting_in_what_is_held_back_is_told_once(session) -> None:
-    session.live.take([session.started(ev.Region(0, (), (0, 0), (10, 10)))])
-    session.labels.data_setitem((np.array([30]), np.array([40])), 7)
-    session.wait_for(1)
-    assert session.told == []
-    for i, n in ((3, 2), (5, 3)):
-        session.labels.data_setitem((np.array([i]), np.array([4])), 7)
-        session.wait_for(n)
-    assert len(session.told) == 1
-    assert "held back" in session.told[0]
-
-
 def test_nothing_is_sent_after_the_end(session) -> None:
     session.live.end()
     session.labels.data_setitem((np.array([3]), np.array([4])), 7)

@@ -10,7 +10,7 @@ from napari.layers import Shapes
 from napari_unet.widgets._layers import META, about, placed_like, unwrapped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from napari.components import ViewerModel
     from napari.layers import Labels
@@ -77,16 +77,3 @@ def rectangle_of(region: Region) -> NDArray[np.float64]:
     corners = [(top, left), (top, left + n_columns)]
     corners += [(top + n_rows, left + n_columns), (top + n_rows, left)]
     return np.array([(*region.plane, y, x) for y, x in corners], float)
-
-
-def is_hit(region: Region, held_back: Iterable[Region]) -> bool:
-    """Return whether a region overlaps what is held back."""
-    return any(
-        region.image == other.image
-        and region.plane == other.plane
-        and all(
-            a.start < b.stop and b.start < a.stop
-            for a, b in zip(region.slices, other.slices, strict=True)
-        )
-        for other in held_back
-    )

@@ -10,7 +10,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_unet.events import Event, TrainingStarted
 from napari_unet.widgets._fresh_strokes import Found, FreshStrokes
-from napari_unet.widgets._held_back import HeldBackLayer, is_hit
+from napari_unet.widgets._held_back import HeldBackLayer
 from napari_unet.widgets._layers import full_resolution, unwrapped
 from napari_unet.widgets._live_layer import Drawn, LiveLayer
 from napari_unet.widgets._live_view import visible_region
@@ -79,7 +79,6 @@ class LiveTraining(QObject):
         self._is_dirty = self._is_layer_known = False
         self._view: Region | None = None
         self._preview: Drawn | None = None
-        self._held_back: tuple[Region, ...] = ()
         self._told: set[str] = set()
 
     # -- what the dock says ---------------------------------------------------------
@@ -207,11 +206,6 @@ class LiveTraining(QObject):
             if isinstance(event, Found) and self._mailbox is not None:
                 for stroke in event.strokes:
                     self._mailbox.paint(stroke)
-                    if is_hit(stroke.region, self._held_back):
-                        self._tell(
-                            "You painted in what is held back: there the model is "
-                            "checked, it does not learn from it"
-                        )
                 if event.n_new_classes:
                     self._tell("Cells of a new class are learned by a new training")
 
@@ -252,7 +246,7 @@ class LiveTraining(QObject):
             self._is_layer_known = True
 
     def _show_split(self, regions: tuple[Region, ...]) -> None:
-        self._held_back, labels = regions, self.labels()
+        labels = self.labels()
         if labels is not None:
             self.held_back_layer.show(regions, labels, f"{self._name} held back")
             self.held_back_layer.set_visible(self._is_split_shown)

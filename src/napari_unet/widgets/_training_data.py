@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QComboBox, QLineEdit, QVBoxLayout, QWidget
 
-from napari_unet.errors import FolderError, LabelError
+from napari_unet.errors import FolderError, ImageError, LabelError
 from napari_unet.events import Event, Note
 from napari_unet.files.images import find_images
 from napari_unet.files.pairs import find_pairs, read_pair
 from napari_unet.widgets._choices import ImageChoice
 from napari_unet.widgets._controls import PathRow, describe, plain_label, rows
+from napari_unet.widgets._interrupted import as_kept
 from napari_unet.widgets._layer_box import LayerBox
 from napari_unet.widgets._layers import about, full_resolution
 from napari_unet.widgets._painted import (
@@ -30,7 +33,6 @@ from napari_unet.widgets._worker import Failure, Runner, guarded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
-    from pathlib import Path
 
     from napari.components import ViewerModel
     from napari.layers import Labels, Layer
@@ -77,10 +79,14 @@ class TrainedLayers:
 
 @dataclass(frozen=True, eq=False)
 class Taken:
-    """What to learn from: how to read it, and its layers if it is in the viewer."""
+    """What to learn from: how to read it, and where it is.
+
+    Either its layers or its folders, as (images, masks, pattern, axes).
+    """
 
     read: ReadPairs
     layers: TrainedLayers | None = None
+    folders: tuple[str, str, str, str] | None = None
 
 
 class TrainingData(QWidget):
@@ -127,21 +133,37 @@ class TrainingData(QWidget):
             What is chosen can't be learned from, or nothing is chosen.
         """
         if self.is_folders:
-            return Taken(self._folder_reader())
-        image, painted, layers = self._read_layers()
-        notes = self.images.notes()
+            return self._taken_folders()
+        image = self.images.image()
+        return self._taken_layers(image, self._painted_on(image))
 
-        def read() -> Generator[Event, None, Pairs]:
-            for note in notes:
-                yield Note(note)
-            # Here and not above: with a large stack it takes a second.
-            annotation = painted.annotation()
-            count = count_slices(annotation)
-            if count:
-                yield Note(count)
-            return [(image, annotation)]
+    def take_again(self, image: str, painted: Painted) -> Taken:
+        """Return an image layer with what was painted on it when training began.
 
-        return Taken(read, layers)
+        Parameters
+        ----------
+        image : str
+            Name of the layer.
+        painted : Painted
+            The annotation as it was.
+
+        Raises
+        ------
+        UNetError
+            No such layer is open, or it has another shape.
+        """
+        named = [layer for layer in self.images.offered if layer.name == image]
+        if not named:
+            raise ImageError(
+                "NU-I06",
+                f'no image layer is called "{image}": open that image to go on with '
+                "its training",
+            )
+        if named[0] not in self.images.layers():
+            self.images.choose(named[0])
+        chosen = self.images.image()
+        check_shape(painted, chosen)
+        return self._taken_layers(chosen, painted)
 
     def show_failure(self, failure: Failure) -> None:
         """Pass on what went wrong in a slot."""
@@ -236,8 +258,7 @@ class TrainingData(QWidget):
         for emitter in self._watched:
             emitter.connect(self._count)
 
-    def _read_layers(self) -> tuple[Image, Painted, TrainedLayers]:
-        image = self.images.image()
+    def _painted_on(self, image: Image) -> Painted:
         layer = self.labels.layer()
         if layer is None:
             raise LabelError(
@@ -252,18 +273,42 @@ class TrainingData(QWidget):
         regions = [] if shapes is None else regions_from_shapes(shapes, layer)
         # A copy: painting goes on while training runs.
         copy = replace(painted, labels=np.copy(painted.labels), regions=regions)
-        name = str(self.images.layers()[0].name)
-        layers = TrainedLayers(weakref.ref(layer), copy, image.source, name)
-        return image, copy, layers
+        return as_kept(copy)
 
-    def _folder_reader(self) -> ReadPairs:
+    def _taken_layers(self, image: Image, painted: Painted) -> Taken:
+        notes = self.images.notes()
+
+        def read() -> Generator[Event, None, Pairs]:
+            for note in notes:
+                yield Note(note)
+            # Here and not above: with a large stack it takes a second.
+            annotation = painted.annotation()
+            count = count_slices(annotation)
+            if count:
+                yield Note(count)
+            return [(image, annotation)]
+
+        layer = self.labels.layer()
+        reference = (lambda: None) if layer is None else weakref.ref(layer)
+        name = str(self.images.layers()[0].name)
+        return Taken(read, TrainedLayers(reference, painted, image.source, name))
+
+    def _taken_folders(self) -> Taken:
         images, masks = self.image_folder.path(), self.mask_folder.path()
         if images is None or masks is None:
             raise FolderError(
                 "NU-F01", "images and masks are needed: choose a folder for each"
             )
         pattern, axes = self.pattern.text().strip(), self.axes.text().strip()
-        return lambda: read_folders(images, masks, pattern or None, axes or None)
+        return taken_folders(str(images), str(masks), pattern, axes)
+
+
+def taken_folders(images: str, masks: str, pattern: str, axes: str) -> Taken:
+    """Return two folders to learn from; an empty pattern takes all images."""
+    read = partial(
+        read_folders, Path(images), Path(masks), pattern or None, axes or None
+    )
+    return Taken(read, folders=(images, masks, pattern, axes))
 
 
 def annotated_image(labels: Labels, images: Sequence[Layer]) -> Layer | None:

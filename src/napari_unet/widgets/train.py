@@ -17,6 +17,12 @@ from napari_unet.widgets._choices import TRAINED, ModelChoice
 from napari_unet.widgets._controls import Fold, describe, plain_label, rows, scrollable
 from napari_unet.widgets._device_line import DeviceLine
 from napari_unet.widgets._form import ConfigForm
+from napari_unet.widgets._interrupted import (
+    Beginning,
+    InterruptedBox,
+    forget,
+    read_beginning,
+)
 from napari_unet.widgets._layers import about, note_about, unwrapped
 from napari_unet.widgets._live_controls import LiveControls
 from napari_unet.widgets._live_layer import drawn
@@ -25,7 +31,7 @@ from napari_unet.widgets._loss_plot import LossPlot
 from napari_unet.widgets._network_form import NetworkForm
 from napari_unet.widgets._run import RunPanel
 from napari_unet.widgets._trained_model import TrainedModel, name_of_now, offer
-from napari_unet.widgets._training_data import TrainingData
+from napari_unet.widgets._training_data import Taken, TrainingData, taken_folders
 from napari_unet.widgets._weight_form import WeightForm
 from napari_unet.widgets._worker import Failure, guarded
 
@@ -126,6 +132,8 @@ class TrainWidget(QWidget):
         self.live = LiveTraining(self._viewer, self)
         self._mailbox: Mailbox | None = None
         self._rate = 0.0
+        self._folder = runs_folder()
+        self.interrupted = InterruptedBox()
         self._lay_out()
 
     def _lay_out(self) -> None:
@@ -141,6 +149,7 @@ class TrainWidget(QWidget):
             self.own_network,
             self.device,
             self.controls,
+            self.interrupted,
             self.panel,
             self.plot,
             self.result,
@@ -162,6 +171,7 @@ class TrainWidget(QWidget):
         self.panel.happened.connect(self._on_events)
         self.panel.ended.connect(self._on_ended)
         self.data.source.currentIndexChanged.connect(self._on_source)
+        self.interrupted.go_on.connect(self._go_on)
         self.result.failed.connect(self.show_failure)
         self.result.told.connect(self.panel.tell)
         self.live.failed.connect(self.show_failure)
@@ -204,11 +214,36 @@ class TrainWidget(QWidget):
         is_new = self.start_from.is_nothing
         start = None if is_new else self.start_from.model()
         taken = self.data.take()
-        config, weights = self._config(), self.weights.value()
-        # A model goes on with its own network.
-        network = self.network.value() if is_new else None
+        layers = taken.layers
+        beginning = Beginning(
+            config=self._config(),
+            # A model goes on with its own network.
+            network=self.network.value() if is_new else None,
+            weights=self.weights.value(),
+            start_from=start,
+            image="" if layers is None else layers.name,
+            painted=None if layers is None else layers.painted,
+            folders=taken.folders,
+        )
+        self._run(beginning, taken, new_run_folder())
+
+    @guarded
+    def _go_on(self, folder: Path) -> None:
+        beginning = read_beginning(folder)
+        if beginning.folders is not None:
+            taken = taken_folders(*beginning.folders)
+        elif beginning.painted is not None:
+            taken = self.data.take_again(beginning.image, beginning.painted)
+        else:
+            return
+        self.settings.setValue(beginning.config)
+        self._run(beginning, taken, folder, resume=True)
+
+    def _run(
+        self, beginning: Beginning, taken: Taken, folder: Path, *, resume: bool = False
+    ) -> None:
         mailbox = Mailbox()
-        self._rate = config.learning_rate
+        self._rate, self._folder = beginning.config.learning_rate, folder
         autosave_all(self._viewer)
         self._best = None
 
@@ -219,22 +254,25 @@ class TrainWidget(QWidget):
 
             spare_one_core()
             pairs = yield from taken.read()
-            yield from drawn(
-                train(
-                    [image for image, _ in pairs],
-                    [annotation for _, annotation in pairs],
-                    config,
-                    network=network,
-                    weights=weights,
-                    start_from=start,
-                    run_dir=new_run_folder(),
-                    mailbox=mailbox,
-                )
+            if not resume:
+                beginning.keep(folder)
+            events = train(
+                [image for image, _ in pairs],
+                [annotation for _, annotation in pairs],
+                beginning.config,
+                network=beginning.network,
+                weights=beginning.weights,
+                start_from=beginning.start_from,
+                run_dir=folder,
+                mailbox=mailbox,
+                resume=resume,
             )
+            yield from drawn(events)
 
         if taken.layers is not None:
             self.live.begin(taken.layers, mailbox)
         self._mailbox = mailbox
+        self.interrupted.hide()
         self.panel.run(work, mailbox=mailbox)
 
     @guarded
@@ -265,6 +303,7 @@ class TrainWidget(QWidget):
             if isinstance(event, (Improved, Finished)):
                 self.result.model = self._best = event.model
             if isinstance(event, Finished):
+                forget(self._folder)
                 TRAINED.add(name_of_now(), event.model)
         self.controls.take(events)
         self.plot.add(events)
@@ -283,6 +322,7 @@ class TrainWidget(QWidget):
         self._mailbox = None
         self.live.end()
         self.controls.end()
+        self.interrupted.refresh()
         if self in _ENDING:
             _ENDING.discard(self)
             show_info(self._farewell())
