@@ -8,7 +8,7 @@ from torch import nn
 
 from napari_unet.config import NetworkConfig
 from napari_unet.learning import inference
-from napari_unet.learning.device import DeviceChoice
+from napari_unet.learning.device import DeviceChoice, with_channels_last
 from napari_unet.learning.inference import for_inference
 from napari_unet.learning.networks import build_network
 
@@ -152,7 +152,7 @@ def test_other_pooling_stays_as_it_is():
 
 
 def test_one_channel_is_computed_channels_last():
-    image = inference._with_channels_last(torch.rand(2, 1, 6, 5))
+    image = with_channels_last(torch.rand(2, 1, 6, 5))
     conv = nn.Conv2d(1, 4, 3)
     inference.channels_last(conv)
     assert conv(image).is_contiguous(memory_format=torch.channels_last)

@@ -148,6 +148,23 @@ def test_a_step_that_is_not_finite_is_not_taken(n_micro):
     assert all(torch.equal(t, after[n]) for n, t in memory.items())
 
 
+@pytest.mark.parametrize("norm", ["batch", "group", "instance", "none"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_no_nan_is_lost_on_its_way(norm, precision, sign):
+    # A NaN has a sign bit, and a ReLU might take it for a negative number.
+    net = _net(norm=norm)
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    batch = _batch()
+    nan = torch.copysign(torch.tensor(float("nan")), torch.tensor(float(sign)))
+    batch.image[1, 0, 9, 9] = nan
+    stepper, losses = _stepper(net, precision=precision), []
+    for _ in range(20 if precision == "fp16" else 1):  # until its scale is below 1
+        losses.append(stepper.step(batch, 0.1))
+    assert losses[-1] != losses[-1]
+    assert all(torch.equal(p, before[name]) for name, p in net.named_parameters())
+
+
 def test_large_gradients_are_clipped():
     net = _net(norm="none")
     before = _copy_of_weights(net)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
+    from torch import Tensor
+
 LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # glibc's malloc.h.
@@ -95,6 +97,17 @@ def channels_last(module: nn.Module) -> None:
             parameter.data = parameter.data.contiguous(
                 memory_format=LAYOUTS[parameter.ndim]
             )
+
+
+def with_channels_last(image: Tensor) -> Tensor:
+    """Return images (N, C, [Z,] Y, X) laid out so that convolutions run fastest."""
+    image = image.contiguous(memory_format=LAYOUTS[image.ndim])
+    if image.shape[1] > 1:
+        return image
+    # With one channel both layouts are the same bytes, and torch takes it for channels
+    # first, computes the first level so, and then reorders it.
+    strides = (image.stride(0), 1, *image.stride()[2:])
+    return image.as_strided(image.shape, strides)
 
 
 @cache

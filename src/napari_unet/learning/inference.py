@@ -12,10 +12,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from napari_unet.config import NetworkConfig
 from napari_unet.learning.device import (
     DTYPES,
-    LAYOUTS,
     autocast,
     channels_last,
     fastest_precision,
+    with_channels_last,
 )
 from napari_unet.learning.networks import Network
 
@@ -85,18 +85,8 @@ class _Ready(Network):
         image = image.to(self.device.torch, DTYPES[self.precision])
         # fp32 is fp32: on CUDA without TF32.
         with torch.inference_mode(), autocast(self.device, "fp32"):
-            logits: Tensor = self.net(_with_channels_last(image))
+            logits: Tensor = self.net(with_channels_last(image))
             return logits.float()
-
-
-def _with_channels_last(image: Tensor) -> Tensor:
-    image = image.contiguous(memory_format=LAYOUTS[image.ndim])
-    if image.shape[1] > 1:
-        return image
-    # With one channel both layouts are the same bytes, and torch takes it for channels
-    # first, computes the first level so, and then reorders it.
-    strides = (image.stride(0), 1, *image.stride()[2:])
-    return image.as_strided(image.shape, strides)
 
 
 def _fold(net: nn.Module) -> None:

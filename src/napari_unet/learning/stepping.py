@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from napari_unet.learning.device import (
-    LAYOUTS,
     autocast,
     channels_last,
     training_precision,
+    with_channels_last,
 )
 
 if TYPE_CHECKING:
@@ -144,9 +144,8 @@ class Stepper:
         return float(loss) if is_finite else math.nan
 
     def _logits(self, part: Batch) -> Tensor:
-        image = part.image.contiguous(memory_format=LAYOUTS[part.image.ndim])
         with autocast(self._device, self.precision):
-            logits: Tensor = self._net(image)
+            logits: Tensor = self._net(with_channels_last(part.image))
         return logits
 
     def _loss_of(self, logits: Tensor, batch: Batch) -> Tensor:

@@ -13,6 +13,7 @@ from napari_unet.learning.networks import build_network
 from napari_unet.learning.networks.layers import (
     Crop,
     PixelShuffle,
+    ReLU,
     head,
     linear_up_sampling,
     n_groups,
@@ -156,3 +157,50 @@ def test_a_fresh_network_is_undecided(architecture, upscale):
     config = NetworkConfig(architecture=architecture, upscale=upscale)
     logits = build_network(config).eval()(torch.rand(1, 1, 32, 32))
     assert torch.softmax(logits, 1).sub(0.5).abs().max() < 0.2
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_relu_and_its_gradient_are_torchs_to_the_bit(dtype, layout):
+    rng = torch.Generator().manual_seed(0)
+    values = torch.randn(2, 6, 7, 8, generator=rng)
+    values[0, 0, 0, :6] = torch.tensor([0.0, -0.0, 1e-30, -1e-30, math.inf, -math.inf])
+    features = values.to(dtype).contiguous(memory_format=layout).requires_grad_()
+    # A part of something wider, as concatenated skips get it.
+    above = torch.randn(2, 9, 7, 8, generator=rng).to(dtype)[:, 2:8]
+    found, expected = ReLU(inplace=True)(features * 1), torch.relu(features * 1)
+    gradients = [
+        torch.autograd.grad(outputs, features, above) for outputs in (found, expected)
+    ]
+    assert torch.equal(found, expected)
+    assert torch.equal(*(g[0] for g in gradients))
+    assert found.dtype == dtype
+    assert found.is_contiguous(memory_format=layout)
+
+
+@pytest.mark.parametrize("architecture", LOCAL)
+def test_a_step_in_bf16_is_that_of_torchs_relu_to_the_bit(architecture):
+    def gradients(net: nn.Module) -> list[torch.Tensor]:
+        image = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(1))
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = net.train()(image)
+        logits.float().square().sum().backward()
+        return [p.grad for p in net.parameters()]
+
+    config = NetworkConfig(architecture=architecture, base_width=4, depth=2)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = build_network(config)
+    ours = gradients(net)
+    plain = build_network(config)
+    plain.load_state_dict(net.state_dict())
+    for module in list(plain.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, ReLU):
+                setattr(module, name, nn.ReLU(inplace=True))
+    net.zero_grad()
+    for buffers in (net, plain):
+        for module in buffers.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.reset_running_stats()
+    assert all(map(torch.equal, ours, gradients(plain)))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 if TYPE_CHECKING:
     from napari_unet.config import NetworkConfig
@@ -54,7 +55,7 @@ def convolution(
     padding = size // 2 if config.padding == "same" else 0
     norm = norm_layers(n_out, config)
     conv = CONV[config.n_dims](n_in, n_out, size, padding=padding, bias=not norm)
-    return [conv, *norm, *([nn.ReLU(inplace=True)] if relu else [])]
+    return [conv, *norm, *([relu_layer(config)] if relu else [])]
 
 
 def two_convolutions(n_in: int, n_out: int, config: NetworkConfig) -> nn.Sequential:
@@ -82,6 +83,48 @@ def up_sampling(n_in: int, n_out: int, config: NetworkConfig) -> nn.Module:
         layer: nn.Module = CONV_TRANSPOSED[config.n_dims](n_in, n_out, 2, stride=2)
         return layer
     return nn.Sequential(*linear_up_sampling(config), *convolution(n_in, n_out, config))
+
+
+def relu_layer(config: NetworkConfig) -> nn.Module:
+    """Return a ReLU after a normalisation layer, or after none."""
+    return nn.ReLU(inplace=True) if config.norm == "none" else ReLU(inplace=True)
+
+
+class ReLU(nn.ReLU):
+    """ReLU, faster in half precision on a CPU, with the same results.
+
+    The sign of a bfloat16 or float16 is the sign of the int16 of the same bits, and
+    whole numbers are compared eight times as fast: torch widens the others to float32.
+    One thing differs: a NaN whose sign bit is set becomes 0. So it may only follow a
+    normalisation, whose gradient a NaN makes NaN whatever comes after it.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map numbers below 0 to 0."""
+        is_half = features.dtype in (torch.bfloat16, torch.float16)
+        if is_half and features.device.type == "cpu":
+            found: Tensor = _SignBitReLU.apply(features)
+            return found
+        return super().forward(features)
+
+
+class _SignBitReLU(torch.autograd.Function):
+    """In place; passes the gradient where the output is above 0."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor) -> Tensor:
+        features.view(torch.int16).clamp_(min=0)
+        ctx.mark_dirty(features)
+        ctx.save_for_backward(features)
+        return features
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (outputs,) = ctx.saved_tensors
+        # -n is below 0 for n > 0, and a shift by 15 spreads its sign to all bits.
+        passes = outputs.view(torch.int16).neg().bitwise_right_shift_(15)
+        return passes.bitwise_and_(gradient.view(torch.int16)).view(outputs.dtype)
 
 
 class Crop(nn.Module):

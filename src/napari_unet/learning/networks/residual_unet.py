@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from napari_unet.learning.networks.layers import Crop, convolution
+from napari_unet.learning.networks.layers import Crop, convolution, relu_layer
 from napari_unet.learning.networks.unet import UNet
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class ResidualBlock(nn.Module):
             else convolution(n_in, n_out, config, size=1, relu=False)
         )
         self.shortcut = nn.Sequential(crop, *widen)
-        self.relu = nn.ReLU(inplace=True)
+        self.relu = relu_layer(config)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (N, C, [Z,] Y, X) to (N, C', [Z,] Y, X)."""
