@@ -133,7 +133,13 @@ def scores_in_words(scores: Mapping[str, float]) -> str:
     --------
     >>> scores_in_words({"f1": 0.9, "ap": 0.818, "iou": 0.9, "n_cells": 12})
     'F1 0.90, AP 0.82, IoU 0.90 on 12 held-back cells'
+    >>> scores_in_words({"psnr": 31.24, "ssim": 0.912, "n_images": 4})
+    'PSNR 31.2 dB, SSIM 0.91 on 4 held-back images'
     """
+    if "psnr" in scores:
+        n_images = scores.get("n_images", 0)
+        both = f"PSNR {scores['psnr']:.1f} dB, SSIM {scores.get('ssim', math.nan):.2f}"
+        return f"{both} on {n_images:.0f} held-back images"
     names = {"f1": "F1", "ap": "AP", "iou": "IoU"}
     parts = [f"{word} {scores[k]:.2f}" for k, word in names.items() if k in scores]
     return f"{', '.join(parts)} on {scores.get('n_cells', 0):.0f} held-back cells"

@@ -10,6 +10,8 @@ import pytest
 from napari_unet.cli.drawing import draw_demo, draw_folder, draw_training
 from napari_unet.demo import DemoFinished
 from napari_unet.events import (
+    CheckpointSaved,
+    Choice,
     FileDone,
     FileProgress,
     FileStarted,
@@ -18,7 +20,10 @@ from napari_unet.events import (
     FolderStarted,
     Improved,
     Note,
+    Paused,
+    Planned,
     StepDone,
+    StrokesTaken,
     TileDone,
     TrainingStarted,
     Validated,
@@ -53,6 +58,22 @@ def test_training_is_told_in_quiet_lines(capsys: pytest.CaptureFixture[str]) -> 
         "step 2: loss 0.700, F1 0.50 on 8 held-back cells",
         "Training ended: the time is up; the best model is of step 2",
     ]
+
+
+def test_plans_and_strokes_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    events = [
+        Planned((Choice("patch_size", 96, "cells are 12 px across"),)),
+        *TRAINING[2:4],
+        StrokesTaken(1, 1),
+        Paused(is_paused=True),
+        Paused(is_paused=False),
+        CheckpointSaved(1, Path("step-000001.json")),
+        StepDone(5, 4, 0.8, 0.2),
+    ]
+    assert draw_training(iter(events)) is None
+    err = capsys.readouterr().err.splitlines()
+    assert err[0] == "Planned patch_size = 96: cells are 12 px across"
+    assert err[-1] == "step 1: learning from 1 fresh stroke"
 
 
 def test_on_a_terminal_training_has_a_bar(

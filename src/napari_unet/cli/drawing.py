@@ -14,7 +14,10 @@ from napari_unet.events import (
     FolderFinished,
     FolderStarted,
     Note,
+    Paused,
+    Planned,
     StepDone,
+    StrokesTaken,
     TileDone,
     TrainingStarted,
     Validated,
@@ -53,15 +56,33 @@ def draw_training(events: Iterable[Event]) -> Finished | None:
 
 def _draw_step(bar: Progress, task: TaskID, event: Event) -> None:
     match event:
+        case Planned():
+            for choice in event.choices:
+                console.say_error(
+                    f"Planned {choice.name} = {choice.value}: {choice.why}"
+                )
         case TrainingStarted():
             console.say_error(f"Device: {event.device}")
             console.say_error(
                 f"Learning from {console.counted(event.n_train_images, 'plane')}; "
                 f"validation: {event.validation}"
             )
-            bar.update(task, description="Training", total=event.n_steps)
+            bar.update(
+                task,
+                description="Training",
+                total=event.n_steps,
+                completed=event.first_step,
+            )
         case StepDone():
-            bar.update(task, completed=event.step, note=f"loss {event.loss:.3f}")
+            # Training may go on after its last step.
+            total = max(event.n_steps, event.step)
+            note = f"loss {event.loss:.3f}"
+            bar.update(task, completed=event.step, total=total, note=note)
+        case StrokesTaken():
+            strokes = console.counted(event.n_strokes, "fresh stroke")
+            console.say_error(f"step {event.step}: learning from {strokes}")
+        case Paused():
+            bar.update(task, note="paused" if event.is_paused else "")
         case Validated():
             scores = scores_in_words(event.scores)
             console.say_error(f"step {event.step}: loss {event.loss:.3f}, {scores}")
