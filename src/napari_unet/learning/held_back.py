@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 
 from napari_unet.errors import ConfigError
 from napari_unet.imaging.cell_counts import TrueCells
+from napari_unet.imaging.intensity import normalize
 from napari_unet.imaging.tiling import mirror_pad
 from napari_unet.learning.outputs import is_of_softmax
 from napari_unet.learning.patches import Plane
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_unet.config import TrainConfig
+    from napari_unet.imaging.intensity import IntensityRange
     from napari_unet.imaging.tiling import Tile
     from napari_unet.learning.device import DeviceChoice
     from napari_unet.learning.model import Model
@@ -119,6 +122,18 @@ class HeldBack:
         # Of one size they are predicted together.
         planes.sort(key=lambda plane: plane.image.shape)
         self.pieces = tuple(_prepared(plane, model) for plane in planes)
+
+    def changed(self, limits: IntensityRange) -> HeldBack:
+        """Return the same with intensities whose `low` is 0 and whose `high` is 1."""
+        other = copy.copy(self)
+        other.pieces = tuple(
+            replace(
+                piece,
+                plane=replace(piece.plane, image=normalize(piece.plane.image, limits)),
+            )
+            for piece in self.pieces
+        )
+        return other
 
     @property
     def n_cells(self) -> int:

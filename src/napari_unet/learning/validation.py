@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,14 +30,13 @@ from napari_unet.learning.scoring import (
 __all__ = ["Validation", "tune", "validate"]
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from napari_unet.config import InstanceConfig
-    from napari_unet.imaging.cell_counts import CellCounts
     from napari_unet.learning.device import DeviceChoice
-    from napari_unet.learning.held_back import Field, Piece
+    from napari_unet.learning.held_back import Field
     from napari_unet.learning.model import Model
     from napari_unet.learning.networks.network import Network
     from napari_unet.learning.patches import Plane
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 _MAX_PX_AT_THE_END = 2**22
 _MAX_PX_FOR_TUNING = 2**20
 _MAX_TUNING_S = 60.0
-# A gain has to be larger than so many standard errors: of 26 settings the best one is
+# Settings count as good as the best within so many standard errors: the best of 26 is
 # better than the rest by luck alone.
 _SURE = 1.64
 # Settings chosen on fewer cells fit their noise: those derived from the labels stay.
@@ -95,13 +95,15 @@ def tune(
     fields: Sequence[Field | Plane],
     model: Model,
     device: DeviceChoice,
+    *,
+    tile_px: int | None = None,
 ) -> tuple[InstanceConfig, Validation]:
     """Choose the instance settings that score best on held-back planes, in fp32.
 
-    Few cells would be fitted rather than learned from: on fewer than 10, and where
-    the gain is smaller than its standard error (jackknife over the cells), the
-    settings that were derived from the labels stay. After a minute the best so far
-    is taken.
+    Few cells would be fitted rather than learned from. So of all settings that the
+    best one doesn't beat by more than 1.64 standard errors (jackknife over the cells)
+    those are taken that are nearest to what was derived from the labels, and on fewer
+    than 10 cells the latter stay. After a minute nothing more is tried.
 
     Parameters
     ----------
@@ -113,6 +115,8 @@ def tune(
         What the outputs mean, the loss, and the settings to begin with.
     device : DeviceChoice
         Where the network is.
+    tile_px : int, optional
+        Side of the tiles that are predicted at once; None takes all that fits.
 
     Returns
     -------
@@ -123,9 +127,11 @@ def tune(
     instances = model.instances
     if model.training.task == "segment":
         few = HeldBack(fields, model, max_px=_MAX_PX_FOR_TUNING)
+        few.tile_px = tile_px
         if few.n_cells >= _MIN_CELLS_FOR_TUNING:
             instances = _tuned(network, few, model, device)
     held = HeldBack(fields, model, max_px=_MAX_PX_AT_THE_END)
+    held.tile_px = tile_px
     seen = _see(network, held, model, device, "fp32", instances)
     return instances, pooled(seen, model)
 
@@ -139,23 +145,50 @@ def _tuned(
         for piece, logits in predictions(ready, held, device)
     ]
     until = time.monotonic() + _MAX_TUNING_S
+    tried: dict[InstanceConfig, NDArray[np.float64]] = {}
 
-    def cells(config: InstanceConfig) -> CellCounts:
-        def count(item: tuple[Piece, NDArray[np.float32]]) -> CellCounts:
-            return count_cells(*item, model.roles, config)
-
+    def count(config: InstanceConfig) -> Tally:
+        if tried and time.monotonic() > until:
+            return _NOTHING_FOUND
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            return joined(list(pool.map(count, every)))
+            one = partial(count_cells, roles=model.roles, instances=config)
+            cells = joined(list(pool.map(one, *zip(*every, strict=True))))
+        tried[config] = cells.table
+        return cells.tally()
 
-    def tally(config: InstanceConfig) -> Tally:
-        is_over = time.monotonic() > until and config != model.instances
-        return _NOTHING_FOUND if is_over else cells(config).tally()
+    best, _ = tune_instances(count, model.instances)
+    return _nearest_as_good(tried, best, model.instances)
 
-    best, _ = tune_instances(tally, model.instances)
-    now, before = cells(best).table, cells(model.instances).table
-    gain = _tuned_for(now.sum(0)) - _tuned_for(before.sum(0))
-    is_sure = gain > _SURE * standard_error(now, before, _tuned_for)
-    return best if is_sure else model.instances
+
+def _nearest_as_good(
+    tried: Mapping[InstanceConfig, NDArray[np.float64]],
+    best: InstanceConfig,
+    start: InstanceConfig,
+) -> InstanceConfig:
+    """Return what is nearest to `start` of all that the best doesn't clearly beat.
+
+    The rule of one standard error of Breiman et al. (Classification and regression
+    trees. 1984, section 3.4.3), with more of them.
+    """
+    top = tried[best]
+
+    def is_as_good(table: NDArray[np.float64]) -> bool:
+        lack = float(_tuned_for(top.sum(0)) - _tuned_for(table.sum(0)))
+        return lack <= _SURE * standard_error(top, table, _tuned_for)
+
+    return min(
+        (config for config, table in tried.items() if is_as_good(table)),
+        key=lambda config: _distance(config, start),
+    )
+
+
+def _distance(a: InstanceConfig, b: InstanceConfig) -> float:
+    thresholds = np.array(
+        [[c.threshold, c.seed_threshold] for c in (a, b)], dtype=float
+    )
+    odds = np.log(thresholds / (1 - thresholds))
+    sigmas = np.log([a.smoothing_px + 0.5, b.smoothing_px + 0.5])
+    return float(np.abs(odds[0] - odds[1]).sum() + abs(sigmas[0] - sigmas[1]))
 
 
 def _tuned_for(sums: NDArray[np.float64]) -> NDArray[np.float64]:
