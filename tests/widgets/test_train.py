@@ -54,8 +54,8 @@ def widget(qtbot, painted):
 def make(qtbot, viewer):
     widget = TrainWidget(viewer)
     qtbot.addWidget(widget)
-    widget.settings.setValue(FEW_STEPS)
-    widget.network.setValue(TINY)
+    widget.form.settings.setValue(FEW_STEPS)
+    widget.form.network.setValue(TINY)
     # Else it goes on after its last step.
     widget.controls.keep_learning.setChecked(False)
     return widget
@@ -150,7 +150,7 @@ def test_layers_of_one_channel_train_as_the_channels_of_one_image(
     qtbot, widget, painted
 ):
     second = painted.add_image(np.ones((48, 48)), name="actin")
-    widget.images.choose(painted.layers["nuclei"], second)
+    widget.form.data.images.choose(painted.layers["nuclei"], second)
     train(qtbot, widget)
     assert failure_of(widget) == ""
     assert widget.model.n_channels == 2
@@ -170,8 +170,10 @@ def test_a_stack_asks_for_its_axes_and_tells_how_many_slices_count(
     widget = make(qtbot, viewer)
     qtbot.mouseClick(widget.panel.start, Qt.MouseButton.LeftButton)
     assert "NU-I09" in failure_of(widget)
-    widget.images.axes.setCurrentIndex(widget.images.axes.findData("ZYX"))
-    text = widget.data.slices.text
+    widget.form.data.images.axes.setCurrentIndex(
+        widget.form.data.images.axes.findData("ZYX")
+    )
+    text = widget.form.data.slices.text
     qtbot.waitUntil(lambda: text().startswith("1 of 3 slices count"), timeout=10_000)
     train(qtbot, widget)
     assert failure_of(widget) == ""
@@ -192,10 +194,10 @@ def test_the_dropped_alpha_channel_is_told(qtbot, viewer, drawn, monkeypatch):
 
 
 def test_momentum_is_asked_for_with_the_optimiser_that_has_one(qtbot, widget):
-    momentum = widget.settings.rows["momentum"]
-    widget.settings.more.heading.setChecked(True)
+    momentum = widget.form.settings.rows["momentum"]
+    widget.form.settings.more.heading.setChecked(True)
     assert not momentum.isVisibleTo(widget)
-    widget.settings.rows["optimizer"].editor.value = "sgd"
+    widget.form.settings.rows["optimizer"].editor.value = "sgd"
     assert momentum.isVisibleTo(widget)
 
 
@@ -226,7 +228,7 @@ def test_painting_goes_on_and_training_keeps_what_it_began_with(
 
 
 def test_stop_keeps_the_best_model(qtbot, widget):
-    widget.settings.setValue(FEW_STEPS.model_copy(update={"max_steps": 100_000}))
+    widget.form.settings.setValue(FEW_STEPS.model_copy(update={"max_steps": 100_000}))
     with qtbot.waitSignal(widget.panel.ended, timeout=30_000):
         qtbot.mouseClick(widget.panel.start, Qt.MouseButton.LeftButton)
         qtbot.waitUntil(lambda: widget.panel.state.n_done > 0, timeout=30_000)
@@ -341,7 +343,7 @@ def test_a_fault_while_looking_at_layers_is_shown(qtbot, widget, painted, monkey
     target = "napari_unet.widgets._training_data.painted_of"
     monkeypatch.setattr(target, fails)
     stack = painted.add_labels(np.zeros((3, 48, 48), int))
-    widget.labels.set_layer(stack)
+    widget.form.data.labels.set_layer(stack)
     qtbot.waitUntil(lambda: "MemoryError" in failure_of(widget), timeout=10_000)
 
 
@@ -350,15 +352,15 @@ def test_a_fault_while_looking_at_layers_is_shown(qtbot, widget, painted, monkey
 
 def test_training_goes_on_from_a_model(qtbot, widget, tiny_model):
     TRAINED.add("mine", tiny_model)
-    widget.start_from.box.setCurrentText("mine")
-    assert widget.network.isHidden()
-    assert not widget.own_network.isHidden()
+    widget.form.start_from.box.setCurrentText("mine")
+    assert widget.form.network.isHidden()
+    assert not widget.form.own_network.isHidden()
     train(qtbot, widget)
     assert failure_of(widget) == ""
     assert widget.model.network == tiny_model.network
-    widget.start_from.box.setCurrentText("from scratch")
-    assert not widget.network.isHidden()
-    assert widget.own_network.isHidden()
+    widget.form.start_from.box.setCurrentText("from scratch")
+    assert not widget.form.network.isHidden()
+    assert widget.form.own_network.isHidden()
 
 
 def test_saved_models_load_again(qtbot, widget, tmp_path):
@@ -424,10 +426,10 @@ def test_two_folders_train(qtbot, viewer, folders, monkeypatch):
 
     calls = fake_training(monkeypatch, events)
     widget = make(qtbot, viewer)
-    widget.data.source.setCurrentIndex(1)
-    widget.data.image_folder.set_path(folders[0])
-    widget.data.mask_folder.set_path(folders[1])
-    widget.data.pattern.setText("train_*")
+    widget.form.data.source.setCurrentIndex(1)
+    widget.form.data.image_folder.set_path(folders[0])
+    widget.form.data.mask_folder.set_path(folders[1])
+    widget.form.data.pattern.setText("train_*")
     train(qtbot, widget)
     assert failure_of(widget) == ""
     assert [image.shape for image in calls[0]["images"]] == [(48, 48)] * 2
@@ -435,7 +437,7 @@ def test_two_folders_train(qtbot, viewer, folders, monkeypatch):
 
 
 def test_folders_are_asked_for(qtbot, widget):
-    widget.data.source.setCurrentIndex(1)
+    widget.form.data.source.setCurrentIndex(1)
     qtbot.mouseClick(widget.panel.start, Qt.MouseButton.LeftButton)
     assert "choose a folder for each" in failure_of(widget)
 
@@ -454,14 +456,14 @@ def test_every_control_has_a_name_and_a_tooltip(widget):
 
 
 def test_the_time_is_not_limited_where_the_box_says_so(widget):
-    box = widget.settings.rows["max_minutes"].open_box
+    box = widget.form.settings.rows["max_minutes"].open_box
     assert box.text() == "no limit"
     assert box.isChecked()
-    assert widget.settings.value().max_minutes is None
+    assert widget.form.settings.value().max_minutes is None
 
 
 def test_it_fits_a_narrow_dock_with_all_folds_open(qtbot, widget):
-    for form in (widget.settings, widget.weights, widget.network):
+    for form in (widget.form.settings, widget.form.weights, widget.form.network):
         form.more.heading.click()
     widget.show()
     assert widget.minimumSizeHint().width() <= 400

@@ -137,14 +137,14 @@ class TrainingData(QWidget):
         image = self.images.image()
         return self._taken_layers(image, self._painted_on(image))
 
-    def take_again(self, image: str, painted: Painted) -> Taken:
+    def take_again(self, image: str, painted: Painted | None) -> Taken:
         """Return an image layer with what was painted on it when training began.
 
         Parameters
         ----------
         image : str
             Name of the layer.
-        painted : Painted
+        painted : Painted or None
             The annotation as it was.
 
         Raises
@@ -153,7 +153,7 @@ class TrainingData(QWidget):
             No such layer is open, or it has another shape.
         """
         named = [layer for layer in self.images.offered if layer.name == image]
-        if not named:
+        if not named or painted is None:
             raise ImageError(
                 "NU-I06",
                 f'no image layer is called "{image}": open that image to go on with '

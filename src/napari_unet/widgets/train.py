@@ -9,48 +9,49 @@ from napari.utils.notifications import show_info
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
-from napari_unet.config import NetworkConfig, TrainConfig
-from napari_unet.events import Finished, Improved, Mailbox, Planned, TrainingStarted
+from napari_unet.events import (
+    Compared,
+    Finished,
+    Improved,
+    Mailbox,
+    Planned,
+    TrainingStarted,
+)
 from napari_unet.files.model_places import runs_folder
 from napari_unet.widgets._autosave import autosave_all
-from napari_unet.widgets._choices import TRAINED, ModelChoice
-from napari_unet.widgets._controls import Fold, describe, plain_label, rows, scrollable
-from napari_unet.widgets._device_line import DeviceLine
-from napari_unet.widgets._form import ConfigForm
+from napari_unet.widgets._check_list import go_to
+from napari_unet.widgets._choices import TRAINED
+from napari_unet.widgets._comparison import ComparisonBox
+from napari_unet.widgets._controls import scrollable
 from napari_unet.widgets._interrupted import (
     Beginning,
     InterruptedBox,
     forget,
     read_beginning,
 )
-from napari_unet.widgets._layers import about, note_about, unwrapped
+from napari_unet.widgets._layers import unwrapped
 from napari_unet.widgets._live_controls import LiveControls
 from napari_unet.widgets._live_layer import drawn
 from napari_unet.widgets._live_training import LiveTraining
 from napari_unet.widgets._loss_plot import LossPlot
-from napari_unet.widgets._network_form import NetworkForm
 from napari_unet.widgets._run import RunPanel
 from napari_unet.widgets._trained_model import TrainedModel, name_of_now, offer
-from napari_unet.widgets._training_data import Taken, TrainingData, taken_folders
-from napari_unet.widgets._weight_form import WeightForm
+from napari_unet.widgets._training_form import TrainingForm
 from napari_unet.widgets._worker import Failure, guarded
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator
     from pathlib import Path
 
     from napari.components import ViewerModel
     from qtpy.QtGui import QShowEvent
 
-    from napari_unet.events import Choice, Event
+    from napari_unet.events import Event, WorseCell
     from napari_unet.learning.checkpoint import Model
+    from napari_unet.widgets._training_data import Taken
 
 # Closed docks whose training is ending; nothing else may hold them any more.
 _ENDING: set[TrainWidget] = set()
-_IN_FRONT = ("max_steps", "max_minutes", "patch_size", "batch_size")
-# What the dock asks for in another place, or not at all.
-_ELSEWHERE = ("task", "regression_loss", "keep_learning")
-_PLANNED = ("max_steps", "patch_size", "batch_size", "learning_rate")
 
 
 class TrainWidget(QWidget):
@@ -67,10 +68,11 @@ class TrainWidget(QWidget):
         self._viewer = unwrapped(napari_viewer)
         # That of the newest training only, where `model` may be of one before.
         self._best: Model | None = None
+        self._mailbox: Mailbox | None = None
+        self._folder = runs_folder()
+        self._rate = 0.0
         self._build()
         self._connect()
-        self._on_start_from()
-        self._on_settings(self.settings.value())
         self._on_source()
 
     @property
@@ -85,7 +87,7 @@ class TrainWidget(QWidget):
     def showEvent(self, event: QShowEvent | None) -> None:
         """Take over what was set in Weight map."""
         super().showEvent(event)
-        self._take_weights()
+        self.form.take_weights()
 
     def changeEvent(self, event: QEvent | None) -> None:
         """End training in order when the dock is closed, which unparents its widget.
@@ -101,57 +103,25 @@ class TrainWidget(QWidget):
     # -- building ----------------------------------------------------------------
 
     def _build(self) -> None:
-        self.data = TrainingData(self._viewer)
-        self.images, self.labels = self.data.images, self.data.labels
-        self.start_from = ModelChoice(nothing="from scratch")
-        self.settings = ConfigForm(
-            TrainConfig,
-            fields=_IN_FRONT,
-            hidden=_ELSEWHERE,
-            more="Training",
-            planned=_PLANNED,
-        )
-        limit = self.settings.rows["max_minutes"]
-        limit.open_box.setText("no limit")
-        describe(limit.open_box, f"{limit.title}: no limit", limit.tooltip)
-        self.reasons = plain_label("Why these settings")
-        self.why = Fold("Why these settings", self.reasons)
-        self.why.hide()
-        self.weights = WeightForm(fields=(), more="Border weights")
-        self.network = NetworkForm()
-        self.own_network = plain_label(
-            "Network", "The network is the model's own, which goes on learning."
-        )
-        self.device = DeviceLine()
+        self.form = TrainingForm(self._viewer)
+        self.controls = LiveControls()
+        self.interrupted = InterruptedBox()
         self.panel = RunPanel(
             "Training", start_text="Train", stop_text="Stop", can_pause=True
         )
         self.plot = LossPlot(self._viewer)
+        self.comparison = ComparisonBox()
         self.result = TrainedModel(self._viewer)
-        self.controls = LiveControls()
         self.live = LiveTraining(self._viewer, self)
-        self._mailbox: Mailbox | None = None
-        self._rate = 0.0
-        self._folder = runs_folder()
-        self.interrupted = InterruptedBox()
-        self._lay_out()
-
-    def _lay_out(self) -> None:
         content = QWidget()
         layout = QVBoxLayout(content)
         parts: tuple[QWidget, ...] = (
-            self.data,
-            rows(("Begin", self.start_from)),
-            self.settings,
-            self.network,
-            self.weights,
-            self.why,
-            self.own_network,
-            self.device,
+            self.form,
             self.controls,
             self.interrupted,
             self.panel,
             self.plot,
+            self.comparison,
             self.result,
         )
         for part in parts:
@@ -162,20 +132,17 @@ class TrainWidget(QWidget):
         outer.addWidget(scrollable(content))
 
     def _connect(self) -> None:
-        self.data.failed.connect(self.show_failure)
-        self.start_from.changed.connect(self._on_start_from)
-        self.settings.valueChanged.connect(self._on_settings)
-        self.labels.layer_changed.connect(self._take_weights)
-        self.weights.valueChanged.connect(self._on_weights)
+        for part in (self.form, self.result, self.live):
+            part.failed.connect(self.show_failure)
+        for part in (self.result, self.live):
+            part.told.connect(self.panel.tell)
+        self.form.data.source.currentIndexChanged.connect(self._on_source)
+        self.interrupted.go_on.connect(self._go_on)
         self.panel.start_asked.connect(self._start)
         self.panel.happened.connect(self._on_events)
         self.panel.ended.connect(self._on_ended)
-        self.data.source.currentIndexChanged.connect(self._on_source)
-        self.interrupted.go_on.connect(self._go_on)
-        self.result.failed.connect(self.show_failure)
-        self.result.told.connect(self.panel.tell)
-        self.live.failed.connect(self.show_failure)
-        self.live.told.connect(self.panel.tell)
+        self.comparison.chosen.connect(self._on_worse_cell)
+        self.comparison.taken_anyway.connect(self._take_anyway)
         boxes = self.controls
         self.live.preview_removed.connect(lambda: boxes.preview.setChecked(False))
         boxes.keep_learning.toggled.connect(self.live.set_learning)
@@ -186,57 +153,15 @@ class TrainWidget(QWidget):
     # -- slots -------------------------------------------------------------------
 
     @guarded
-    def _on_start_from(self) -> None:
-        is_new = self.start_from.is_nothing
-        self.network.setVisible(is_new)
-        self.own_network.setVisible(not is_new)
-
-    @guarded
-    def _on_settings(self, config: TrainConfig) -> None:
-        self.device.want(config.device)
-        self.settings.set_row_visible("momentum", config.optimizer == "sgd")
-
-    @guarded
-    def _take_weights(self) -> None:
-        labels = self.labels.layer()
-        stored = None if labels is None else about(labels).get("weights")
-        if stored is not None and stored != self.weights.value():
-            self.weights.setValue(stored)
-
-    @guarded
-    def _on_weights(self) -> None:
-        labels = self.labels.layer()
-        if labels is not None and about(labels).get("weights") != self.weights.value():
-            note_about(labels, weights=self.weights.value())
-
-    @guarded
     def _start(self) -> None:
-        is_new = self.start_from.is_nothing
-        start = None if is_new else self.start_from.model()
-        taken = self.data.take()
-        layers = taken.layers
-        beginning = Beginning(
-            config=self._config(),
-            # A model goes on with its own network.
-            network=self.network.value() if is_new else None,
-            weights=self.weights.value(),
-            start_from=start,
-            image="" if layers is None else layers.name,
-            painted=None if layers is None else layers.painted,
-            folders=taken.folders,
-        )
+        keep = self.controls.keep_learning.isChecked()
+        beginning, taken = self.form.begin(keep_learning=keep)
         self._run(beginning, taken, new_run_folder())
 
     @guarded
     def _go_on(self, folder: Path) -> None:
         beginning = read_beginning(folder)
-        if beginning.folders is not None:
-            taken = taken_folders(*beginning.folders)
-        elif beginning.painted is not None:
-            taken = self.data.take_again(beginning.image, beginning.painted)
-        else:
-            return
-        self.settings.setValue(beginning.config)
+        taken = self.form.begin_again(beginning)
         self._run(beginning, taken, folder, resume=True)
 
     def _run(
@@ -278,7 +203,7 @@ class TrainWidget(QWidget):
     @guarded
     def _on_source(self) -> None:
         # What comes from files is not on screen.
-        self.controls.boxes.setVisible(not self.data.is_folders)
+        self.controls.boxes.setVisible(not self.form.data.is_folders)
 
     @guarded
     def _on_learning_rate(self, rate: float) -> None:
@@ -286,20 +211,18 @@ class TrainWidget(QWidget):
             self._mailbox.set_learning_rate(rate)
             self.plot.mark_rate(rate)
 
-    def _config(self) -> TrainConfig:
-        boxes = self.controls
-        keep = boxes.keep_learning.isChecked() and not self.data.is_folders
-        return self.settings.value().model_copy(update={"keep_learning": keep})
-
     @guarded
     def _on_events(self, events: list[Event]) -> None:
         for event in events:
             # Not before: a start that is refused leaves curves and model alone.
             if isinstance(event, Planned):
-                self._show_choices(event.choices)
+                self._on_planned(event)
             if isinstance(event, TrainingStarted):
                 self.plot.clear()
+                self.comparison.hide()
                 self.controls.begin(self._rate)
+            if isinstance(event, Compared):
+                self.comparison.show_comparison(event)
             if isinstance(event, (Improved, Finished)):
                 self.result.model = self._best = event.model
             if isinstance(event, Finished):
@@ -309,13 +232,30 @@ class TrainWidget(QWidget):
         self.plot.add(events)
         self.live.take(events)
 
-    def _show_choices(self, choices: Sequence[Choice]) -> None:
-        by_name = {choice.name: (choice.value, choice.why) for choice in choices}
-        self.settings.show_choices(by_name)
-        self.network.show_choices(by_name)
-        self._rate = by_name.get("learning_rate", (self._rate, ""))[0]
-        self.why.setVisible(bool(choices))
-        self.reasons.setText("\n".join(_in_words(choice) for choice in choices))
+    def _on_planned(self, event: Planned) -> None:
+        self.form.show_choices(event.choices)
+        for choice in event.choices:
+            if choice.name == "learning_rate":
+                self._rate = choice.value
+
+    @guarded
+    def _on_worse_cell(self, cell: WorseCell) -> None:
+        labels = self.live.labels()
+        if labels is not None:
+            y, x = (round(value) for value in cell.middle)
+            place = (*cell.region.plane, y, x)
+            is_there = int(labels.data[place]) == cell.label
+            shown = cell.label if is_there else None
+            go_to(self._viewer, labels, place, cell=shown)
+
+    @guarded
+    def _take_anyway(self) -> None:
+        from napari_unet.learning.checkpoint import load_model
+
+        self.result.model = load_model(self._folder / "not_kept.unet")
+        name = offer(self.result.model)
+        self.panel.tell(f"The new model is offered as {name!r}")
+        self.comparison.take.hide()
 
     @guarded
     def _on_ended(self) -> None:
@@ -333,17 +273,6 @@ class TrainWidget(QWidget):
             return "Train was closed: training was stopped before it had a model."
         offer(self._best)
         return "Train was closed: training was stopped. Predict offers its best model."
-
-
-def _in_words(choice: Choice) -> str:
-    """Return a choice of planning with its reason."""
-    fields = {**TrainConfig.model_fields, **NetworkConfig.model_fields}
-    # "scale" is both the plan's and an augmentation's: it is the plan's here.
-    own = {"scale": "Working scale"}
-    field = fields.get(choice.name)
-    title = own.get(choice.name) or (field.title if field else None) or choice.name
-    value = f"{choice.value:g}" if isinstance(choice.value, float) else choice.value
-    return f"{title} {value}: {choice.why}"
 
 
 def new_run_folder() -> Path:
