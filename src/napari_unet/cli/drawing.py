@@ -14,7 +14,6 @@ from napari_unet.events import (
     FolderFinished,
     FolderStarted,
     Note,
-    Paused,
     Planned,
     StepDone,
     StrokesTaken,
@@ -58,21 +57,10 @@ def _draw_step(bar: Progress, task: TaskID, event: Event) -> None:
     match event:
         case Planned():
             for choice in event.choices:
-                console.say_error(
-                    f"Planned {choice.name} = {choice.value}: {choice.why}"
-                )
+                what = f"{choice.name} = {choice.value}"
+                console.say_error(f"Planned {what}: {choice.why}")
         case TrainingStarted():
-            console.say_error(f"Device: {event.device}")
-            console.say_error(
-                f"Learning from {console.counted(event.n_train_images, 'plane')}; "
-                f"validation: {event.validation}"
-            )
-            bar.update(
-                task,
-                description="Training",
-                total=event.n_steps,
-                completed=event.first_step,
-            )
+            _draw_start(bar, task, event)
         case StepDone():
             # Training may go on after its last step.
             total = max(event.n_steps, event.step)
@@ -81,13 +69,25 @@ def _draw_step(bar: Progress, task: TaskID, event: Event) -> None:
         case StrokesTaken():
             strokes = console.counted(event.n_strokes, "fresh stroke")
             console.say_error(f"step {event.step}: learning from {strokes}")
-        case Paused():
-            bar.update(task, note="paused" if event.is_paused else "")
         case Validated():
             scores = scores_in_words(event.scores)
             console.say_error(f"step {event.step}: loss {event.loss:.3f}, {scores}")
         case Note():
             _say_note(event)
+
+
+def _draw_start(bar: Progress, task: TaskID, event: TrainingStarted) -> None:
+    console.say_error(f"Device: {event.device}")
+    console.say_error(
+        f"Learning from {console.counted(event.n_train_images, 'plane')}; "
+        f"validation: {event.validation}"
+    )
+    bar.update(
+        task,
+        description="Training",
+        total=event.n_steps,
+        completed=event.first_step,
+    )
 
 
 def _say_note(event: Note) -> None:
