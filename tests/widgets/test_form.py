@@ -212,3 +212,80 @@ def test_bounds_of_whole_numbers_that_do_not_belong(form_of):
     assert form.value().whole == 3
     form.rows["whole"].editor.native.setValue(100)
     assert form.value().whole == 8
+
+
+# -- what nobody set -------------------------------------------------------------
+
+
+def test_only_what_somebody_set_is_given(form_of):
+    form = form_of(config.TrainConfig)
+    assert form.value().model_fields_set == set()
+    form.rows["seed"].editor.native.setValue(7)
+    assert form.value().model_fields_set == {"seed"}
+    form.setValue(config.TrainConfig(patience=20))
+    assert form.value().model_fields_set == {"patience"}
+    assert form.value().seed == 0
+
+
+def test_hidden_fields_are_given_only_if_they_were(form_of):
+    form = form_of(config.NetworkConfig, hidden=["in_channels"])
+    assert form.value().model_fields_set == set()
+    form.setValue(config.NetworkConfig(in_channels=1))
+    assert form.value().model_fields_set == {"in_channels"}
+
+
+@pytest.fixture
+def planned(form_of):
+    form = form_of(config.TrainConfig, planned=["patch_size", "learning_rate"])
+    form.more.heading.setChecked(True)
+    form.show()
+    return form
+
+
+def test_a_planned_field_is_left_to_planning_until_it_is_set(planned):
+    row = planned.rows["patch_size"]
+    assert row.auto_box.isChecked()
+    assert not row.editor.native.isVisible()
+    row.auto_box.click()
+    assert row.editor.native.isEnabled()
+    row.editor.native.setValue(99)
+    assert planned.value() == config.TrainConfig(patch_size=99)
+    row.auto_box.click()
+    assert planned.value().model_fields_set == set()
+
+
+def test_what_was_planned_is_shown_greyed_with_its_reason(planned):
+    row = planned.rows["patch_size"]
+    planned.rows["learning_rate"].auto_box.click()
+    heard = []
+    planned.valueChanged.connect(heard.append)
+    why = "five cells fit into a patch"
+    planned.show_choices({"patch_size": (192, why), "learning_rate": (1e-5, "no")})
+    assert row.editor.native.isVisible()
+    assert not row.editor.native.isEnabled()
+    assert row.editor.value == 192
+    assert why in row.editor.native.toolTip()
+    assert planned.rows["learning_rate"].value() == 3e-3
+    assert heard == []
+    assert "patch_size" not in planned.value().model_fields_set
+    # To begin with, when it is changed.
+    row.auto_box.click()
+    assert planned.value().patch_size == 192
+
+
+def test_a_value_brings_back_auto(planned):
+    planned.show_choices({"patch_size": (192, "why")})
+    planned.setValue(config.TrainConfig(patch_size=64))
+    row = planned.rows["patch_size"]
+    assert (row.auto_box.isChecked(), row.value()) == (False, 64)
+    planned.setValue(config.TrainConfig())
+    assert row.auto_box.isChecked()
+    assert not row.editor.native.isVisible()
+    assert planned.value().model_fields_set == set()
+
+
+def test_a_choice_may_be_left_open(form_of):
+    row = form_of(config.TrainConfig).rows["choose_by"]
+    assert row.open_box.isChecked()
+    row.open_box.setChecked(False)
+    assert row.value() in {"mean_ap", "ap", "f1", "iou", "loss", "psnr", "ssim"}

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_unet.events import Note, StepDone, Validated
+from napari_unet.events import Note, StepDone, StrokesTaken, Validated
 from napari_unet.widgets._loss_plot import Curves, LossPlot
 
 
@@ -103,3 +103,41 @@ def test_marks_of_the_loss_are_plain_numbers(plot):
 
 def test_it_asks_for_little_width(plot):
     assert plot.sizeHint().width() < 340
+
+
+def test_strokes_are_marked_where_they_entered(plot):
+    plot.show()
+    plot.add([step(1), step(2), StrokesTaken(2, 3)])
+    assert drawn_steps(plot.stroke_marks) == [2]
+    assert "strokes" in plot.loss.titleLabel.text
+    plot.clear()
+    plot.add([step(1)])
+    assert drawn_steps(plot.stroke_marks) == []
+    assert "strokes" not in plot.loss.titleLabel.text
+
+
+def test_another_learning_rate_is_marked_at_its_step(plot):
+    plot.show()
+    plot.add([step(1), step(2)])
+    plot.mark_rate(0.001)
+    (line,) = [x for x in plot.loss.items if hasattr(x, "label")]
+    assert line.value() == 2
+    assert line.label.toPlainText() == "rate 0.001"
+    plot.clear()
+    assert [x for x in plot.loss.items if hasattr(x, "label")] == []
+
+
+def test_scores_come_with_what_they_rest_on(plot):
+    plot.show()
+    scores = {"f1": 0.8, "ap": 0.7, "iou": 0.9, "n_cells": 24}
+    plot.add([step(1), Validated(1, 0.5, 0.8, scores)])
+    assert "F1 0.80" in plot.score.titleLabel.text
+    assert "24 held-back cells" in plot.score.titleLabel.text
+
+
+def test_marks_wear_the_theme(plot, viewer):
+    plot.show()
+    plot.add([step(1), StrokesTaken(1, 1)])
+    plot.mark_rate(0.1)
+    viewer.theme = "light"
+    viewer.theme = "dark"

@@ -78,3 +78,17 @@ def test_transformer_layers_are_asked_for_only_where_there_are_some(form) -> Non
 
 def test_what_training_can_not_do_is_not_offered(form) -> None:
     assert not {"n_dims", "upscale", "in_channels", "out_channels"} & set(form.rows)
+
+
+def test_width_and_depth_are_planned_until_somebody_sets_them(form) -> None:
+    planned = {"base_width", "depth"}
+    form.setValue(NetworkConfig())
+    assert not form.value().model_fields_set & planned
+    choose(form, "trans_unet")
+    choose(form, "unet")
+    assert not form.value().model_fields_set & planned
+    form.show_choices({"depth": (2, "small cells"), "scale": (0.5, "of the plan")})
+    assert form.rows["depth"].editor.value == 2
+    form.rows["depth"].auto_box.click()
+    assert form.value().model_fields_set & planned == {"depth"}
+    assert form.value().depth == 2
