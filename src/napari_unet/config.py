@@ -345,6 +345,14 @@ class TrainConfig(_Config):
         title="Patch size (px)",
         description="Side of a training patch; rounded up to what the network takes.",
     )
+    working_scale: float | None = Field(
+        None,
+        ge=1 / 64,
+        le=8,
+        title="Working scale",
+        description="Pixels that the network sees for each pixel of the images; empty "
+        "is chosen from the size of the cells.",
+    )
     learning_rate: float = Field(
         3e-3,
         gt=0,
