@@ -35,7 +35,8 @@ _MAX_PX = 2**22
 # From fewer, what is drawn again says too little about what was not seen.
 _MIN_UNITS = 5
 _INTERVAL = (2.5, 97.5)  # percentiles
-_NAMES = {
+# What the scores are called where they are told.
+NAMES = {
     None: "mean of mean AP and IoU",
     "mean_ap": "mean AP",
     "ap": "AP at 0.5",
@@ -100,7 +101,7 @@ class Comparison:
         digits = 2 if is_of_cells or self.now.choose_by == "ssim" else 1
         how = {"better": "better than", "same": "as good as", "worse": "worse than"}
         low, high = (f"{end:+.{digits}f}" for end in self.interval)
-        name = _NAMES[self.now.choose_by if is_of_cells else score_of_images(self.now)]
+        name = NAMES[self.now.choose_by if is_of_cells else score_of_images(self.now)]
         n = self.now.scores.n_truth if self.now.scores else self.now.n_images
         what = ("cell" if is_of_cells else "image") + ("" if n == 1 else "s")
         whose = "new" if self.is_new_kept else "old"
