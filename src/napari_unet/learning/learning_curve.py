@@ -100,7 +100,7 @@ def fit_learning_curve(
     Raises
     ------
     LabelError
-        Fewer than three different numbers of cells (NU-L12).
+        Fewer than three different numbers of cells (NU-L13).
 
     References
     ----------
@@ -122,7 +122,7 @@ def fit_learning_curve(
     x, y, m = x[is_usable], y[is_usable], m[is_usable]
     if (n_points := np.unique(x).size) < _MIN_POINTS:
         raise LabelError(
-            "NU-L12",
+            "NU-L13",
             f"{n_points} different numbers of annotated cells are too few for a "
             "learning curve: annotate and train at least three times on the same "
             "held-back pixels, or let fractions of the annotations be trained on",
@@ -156,12 +156,12 @@ def curve_of(rounds: Sequence[Round]) -> LearningCurve:
     Raises
     ------
     LabelError
-        Too few rounds (NU-L12), or scores that are no share of cells (NU-L12).
+        Too few rounds, or scores that are no share of cells (NU-L13).
     """
     own = same_held_back(rounds)
     if own and own[-1].name in _OF_IMAGES:
         raise LabelError(
-            "NU-L12",
+            "NU-L13",
             f"scores by {own[-1].name} are no share of cells, of which alone a "
             "learning curve can be estimated: train with another score to choose by",
         )
