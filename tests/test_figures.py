@@ -11,6 +11,7 @@ from napari_unet.errors import SaveError
 from napari_unet.figures import (
     draw_curve,
     draw_history,
+    draw_learning_curve,
     draw_overlay,
     draw_thumbnails,
     draw_weights,
@@ -133,3 +134,17 @@ def test_a_saved_figure_is_a_picture(tmp_path: Path) -> None:
 def test_a_figure_that_can_not_be_saved_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SaveError, match=r"a\.png was not saved"):
         save_figure(tmp_path / "nowhere" / "a.png", draw_curve([(1, 1.0)], []))
+
+
+def test_the_learning_curve_shows_what_was_reached_and_what_is_estimated() -> None:
+    points = [(20, 0.5), (40, 0.6), (80, 0.65)]
+    estimates = [(20, 0.4, 0.5, 0.6), (160, 0.6, 0.7, 0.8)]
+    figure = draw_learning_curve(points, estimates)
+    assert texts(figure) == {"", "reached", "estimate (80 % of cases)"}
+    (axis,) = figure.axes
+    lines = {line.get_label(): line for line in axis.lines}
+    assert lines["reached"].get_xydata().tolist() == [[20, 0.5], [40, 0.6], [80, 0.65]]
+    (band,) = axis.collections
+    assert band.get_datalim(axis.transData).ymax == pytest.approx(0.8)
+    assert axis.get_xlim()[0] == 0
+    assert texts(draw_learning_curve(points)) == {"", "reached"}

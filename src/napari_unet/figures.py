@@ -115,6 +115,33 @@ def draw_history(
     return figure
 
 
+def draw_learning_curve(
+    points: Sequence[tuple[int, float]],
+    estimates: Sequence[tuple[float, float, float, float]] = (),
+) -> Figure:
+    """Draw scores against the number of annotated cells, and what to expect of more.
+
+    Parameters
+    ----------
+    points : sequence of (n_cells, score)
+        What was reached.
+    estimates : sequence of (n_cells, low, middle, high)
+        What a fitted curve says; none where there are too few points.
+    """
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axis = figure.add_subplot()
+    axis.set(xlabel="annotated cells", ylabel="score on the held-back cells")
+    if estimates:
+        n, low, middle, high = zip(*estimates, strict=True)
+        axis.fill_between(n, low, high, color=_PREDICTED, alpha=0.25, lw=0)
+        axis.plot(n, middle, color=_PREDICTED, label="estimate (80 % of cases)")
+    n, scores = zip(*points, strict=True)
+    axis.plot(n, scores, "o", color="0.2", label="reached")
+    axis.set_xlim(left=0)
+    axis.legend(loc="lower right")
+    return figure
+
+
 def draw_thumbnails(planes: Sequence[NDArray[Any]]) -> Figure:
     """Draw small pictures of images beside and beneath each other, with numbers.
 
