@@ -162,8 +162,7 @@ def _sized(*size: float) -> Image:
     ],
 )
 def test_pixel_sizes_that_differ_are_told_with_both_numbers(sizes, start, expected):
-    pairs = pair_up([_sized(*s) for s in sizes], [_labels()] * len(sizes))
     model = Model(TINY, {}, pixel_size_um=start)
-    found = size_warnings(pairs, model)
+    found = size_warnings([_sized(*size) for size in sizes], model)
     assert len(found) == (expected is not None)
     assert expected is None or re.search(expected, found[0])

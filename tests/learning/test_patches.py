@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -17,7 +19,7 @@ def _plane(shape=(30, 40), *, painted=(), known=None, offset=0) -> Plane:
     for place in painted:
         labels[place] = 1
     is_known = np.ones(shape, bool) if known is None else known
-    weights = np.where(is_known, at + 1, 0).astype(np.float32)
+    weights = np.where(is_known, 1 + at / 2**20, 0).astype(np.float32)
     target = Target((at % 7).astype(np.int16), weights)
     return Plane(at[None].astype(np.float32), labels, is_known, target)
 
@@ -46,10 +48,10 @@ def test_image_classes_and_weights_come_from_the_same_place():
     batch = source.draw(np.random.default_rng(0), n=8, size=64, reach=3)
     assert batch.image.shape == (8, 1, 64, 64)
     assert batch.image.dtype == batch.weights.dtype == torch.float32
-    assert batch.classes.dtype == torch.int64
+    assert not batch.classes.is_floating_point()
     at = batch.image[:, 0]
     assert torch.equal(batch.classes, (at % 7).long())
-    assert torch.equal(batch.weights, at + 1)
+    assert torch.equal(batch.weights, 1 + at / 2**20)
 
 
 def test_windows_are_pieces_of_the_mirrored_plane():
@@ -63,10 +65,13 @@ def test_windows_are_pieces_of_the_mirrored_plane():
 
 
 def test_most_windows_are_drawn_around_a_painted_pixel():
-    source = PatchSource([_plane((200, 200), painted=[(100, 77)])])
+    plane = _plane((200, 200), painted=[(100, 77)])
+    plane.target.classes[:] = plane.labels
+    source = PatchSource([plane])
     batch = source.draw(np.random.default_rng(0), n=400, size=9, reach=2)
     has_it = (batch.image == 100 * 200 + 77).flatten(1).any(1)
-    # 0.7 on purpose; by chance 81 of 40,000 more.
+    # 0.7 on purpose, where there are no borders;
+    # by chance 81 of 40,000 more.
     assert 0.63 < has_it.float().mean() < 0.77
     place = (batch.image[has_it] == 100 * 200 + 77).nonzero()[:, 2:] - 4
     assert (place.abs().amax(1) <= 2).float().mean() > 0.95
@@ -107,9 +112,69 @@ def test_a_large_plane_is_drawn_from_everywhere():
     assert counts.min() > 100
 
 
-def test_values_alone_cannot_be_learned_by_class():
-    target = Target(None, np.ones((8, 8), np.float32), np.zeros((1, 8, 8), np.float32))
-    image, labels = np.zeros((1, 8, 8), np.float32), np.ones((8, 8), np.int32)
-    source = PatchSource([Plane(image, labels, labels > 0, target)])
-    with pytest.raises(TypeError, match="targets with classes"):
-        source.draw(np.random.default_rng(0), n=1, size=4, reach=0)
+def test_values_are_drawn_where_there_are_no_classes():
+    at = np.arange(64, dtype=np.float32).reshape(8, 8)
+    target = Target(None, np.ones((8, 8), np.float32), np.stack([at, -at]))
+    plane = Plane(at[None], np.zeros((8, 8), np.int32), at > -1, target)
+    batch = PatchSource([plane]).draw(np.random.default_rng(0), n=3, size=4, reach=0)
+    assert batch.classes is None
+    assert torch.equal(batch.values[:, 0], batch.image[:, 0])
+    assert torch.equal(batch.values[:, 1], -batch.image[:, 0])
+
+
+@pytest.mark.parametrize("upscale", [2, 4])
+def test_finer_values_stay_on_their_pixels_also_where_they_are_mirrored(upscale):
+    fine = np.arange(20 * 12 * upscale**2).reshape(20 * upscale, 12 * upscale)
+    fine = fine.astype(np.float32)
+    coarse = fine.reshape(20, upscale, 12, upscale).mean((1, 3))
+    target = Target(None, np.ones(fine.shape, np.float32), fine[None])
+    plane = Plane(coarse[None], np.zeros((20, 12), np.int32), coarse > -1, target)
+    batch = PatchSource([plane]).draw(np.random.default_rng(0), n=9, size=32, reach=9)
+    assert batch.values.shape == (9, 1, 32 * upscale, 32 * upscale)
+    assert batch.weights.shape == (9, 32 * upscale, 32 * upscale)
+    means = torch.nn.functional.avg_pool2d(batch.values, upscale)
+    torch.testing.assert_close(means, batch.image)
+    # Mirrored pixels are turned round: else jumps would be nearly twice as large.
+    assert batch.values.diff(dim=-1).abs().max() <= upscale
+
+
+def _of_classes(*counts: int) -> Plane:
+    """A plane with cells of as many classes, of so many pixels."""
+    labels = np.zeros((60, 60), np.int32)
+    classes = np.zeros((60, 60), np.int16)
+    for k, n in enumerate(counts, 1):
+        labels[20 * k - 20, :n] = k
+        classes[20 * k - 20, :n] = k
+    known = np.ones(labels.shape, bool)
+    target = Target(classes, known.astype(np.float32))
+    return Plane(classes[None].astype(np.float32), labels, known, target)
+
+
+def test_rare_classes_are_drawn_as_often_as_frequent_ones():
+    source = PatchSource([_of_classes(60, 1), _of_classes(50), _of_classes(60)])
+    batch = source.draw(np.random.default_rng(0), n=1000, size=1, reach=0)
+    found = np.bincount(batch.image.flatten().numpy().astype(int), minlength=3)
+    # Half of all on purpose, half of these of each class; by chance hardly any.
+    assert found[1:] / 1000 == pytest.approx([0.35, 0.35], abs=0.06)
+
+
+def test_borders_between_close_cells_are_drawn_more_often():
+    plane = _of_classes(5)
+    weights = plane.target.weights
+    weights[30:32, 30:32] = 9
+    where = np.zeros((60, 60), np.float32)
+    where[30:32, 30:32] = 1
+    marked = replace(plane, image=where[None])
+    batch = PatchSource([marked]).draw(np.random.default_rng(0), n=800, size=1, reach=0)
+    assert batch.image.mean() == pytest.approx(0.2, abs=0.04)
+
+
+def test_what_is_drawn_depends_on_seed_and_step_alone():
+    planes = [_plane(offset=1000 * i) for i in range(5)]
+    first, again, other = (PatchSource(planes, seed=seed) for seed in (1, 1, 2))
+    settings = {"n": 4, "size": 9, "reach": 3}
+    drawn = [first.draw(step, **settings).image for step in (1, 2, 3, 4)]
+    assert torch.equal(again.draw(4, **settings).image, drawn[3])
+    assert torch.equal(again.draw(2, **settings).image, drawn[1])
+    assert not torch.equal(other.draw(4, **settings).image, drawn[3])
+    assert not torch.equal(drawn[0], drawn[1])

@@ -19,13 +19,7 @@ from napari_unet.imaging.intensity import IntensityRange
 from napari_unet.learning.checkpoint import save_model
 from napari_unet.learning.model import Model, Origin, weights_sha256
 from napari_unet.learning.pairs import pair_up
-from napari_unet.learning.patches import Plane
-from napari_unet.learning.preparation import (
-    cell_areas,
-    planes_of,
-    pooled_range,
-    prepare,
-)
+from napari_unet.learning.preparation import pooled_range, prepare
 
 TINY = NetworkConfig(base_width=2, depth=1)
 
@@ -38,10 +32,22 @@ def _labels(shape=(64, 64)) -> np.ndarray:
     return labels
 
 
+def _loaded(fields) -> list:
+    return [field.load() for field in fields]
+
+
+def _areas(fields) -> np.ndarray:
+    """The areas of all cells, counted pixel by pixel."""
+    counts = [np.bincount(plane.labels.ravel())[1:] for plane in _loaded(fields)]
+    every = np.concatenate(counts)
+    return every[every > 0]
+
+
 def _prepare(images, annotations, **settings):
     common = {"network": TINY, "weights": None, "validation": None, "start_from": None}
     config = settings.pop("config", TrainConfig())
-    return prepare(images, annotations, config, **(common | settings))[:2]
+    prepared = prepare(images, annotations, config, **(common | settings))
+    return prepared.model, prepared.split
 
 
 def test_only_annotated_planes_of_a_stack_count():
@@ -55,10 +61,13 @@ def test_only_annotated_planes_of_a_stack_count():
     annotation = Annotation(labels, known=known)
     held = ([rng.random((64, 64))], [_labels()])
     _, split = _prepare([image], [annotation], validation=held)
-    assert [p.labels.any() for p in split.train] == [True, False]
-    np.testing.assert_array_equal(split.train[0].labels, labels[1])
-    np.testing.assert_array_equal(split.train[1].known, known[3])
-    assert np.count_nonzero(split.train[1].target.weights) == 100
+    planes = _loaded(split.train)
+    assert [p.labels.any() for p in planes] == [True, False]
+    np.testing.assert_array_equal(planes[0].labels, labels[1])
+    np.testing.assert_array_equal(planes[1].known, known[3])
+    assert np.count_nonzero(planes[1].target.weights) == 100
+    # What may still be painted while training runs.
+    assert [field.region.plane for field in split.spare] == [(0,), (2,), (4,)]
 
 
 def test_painted_background_is_no_cell_to_learn():
@@ -69,7 +78,7 @@ def test_painted_background_is_no_cell_to_learn():
         [Annotation(labels, {9: 0}, np.ones(labels.shape, bool))],
         validation=([np.random.default_rng(0).random((64, 64))], [_labels()]),
     )
-    (plane,) = split.train
+    (plane,) = _loaded(split.train)
     assert set(np.unique(plane.labels)) == {0, 1, 2, 3}
     assert (plane.target.classes[0, :10] == 0).all()
 
@@ -83,7 +92,10 @@ def test_the_model_takes_its_channels_classes_and_measures_from_the_data():
     names = ("background", "round", "long")
     annotation = Annotation(_labels(), {3: 2}, np.ones((64, 64), bool), names)
     weights, config = WeightConfig(w0=3), TrainConfig(seed=4)
-    model, split = _prepare([image], [annotation], weights=weights, config=config)
+    held = ([image], [annotation])
+    model, split = _prepare(
+        [image], [annotation], weights=weights, config=config, validation=held
+    )
     assert model.network == TINY.model_copy(
         update={"in_channels": 2, "out_channels": 3}
     )
@@ -96,7 +108,7 @@ def test_the_model_takes_its_channels_classes_and_measures_from_the_data():
     assert model.typical_span == pytest.approx((988, 98.8), rel=0.01)
     assert model.dataset_range is None
     assert model.n_train_images == 1
-    areas = cell_areas(split.train)
+    areas = _areas(split.train)
     assert model.cell_diameter_px == pytest.approx(
         2 * (np.median(areas) / np.pi) ** 0.5
     )
@@ -118,8 +130,9 @@ def test_fresh_weights_follow_the_seed_and_leave_torchs_random_state_alone():
 def test_given_validation_images_are_all_that_is_validated_on():
     image, labels = np.random.default_rng(0).random((64, 64)), _labels()
     _, split = _prepare([image], [labels], validation=([image] * 2, [labels] * 2))
-    assert [p.labels.shape for p in split.validation] == [(64, 64)] * 2
-    assert [p.labels.shape for p in split.train] == [(64, 64)]
+    assert [field.shape for field in split.validation] == [(64, 64)] * 2
+    assert [field.shape for field in split.train] == [(64, 64)]
+    assert [region.image for region in split.held_back] == [1, 2]
     assert split.how == "2 validation images"
 
 
@@ -215,21 +228,13 @@ def test_dataset_normalisation_uses_one_range_for_training_and_validation(random
         images, labels, network=None, start_from=start, validation=held
     )
     assert model.dataset_range == IntensityRange((0.0,), (200.0,))
-    assert [p.image.max() for p in split.train] == pytest.approx([0.5, 1.5])
-    assert split.validation[0].image.max() == pytest.approx(5)
+    assert [p.image.max() for p in _loaded(split.train)] == pytest.approx([0.5, 1.5])
+    assert split.validation[0].load().image.max() == pytest.approx(5)
 
 
 def test_pooled_ranges_are_medians_by_channel():
     ranges = [IntensityRange((i, 10.0 * i), (2 * i, 100.0)) for i in (1, 5, 2)]
     assert pooled_range(ranges) == IntensityRange((2.0, 20.0), (4.0, 100.0))
-
-
-def test_areas_are_counted_cell_by_cell():
-    labels = np.zeros((8, 8), np.int32)
-    labels[:2, :3], labels[4:, 4:] = 7, 2
-    plane = Plane(None, labels, None, None)
-    assert cell_areas([plane, plane]).tolist() == [16, 6, 16, 6]
-    assert cell_areas([]).tolist() == []
 
 
 def test_an_image_whose_pixels_are_all_alike_is_refused():
@@ -243,11 +248,11 @@ def test_instance_settings_follow_from_the_annotation(cells):
     image, labels = cells
     model, split, _ = prepare(
         [image], [labels], TrainConfig(), network=None, weights=None,
-        validation=None, start_from=None,
+        validation=([image], [labels]), start_from=None,
     )  # fmt: skip
-    areas = cell_areas(split.train)
+    areas = _areas(split.train)
     assert model.instances.min_size_px == int(np.percentile(areas, 5) / 2)
-    planes = [plane.labels for plane in split.train]
+    planes = [plane.labels for plane in _loaded(split.train)]
     assert model.instances.give_back_gap == gap_is_from_cutting(planes)
 
 
@@ -263,7 +268,9 @@ def test_areas_have_a_role_of_their_own(cells):
         validation=None, start_from=None,
     )  # fmt: skip
     assert model.roles[1:] == ("softmax:cell", "softmax-area:tissue")
-    assert all(1 not in plane.labels for plane in [*split.train, *split.validation])
+    assert all(
+        1 not in plane.labels for plane in _loaded((*split.train, *split.validation))
+    )
     other = Annotation(labels, {1: 2}, np.ones(labels.shape, bool), names)
     with pytest.raises(LabelError, match="areas"):
         pair_up([image, image], [annotation, other])
@@ -273,14 +280,14 @@ def test_weights_in_micrometres_take_the_pixel_size_of_the_image(cells):
     image, labels = cells
     weights = WeightConfig(sigma=2.5, unit="um")
     halves = Image(image[np.newaxis], pixel_size_um=(0.5, 0.5))
-    pair = pair_up([halves], [labels])[0]
-    span = IntensityRange((0.0,), (1.0,))
-    in_um = planes_of(pair, span, weights)[0].target.weights
-    in_px = planes_of(pair, span, WeightConfig())[0].target.weights
-    np.testing.assert_allclose(in_um, in_px, rtol=1e-6)
-    bare = pair_up([image], [labels])[0]
+    held = ([halves], [labels])
+    in_um, in_px = (
+        _prepare([halves], [labels], weights=given, validation=held)[1].train[0].load()
+        for given in (weights, WeightConfig())
+    )
+    np.testing.assert_allclose(in_um.target.weights, in_px.target.weights, rtol=1e-6)
     with pytest.raises(ConfigError, match="no pixel size"):
-        planes_of(bare, span, weights)
+        _prepare([image], [labels], weights=weights)
 
 
 def test_the_model_knows_colours_and_fingerprint_of_what_it_learns_from(random_model):
@@ -335,7 +342,9 @@ def test_a_network_without_normalisation_layers_gets_standardised_images(
     model, split = _prepare([cells[0]], [cells[1]], network=network)
     assert model.normalization.policy == policy
     whole = (cells[0] - cells[0].mean()) / cells[0].std()
-    pixels = np.concatenate([p.image.ravel() for p in split.train + split.validation])
+    pixels = np.concatenate(
+        [p.image.ravel() for p in _loaded((*split.train, *split.validation))]
+    )
     is_standard = np.isclose(np.sort(pixels)[[0, -1]], [whole.min(), whole.max()])
     assert is_standard.all() == (norm == "none")
     # What a model was trained with goes on, whatever its network.

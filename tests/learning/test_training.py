@@ -31,11 +31,10 @@ from napari_unet.files.images import write_image, write_labels
 from napari_unet.imaging.arrays import Annotation, Image
 from napari_unet.imaging.drawn import draw_cells
 from napari_unet.imaging.scores import Tally
-from napari_unet.learning import preparation, progress, training
+from napari_unet.learning import fields, preparation, progress, training
 from napari_unet.learning.checkpoint import load_model
 from napari_unet.learning.losses import LOSSES
 from napari_unet.learning.model import Look, Model
-from napari_unet.learning.pairs import pair_up
 from napari_unet.learning.training import train
 from napari_unet.learning.validation import Validation
 
@@ -438,16 +437,16 @@ def test_what_stands_under_ignored_pixels_has_no_influence(cells, monkeypatch):
     annotation = Annotation(labels, known=known)
     run = {"config": _config(), "network": TINY}
     expected = list(train([image], [annotation], **run))
-    original = preparation.make_target
+    original = fields.make_target
 
     def disturbed(*args: object, **about: object):
         target = original(*args, **about)
-        noise = np.random.default_rng(0).integers(0, 2, labels.shape)
+        noise = np.random.default_rng(0).integers(0, 2, target.weights.shape)
         assert (target.weights == 0).any()
         classes = np.where(target.weights == 0, noise, target.classes)
         return replace(target, classes=classes.astype(np.int16))
 
-    monkeypatch.setattr(preparation, "make_target", disturbed)
+    monkeypatch.setattr(fields, "make_target", disturbed)
     events = list(train([image], [annotation], **run))
     assert _losses(events) == _losses(expected)
     _assert_equal_states(events[-1].model, expected[-1].model)
@@ -679,7 +678,10 @@ def test_every_network_can_be_trained(cells, architecture, norm, skips):
     events = _train(cells, network=network, max_steps=2, batch_size=1)
     assert np.isfinite(_losses(events)).all()
     assert _is_finite(events[-1].model)
-    fresh = preparation._fresh(pair_up([cells[0]], [cells[1]])[0], network, seed=0)
+    fresh = preparation.prepare(
+        [cells[0]], [cells[1]], _config(), network=network, weights=None,
+        validation=None, start_from=None,
+    ).model  # fmt: skip
     # Its own best model is that of the last look: all that can learn has learned.
     moved = [
         name

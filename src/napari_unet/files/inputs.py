@@ -9,6 +9,13 @@ import numpy as np
 
 from napari_unet.errors import ImageError
 from napari_unet.files.images import read_image
+from napari_unet.files.lazy import (
+    ImageFile,
+    LazyLabels,
+    MaskFile,
+    WithChannel,
+    is_lazy,
+)
 from napari_unet.files.masks import read_mask
 from napari_unet.imaging.arrays import Annotation, Image
 from napari_unet.imaging.given import as_pixels
@@ -17,8 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def as_image(source: Image | NDArray[Any] | Path | str) -> Image:
-    """Return an image from an image, a (Y, X) array or a file.
+def as_image(source: Image | ImageFile | NDArray[Any] | Path | str) -> Image:
+    """Return an image from an image, a (Y, X) array, lazy or not, or a file.
 
     Raises
     ------
@@ -28,25 +35,35 @@ def as_image(source: Image | NDArray[Any] | Path | str) -> Image:
     """
     if isinstance(source, Image):
         return source
+    if isinstance(source, ImageFile):
+        return source.read()
     if isinstance(source, (str, Path)):
         return read_image(Path(source))
-    array = as_pixels(source, source="array")
-    if array.ndim != 2:
+    array = source if is_lazy(source) else as_pixels(source, source="array")
+    if len(array.shape) != 2:
         raise ImageError(
             "NU-I09",
-            f"an array of shape {array.shape} came without axes: give "
+            f"an array of shape {tuple(array.shape)} came without axes: give "
             "Image(array, axes='CYX') with the channels first, or 'CZYX', 'CTYX'",
         )
+    if is_lazy(source):
+        return Image(WithChannel(source), "CYX", source="array")
     return Image(array[np.newaxis], source="array")
 
 
-def as_annotation(source: Annotation | NDArray[Any] | Path | str) -> Annotation:
-    """Return an annotation; labels alone count as completely painted.
+def as_annotation(
+    source: Annotation | LazyLabels | MaskFile | NDArray[Any] | Path | str,
+) -> Annotation:
+    """Return an annotation, read wholly; labels alone count as completely painted.
 
     A file is read as `read_mask` reads it: a JSON file beside it says what is known.
     """
     if isinstance(source, Annotation):
         return source
+    if isinstance(source, MaskFile):
+        return source.read()
     if isinstance(source, (str, Path)):
         return read_mask(source).annotation
+    if isinstance(source, LazyLabels):
+        return Annotation.complete(source.data, source=source.source)
     return Annotation.complete(source, source="array")

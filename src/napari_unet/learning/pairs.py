@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.errors import ConfigError, ImageError, LabelError
 from napari_unet.files.inputs import as_annotation, as_image
-from napari_unet.learning.fit import is_constant, size_difference
+from napari_unet.files.lazy import ImageFile, LazyLabels, MaskFile, is_lazy
+from napari_unet.imaging.arrays import Annotation, Image
+from napari_unet.learning.fit import size_difference
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
-    from napari_unet.imaging.arrays import Annotation, Image
+    from napari_unet.imaging.intensity import IntensityRange
     from napari_unet.learning.model import Model
 
-    ImageLike = Image | NDArray[Any] | Path | str
-    AnnotationLike = Annotation | NDArray[Any] | Path | str
+    ImageLike = Image | ImageFile | NDArray[Any] | Path | str
+    AnnotationLike = Annotation | LazyLabels | MaskFile | NDArray[Any] | Path | str
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,50 +31,158 @@ class Pair:
     annotation: Annotation
 
 
+@dataclass(frozen=True, eq=False)
+class LazyPair:
+    """An image and what is to be learned from it, read as they are needed.
+
+    Parameters
+    ----------
+    image : Image
+        Its data may be lazy.
+    annotation : Annotation, LazyLabels or Image
+        What is painted; or, to regress, the image to be made.
+    """
+
+    image: Image
+    annotation: Annotation | LazyLabels | Image
+
+
+def open_pair(
+    image: ImageLike,
+    annotation: AnnotationLike | ImageLike,
+    *,
+    is_regression: bool = False,
+    notes: list[str] | None = None,
+) -> LazyPair:
+    """Return a pair as it was given; files are read, lazy arrays are not.
+
+    Parameters
+    ----------
+    image, annotation
+        As `train` takes them.
+    is_regression : bool
+        The annotation is an image, to be made from the first.
+    notes : list of str, optional
+        What the user should know about the way the files were read is added here.
+
+    Raises
+    ------
+    UNetError
+        As the readers of files; the two are not yet checked against each other.
+    """
+    image, annotation = _as_file(image, ImageFile), _as_file(annotation, MaskFile)
+    read = image.read(notes) if isinstance(image, ImageFile) else as_image(image)
+    if is_regression:
+        if isinstance(annotation, MaskFile):
+            annotation = ImageFile(annotation.path, annotation.axes)
+        is_file = isinstance(annotation, ImageFile)
+        made = annotation.read(notes) if is_file else as_image(annotation)
+        return LazyPair(read, made)
+    if isinstance(annotation, MaskFile):
+        return LazyPair(read, annotation.read(read, notes))
+    if isinstance(annotation, LazyLabels):
+        return LazyPair(read, annotation)
+    if not isinstance(annotation, Annotation) and is_lazy(annotation):
+        return LazyPair(read, LazyLabels(annotation, source="array"))
+    return LazyPair(read, as_annotation(annotation))
+
+
+def _as_file(given: Any, kind: type[ImageFile | MaskFile]) -> Any:
+    return kind(Path(given)) if isinstance(given, str | Path) else given
+
+
+def check_several(
+    images: Sequence[object],
+    annotations: Sequence[object],
+    *,
+    what: str = "annotation",
+) -> None:
+    """Refuse what are no two lists of one length (NU-C03)."""
+    if not (_is_several(images) and _is_several(annotations)):
+        raise ConfigError(
+            "NU-C03",
+            f"a single image or {what} came where several are wanted: give two "
+            f"lists, such as [image] and [{what}]",
+        )
+    if len(images) != len(annotations) or not images:
+        raise ConfigError(
+            "NU-C03",
+            f"{len(images)} images came with {len(annotations)} {what}s: give "
+            f"one {what} for each of one or more images",
+        )
+
+
 def pair_up(
     images: Sequence[ImageLike], annotations: Sequence[AnnotationLike]
 ) -> list[Pair]:
-    """Return checked pairs of image and annotation.
+    """Return checked pairs of image and annotation, all read.
 
     Raises
     ------
     ConfigError, ImageError, LabelError
         Numbers, shapes, channels or classes that don't fit each other.
     """
-    if not (_is_several(images) and _is_several(annotations)):
-        raise ConfigError(
-            "NU-C03",
-            "a single image or annotation came where several are wanted: give two "
-            "lists, such as [image] and [annotation]",
-        )
-    if len(images) != len(annotations) or not images:
-        raise ConfigError(
-            "NU-C03",
-            f"{len(images)} images came with {len(annotations)} annotations: give "
-            "one annotation for each of one or more images",
-        )
+    check_several(images, annotations)
     pairs = [
         Pair(as_image(image), as_annotation(annotation))
         for image, annotation in zip(images, annotations, strict=True)
     ]
-    first = pairs[0]
+    first = Facts.of(pairs[0])
     for pair in pairs:
-        _check_pair(pair, first)
+        check_pair(Facts.of(pair), first)
     return pairs
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What must agree within a pair, and among the pairs."""
+
+    image: str
+    annotation: str
+    image_shape: tuple[int, ...]
+    annotation_shape: tuple[int, ...]
+    n_channels: int
+    class_names: tuple[str, ...]
+    area_classes: frozenset[int]
+
+    @classmethod
+    def of(cls, pair: Pair | LazyPair) -> Facts:
+        """Return what there is to compare of a pair."""
+        image, annotation = pair.image, pair.annotation
+        is_image = isinstance(annotation, Image)
+        return cls(
+            image.source,
+            annotation.source,
+            image.shape,
+            annotation.labels.shape
+            if isinstance(annotation, Annotation)
+            else annotation.shape,
+            image.n_channels,
+            () if is_image else annotation.class_names,
+            frozenset() if is_image else annotation.area_classes,
+        )
 
 
 def _is_several(given: object) -> bool:
     return isinstance(given, Sequence) and not isinstance(given, str)
 
 
-def size_warnings(pairs: Sequence[Pair], start: Model | None) -> list[str]:
-    """Return what differs in pixel size among the images, or from the model's."""
-    first = pairs[0].image
-    for pair in pairs:
-        if differs := size_difference(pair.image.pixel_size_um, first.pixel_size_um):
+def size_warnings(images: Sequence[Image], start: Model | None) -> list[str]:
+    """Return what differs in pixel size among the images, or from the model's.
+
+    Parameters
+    ----------
+    images : sequence of Image
+        At least one; or anything with its `source` and `pixel_size_um`.
+    start : Model, optional
+        The model to start from.
+    """
+    first = images[0]
+    for image in images:
+        if differs := size_difference(image.pixel_size_um, first.pixel_size_um):
             own, other = differs
             return [
-                f"{pair.image.source} has {own:.3g} µm per pixel but {first.source} "
+                f"{image.source} has {own:.3g} µm per pixel but {first.source} "
                 f"{other:.3g} µm: cells of both sizes are learned; rescale the images "
                 "to one size for a better model"
             ]
@@ -87,47 +196,99 @@ def size_warnings(pairs: Sequence[Pair], start: Model | None) -> list[str]:
     return []
 
 
-def _check_pair(pair: Pair, first: Pair) -> None:
-    image, annotation = pair.image, pair.annotation
-    if annotation.labels.shape != image.shape:
+def check_pair(pair: Facts, first: Facts) -> None:
+    """Refuse an annotation that doesn't fit its image, or the pairs before it.
+
+    Raises
+    ------
+    LabelError
+        Another shape than the image's (NU-L02), other classes (NU-L06).
+    ImageError
+        Other channels (NU-I10).
+    """
+    if pair.annotation_shape != pair.image_shape:
         raise LabelError(
             "NU-L02",
-            f"{annotation.source} is {_times(annotation.labels.shape)} but its image "
-            f"{image.source} is {_times(image.shape)}: annotate the full image, or "
+            f"{pair.annotation} is {_times(pair.annotation_shape)} but its image "
+            f"{pair.image} is {_times(pair.image_shape)}: annotate the full image, or "
             "crop both the same way",
         )
-    if image.n_channels != first.image.n_channels:
-        raise ImageError(
-            "NU-I10",
-            f"{image.source} has {image.n_channels} channels but "
-            f"{first.image.source} has {first.image.n_channels}: train on images "
-            "with the same channels",
-        )
-    if annotation.class_names != first.annotation.class_names:
+    _check_same_channels(pair, first)
+    if pair.class_names != first.class_names:
         raise LabelError(
             "NU-L06",
-            f"{annotation.source} has the classes {annotation.class_names} but "
-            f"{first.annotation.source} has {first.annotation.class_names}: give all "
-            "annotations the same classes",
+            f"{pair.annotation} has the classes {pair.class_names} but "
+            f"{first.annotation} has {first.class_names}: give all annotations the "
+            "same classes",
         )
-    if annotation.area_classes != first.annotation.area_classes:
+    if pair.area_classes != first.area_classes:
         raise LabelError(
             "NU-L06",
-            f"{annotation.source} and {first.annotation.source} don't agree on which "
+            f"{pair.annotation} and {first.annotation} don't agree on which "
             "classes are areas and which are cells: make them the same",
         )
+
+
+def _check_same_channels(pair: Facts, first: Facts) -> None:
+    if pair.n_channels != first.n_channels:
+        raise ImageError(
+            "NU-I10",
+            f"{pair.image} has {pair.n_channels} channels but "
+            f"{first.image} has {first.n_channels}: train on images "
+            "with the same channels",
+        )
+
+
+def check_target_image(pair: LazyPair, first: LazyPair) -> int:
+    """Refuse a target image that doesn't fit; return how much finer it is.
+
+    Returns
+    -------
+    int
+        1, 2 or 4: pixels of the target for each pixel of the image, along Y and X.
+
+    Raises
+    ------
+    LabelError
+        NU-L02: another size.
+    ImageError
+        NU-I10: other channels than the pairs before.
+    """
+    target = pair.annotation
+    first_target = first.annotation
+    if not isinstance(target, Image) or not isinstance(first_target, Image):
+        raise TypeError("regression learns from two images")
+    _check_same_channels(Facts.of(pair), Facts.of(first))
+    if target.n_channels != first_target.n_channels:
+        raise ImageError(
+            "NU-I10",
+            f"{target.source} has {target.n_channels} channels but "
+            f"{first_target.source} has {first_target.n_channels}: give target images "
+            "with the same channels",
+        )
+    upscale = target.shape[-1] // pair.image.shape[-1]
+    height, width = pair.image.plane_shape
+    finer = (*pair.image.stack_shape, upscale * height, upscale * width)
+    if upscale not in {1, 2, 4} or target.shape != finer:
+        raise LabelError(
+            "NU-L02",
+            f"{target.source} is {_times(target.shape)} but its image "
+            f"{pair.image.source} is {_times(pair.image.shape)}: give a target of the "
+            "same size, or 2 or 4 times finer along Y and X",
+        )
+    return upscale
 
 
 def _times(shape: tuple[int, ...]) -> str:
     return " x ".join(str(n) for n in shape)
 
 
-def check_not_constant(image: Image) -> None:
+def check_not_constant(source: str, span: IntensityRange) -> None:
     """Refuse an image whose pixels are all alike (NU-I12)."""
-    if is_constant(image):
+    if span.low == span.high:
         raise ImageError(
             "NU-I12",
-            f"{image.source} has nothing to learn from, all its pixels are alike: "
+            f"{source} has nothing to learn from, all its pixels are alike: "
             "leave it out, or check how it was saved",
         )
 
@@ -138,18 +299,36 @@ def check_annotated(annotations: Sequence[Annotation]) -> None:
     Raises
     ------
     LabelError
+        As `check_painted`.
+    """
+    check_painted(
+        [a.source for a in annotations],
+        has_cells=any((a.class_map() > 0).any() for a in annotations),
+        has_background=any(
+            (a.is_known & (a.class_map() == 0)).any() for a in annotations
+        ),
+    )
+
+
+def check_painted(
+    sources: Sequence[str], *, has_cells: bool, has_background: bool
+) -> None:
+    """Refuse annotations that lack cells or background.
+
+    Raises
+    ------
+    LabelError
         NU-L04: no cell is painted. NU-L08: cells, but no pixel that is known to be
         background.
     """
-    named = _named([a.source for a in annotations])
-    painted = [a for a in annotations if (a.class_map() > 0).any()]
-    if not painted:
+    named = _named(sources)
+    if not has_cells:
         raise LabelError(
             "NU-L04",
             f"{named} has no annotated cells: paint a few cells, each with its own "
             "label",
         )
-    if not any((a.is_known & (a.class_map() == 0)).any() for a in annotations):
+    if not has_background:
         raise LabelError(
             "NU-L08",
             f"{named} has cells but no known background: paint some background, draw "
@@ -160,28 +339,6 @@ def check_annotated(annotations: Sequence[Annotation]) -> None:
 def _named(sources: Sequence[str]) -> str:
     more = f" (and {len(sources) - 1} more)" if len(sources) > 1 else ""
     return f"{sources[0]}{more}"
-
-
-def validation_pairs(
-    first: Pair, validation: tuple[Sequence[ImageLike], Sequence[AnnotationLike]]
-) -> list[Pair]:
-    """Return the pairs to validate on, checked against those to learn from.
-
-    Raises
-    ------
-    ConfigError, ImageError, LabelError
-        As `pair_up`; NU-L04: no cell is painted.
-    """
-    pairs = pair_up(*validation)
-    for pair in pairs:
-        _check_pair(pair, first)
-    if not any((pair.annotation.class_map() > 0).any() for pair in pairs):
-        raise LabelError(
-            "NU-L04",
-            f"{pairs[0].annotation.source} has no annotated cells to validate on: give "
-            "validation images with painted cells",
-        )
-    return pairs
 
 
 def check_channels(model: Model, image: Image) -> None:

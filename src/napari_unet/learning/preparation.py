@@ -1,15 +1,13 @@
-"""From images and annotations to planes to learn from, and a model to train."""
+"""From images and annotations to fields to learn from, and a model to train."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from napari_unet.config import (
-    ForeignConfig,
     InstanceConfig,
     NetworkConfig,
     NormalizationConfig,
@@ -17,35 +15,104 @@ from napari_unet.config import (
     WeightConfig,
 )
 from napari_unet.errors import ConfigError, LabelError
-from napari_unet.imaging.arrays import Annotation, Target
 from napari_unet.imaging.instances import gap_is_from_cutting, minimum_size
-from napari_unet.imaging.intensity import intensity_range, normalize
-from napari_unet.imaging.targets import make_target
 from napari_unet.learning.checkpoint import load_model
-from napari_unet.learning.fingerprint import fingerprint
-from napari_unet.learning.model import Model, Origin, weights_sha256
-from napari_unet.learning.networks import build_network
-from napari_unet.learning.networks.pretrained import load_pretrained
-from napari_unet.learning.pairs import (
-    Pair,
-    check_annotated,
-    check_channels,
-    check_not_constant,
-    pair_up,
-    size_warnings,
-    validation_pairs,
+from napari_unet.learning.fields import Recipe, fields_of
+from napari_unet.learning.model import Model
+from napari_unet.learning.pairs import check_painted, size_warnings
+from napari_unet.learning.sources import Sources
+from napari_unet.learning.splitting import Division, Split, given_apart, hold_back
+from napari_unet.learning.starting import (
+    check_start,
+    check_trainable,
+    fresh_model,
+    going_on,
+    target_of,
 )
-from napari_unet.learning.patches import Plane
-from napari_unet.learning.splitting import Split, hold_back
+from napari_unet.learning.survey import Survey, diameters, take_survey
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Hashable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from napari_unet.events import Region
     from napari_unet.imaging.intensity import IntensityRange
+    from napari_unet.learning.fields import Field
     from napari_unet.learning.pairs import AnnotationLike, ImageLike
+    from napari_unet.learning.summaries import PairSummary
+
+    Validation = tuple[Sequence[ImageLike], Sequence[AnnotationLike]]
+
+# Enough to see whether cells that touch were cut apart.
+_MAX_LOOKED_AT = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """What training was given, looked at once.
+
+    Parameters
+    ----------
+    sources : Sources
+        The pairs, to be read again when they are needed.
+    survey : Survey
+        What there is to learn from.
+    validation : Survey, optional
+        What there is to validate on, where it was given; its pairs come after the
+        others in `sources`.
+    policy : NormalizationConfig
+        How the images are scaled.
+    start : Model, optional
+        The model to start from.
+    config : TrainConfig
+        How to train; the target is that of the model to start from, unless given.
+    """
+
+    sources: Sources
+    survey: Survey
+    validation: Survey | None
+    policy: NormalizationConfig
+    start: Model | None
+    config: TrainConfig
+
+    @property
+    def pairs(self) -> tuple[PairSummary, ...]:
+        """All pairs, those to validate on last."""
+        held = () if self.validation is None else self.validation.pairs
+        return self.survey.pairs + held
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """All that training begins with; unpacks as model, split and warnings.
+
+    Parameters
+    ----------
+    model : Model
+        The model to begin with.
+    split : Split
+        What to learn from and what to validate on.
+    warnings : list of str
+        What the user should know.
+    survey : Survey
+        What there is to learn from.
+    """
+
+    model: Model
+    split: Split
+    warnings: list[str]
+    survey: Survey
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield model, split and warnings."""
+        return iter((self.model, self.split, self.warnings))
+
+    @property
+    def value_range(self) -> IntensityRange | None:
+        """What 0 and 1 of the values stand for; None to segment."""
+        return self.model.value_range
 
 
 def pooled_range(ranges: Sequence[IntensityRange]) -> IntensityRange:
@@ -55,66 +122,16 @@ def pooled_range(ranges: Sequence[IntensityRange]) -> IntensityRange:
     return type(ranges[0])(tuple(map(float, low)), tuple(map(float, high)))
 
 
-def planes_of(pair: Pair, span: IntensityRange, weights: WeightConfig) -> list[Plane]:
-    """Return the annotated planes of a pair, normalised, with their targets.
-
-    On a stack only planes that hold a painted pixel or a finished region count.
-    """
-    size = pair.image.pixel_size_um
-    target = make_target(pair.annotation, weights, pixel_size_um=size)
-    if target.classes is None:
-        raise TypeError("segmentation needs a target with classes")
-    objects = _objects(pair.annotation)
-    planes = []
-    for index, plane in pair.image.planes():
-        known = pair.annotation.is_known[index]
-        if known.any():
-            planes.append(
-                Plane(
-                    normalize(plane, span),
-                    objects[index],
-                    known,
-                    Target(target.classes[index], target.weights[index]),
-                )
-            )
-    return planes
-
-
-def _objects(annotation: Annotation) -> NDArray[np.int32]:
-    """Return what predicted labels are compared with: cells, or else areas."""
-    n_classes = len(annotation.class_names)
-    if set(range(1, n_classes)) <= annotation.area_classes:
-        return annotation.class_map().astype(np.int32)
-    return annotation.cells()
-
-
-def cell_areas(planes: Sequence[Plane]) -> NDArray[np.int64]:
-    """Return the areas of all painted cells, in pixels, int64 (n,)."""
-    areas = [np.bincount(plane.labels.ravel())[1:] for plane in planes]
-    every = np.concatenate(areas) if areas else np.empty(0, np.int64)
-    return every[every > 0]
-
-
-def derived_instances(base: InstanceConfig, planes: Sequence[Plane]) -> InstanceConfig:
-    """Return instance settings with what follows from the annotation."""
-    derived = {
-        "min_size_px": minimum_size(cell_areas(planes)),
-        "give_back_gap": gap_is_from_cutting([plane.labels for plane in planes]),
-    }
-    return base.model_copy(update=derived)
-
-
-def prepare(
+def survey(
     images: Sequence[ImageLike],
     annotations: Sequence[AnnotationLike],
     config: TrainConfig,
     *,
-    network: NetworkConfig | None,
-    weights: WeightConfig | None,
-    validation: tuple[Sequence[ImageLike], Sequence[AnnotationLike]] | None,
-    start_from: Model | Path | str | None,
-) -> tuple[Model, Split, list[str]]:
-    """Return the model to begin with, what to learn from and validate on, and warnings.
+    network: NetworkConfig | None = None,
+    validation: Validation | None = None,
+    start_from: Model | Path | str | None = None,
+) -> Material:
+    """Look at each pair once, with one of them in memory at a time.
 
     The parameters are those of `train`.
 
@@ -123,59 +140,103 @@ def prepare(
     UNetError
         The input can't be learned from.
     """
-    if network is not None:
-        _check_trainable(network)
-    pairs = pair_up(images, annotations)
-    check_annotated([pair.annotation for pair in pairs])
-    for pair in pairs:
-        check_not_constant(pair.image)
     start = start_from
     if start is not None and not isinstance(start, Model):
         start = load_model(start)
-    if start is not None:
-        _check_start(start, pairs[0], network)
-    warnings = size_warnings(pairs, start)
+    if start is not None and "target" not in config.model_fields_set:
+        config = config.model_copy(update={"target": target_of(start)})
+    is_regression = config.task == "regress"
+    if network is not None:
+        check_trainable(network, upscale=network.upscale if is_regression else 1)
     policy = start.normalization if start else _normalization_for(network)
-    weights = weights or (start.weights if start else WeightConfig())
-    own = [intensity_range(pair.image, policy) for pair in pairs]
-    fixed = pooled_range(own) if policy.policy == "dataset" else None
-    groups = [
-        planes_of(pair, fixed or span, weights)
-        for pair, span in zip(pairs, own, strict=True)
-    ]
-    if validation is None:
-        rng = np.random.default_rng([config.seed, 0])
-        split = hold_back(groups, config.val_fraction, rng)
-    else:
-        held = validation_pairs(pairs[0], validation)
-        spans = [fixed or intensity_range(pair.image, policy) for pair in held]
-        back = [
-            plane
-            for pair, span in zip(held, spans, strict=True)
-            for plane in planes_of(pair, span, weights)
-        ]
-        train = [plane for group in groups for plane in group]
-        split = Split(
-            train, back, f"{len(held)} validation image{'s' if len(held) > 1 else ''}"
+    sources = Sources(images, annotations, is_regression=is_regression)
+    seen = take_survey(sources, policy)
+    if network is not None:
+        check_trainable(network, upscale=seen.upscale)
+    if not is_regression:
+        _check_annotated(seen)
+    if start is not None:
+        check_start(start, seen, config, network)
+    held = None
+    if validation is not None:
+        others = Sources(*validation, is_regression=is_regression)
+        held = take_survey(others, policy, first=sources.open(0))
+        _check_validation(held, is_regression=is_regression)
+        sources.extend(others)
+    return Material(sources, seen, held, policy, start, config)
+
+
+def prepare(  # noqa: PLR0913 - what training was given
+    images: Sequence[ImageLike],
+    annotations: Sequence[AnnotationLike],
+    config: TrainConfig,
+    *,
+    network: NetworkConfig | None,
+    weights: WeightConfig | None,
+    validation: Validation | None,
+    start_from: Model | Path | str | None,
+    scale: float = 1.0,
+    groups: Sequence[Hashable] | None = None,
+    material: Material | None = None,
+) -> Prepared:
+    """Return the model to begin with, what to learn from and validate on, and warnings.
+
+    Parameters
+    ----------
+    images, annotations, config, network, weights, validation, start_from
+        Those of `train`.
+    scale : float
+        Working pixels for each pixel of an image.
+    groups : sequence, optional
+        Which field each image shows, so that none is on both sides of the split;
+        guessed from copies and names if left out.
+    material : Material, optional
+        What `survey` returned for the same: then nothing is looked at again.
+
+    Raises
+    ------
+    UNetError
+        The input can't be learned from.
+    """
+    if material is None:
+        material = survey(
+            images,
+            annotations,
+            config,
+            network=network,
+            validation=validation,
+            start_from=start_from,
         )
-    begin = _going_on(start) if start else _fresh(pairs[0], network, config.seed)
+    start, seen = material.start, material.survey
+    if "target" not in config.model_fields_set:
+        config = config.model_copy(update={"target": material.config.target})
+    weights = weights or (start.weights if start else WeightConfig())
+    recipe = _recipe(material, config, weights, scale)
+    division = _divided(material, config, groups)
+    split = _split(division, recipe)
+    begin = going_on(start) if start else fresh_model(seen, config, network)
+    own = [pair.span for pair in seen.pairs]
+    areas = _areas(seen, division.train)
+    first = seen.pairs[0]
     model = replace(
         begin,
-        instances=derived_instances(begin.instances, split.train),
+        instances=_instances(begin.instances, areas * scale**2, split.train),
         training=config,
         weights=weights,
-        normalization=policy,
-        dataset_range=fixed,
+        normalization=material.policy,
+        dataset_range=recipe.spans[0] if material.policy.policy == "dataset" else None,
         typical_span=tuple(h - lo for lo, h in _zipped(pooled_range(own))),
-        image_dtype=str(pairs[0].image.data.dtype),
-        channel_names=pairs[0].image.channel_names,
-        pixel_size_um=pairs[0].image.pixel_size_um,
-        cell_diameter_px=_diameter(cell_areas(split.train)),
-        class_colors=pairs[0].annotation.class_colors or begin.class_colors,
-        fingerprint=fingerprint((pair.image, pair.annotation) for pair in pairs),
-        n_train_images=len(pairs),
+        image_dtype=first.dtype,
+        channel_names=first.channel_names,
+        pixel_size_um=first.pixel_size_um,
+        cell_diameter_px=float(np.median(diameters(areas))) if areas.size else None,
+        scale=scale,
+        value_range=_value_range(seen),
+        class_colors=first.class_colors or begin.class_colors,
+        fingerprint=seen.fingerprint,
+        n_train_images=len(seen.pairs),
     )
-    return model, split, warnings
+    return Prepared(model, split, _warnings(material), seen)
 
 
 def _normalization_for(network: NetworkConfig | None) -> NormalizationConfig:
@@ -187,98 +248,126 @@ def _normalization_for(network: NetworkConfig | None) -> NormalizationConfig:
     return NormalizationConfig()
 
 
+def _check_annotated(seen: Survey) -> None:
+    """Refuse annotations that lack cells or background (NU-L04, NU-L08)."""
+    counts = seen.n_px_of_class
+    check_painted(
+        [pair.facts.annotation for pair in seen.pairs],
+        has_cells=any(counts[1:]),
+        has_background=counts[0] > 0,
+    )
+
+
+def _check_validation(held: Survey, *, is_regression: bool) -> None:
+    if not is_regression and not any(held.n_px_of_class[1:]):
+        raise LabelError(
+            "NU-L04",
+            f"{held.pairs[0].facts.annotation} has no annotated cells to validate on: "
+            "give validation images with painted cells",
+        )
+
+
+def _recipe(
+    material: Material, config: TrainConfig, weights: WeightConfig, scale: float
+) -> Recipe:
+    """Return how planes are made, with one range for all where the policy says so."""
+    seen = material.survey
+    if config.task == "regress" and scale != 1:
+        raise ConfigError(
+            "NU-C01",
+            f"the working scale is {scale:g} but images are made from images at their "
+            "own scale: leave it at 1",
+        )
+    spans = [pair.span for pair in material.pairs]
+    if material.policy.policy == "dataset":
+        spans = [pooled_range([pair.span for pair in seen.pairs])] * len(spans)
+    has_cells = set(range(1, len(seen.class_names))) - seen.area_classes
+    target = config.target if has_cells else "gap"
+    recipe = Recipe(
+        material.sources,
+        material.pairs,
+        weights,
+        target,
+        tuple(spans),
+        scale,
+        seen.upscale,
+    )
+    for index in range(len(material.pairs)):
+        recipe.reach_px(index)  # a pixel size that is missing is told now
+    return recipe
+
+
+def _divided(
+    material: Material, config: TrainConfig, groups: Sequence[Hashable] | None
+) -> Division:
+    """Return which regions are learned from, and which are held back."""
+    seen = material.survey
+    if material.validation is None:
+        rng = np.random.default_rng([config.seed, 0])
+        return hold_back(seen.pairs, config.val_fraction, rng, groups=groups)
+    return given_apart(material.pairs, seen.n_images)
+
+
+def _split(division: Division, recipe: Recipe) -> Split:
+    back = fields_of(division.held_back, recipe, is_validated=division.is_held_back)
+    return Split(
+        fields_of(division.train, recipe, is_validated=False),
+        back,
+        division.how,
+        division.is_held_back,
+        division.held_back if division.is_held_back else (),
+        fields_of(division.spare, recipe, is_validated=False),
+    )
+
+
+def _areas(seen: Survey, regions: Sequence[Region]) -> NDArray[np.int64]:
+    """Return the areas of the cells in these regions, in pixels of the images."""
+    planes = {(i, p.index): p for i, pair in enumerate(seen.pairs) for p in pair.planes}
+    found = [np.empty(0, np.int64)]
+    for region in regions:
+        cells = planes[region.image, region.plane].cells
+        found.append(cells.areas[cells.is_cell & cells.centred_in(region.slices)])
+    return np.concatenate(found)
+
+
+def _instances(
+    base: InstanceConfig, areas: NDArray[np.float64], fields: Sequence[Field]
+) -> InstanceConfig:
+    """Return instance settings with what follows from the annotation."""
+    step = max(1, -(-len(fields) // _MAX_LOOKED_AT))
+    labels = [each.labels() for each in fields[::step]] if areas.size else []
+    derived = {
+        "min_size_px": minimum_size(areas),
+        "give_back_gap": gap_is_from_cutting(labels),
+    }
+    return base.model_copy(update=derived)
+
+
 def _zipped(span: IntensityRange) -> list[tuple[float, float]]:
     return list(zip(span.low, span.high, strict=True))
 
 
-def _diameter(areas: NDArray[np.int64]) -> float | None:
-    return float(2 * np.sqrt(np.median(areas) / np.pi)) if areas.size else None
+def _value_range(seen: Survey) -> IntensityRange | None:
+    spans = [pair.value_span for pair in seen.pairs if pair.value_span is not None]
+    return pooled_range(spans) if spans else None
 
 
-def _going_on(start: Model) -> Model:
-    """Return a model to train on from, which says whom it is owed to.
-
-    What comes of it is another work: whoever trains it states author, licence and
-    purpose anew. What the sources ask for, such as attribution, stays on record.
-    """
-    owed = (origin for origin in start.derived_from if origin.authors or origin.license)
-    parent = Origin(weights_sha256(start.state), start.authors, start.license)
-    origins = tuple(dict.fromkeys([parent, *owed]))
-    return replace(start, authors=(), license="", about="", derived_from=origins)
-
-
-def _fresh(pair: Pair, network: NetworkConfig | None, seed: int) -> Model:
-    """Return a model to begin with, for the channels and classes of a pair."""
-    names = pair.annotation.class_names
-    network = (network or NetworkConfig()).model_copy(
-        update={"in_channels": pair.image.n_channels, "out_channels": len(names)}
-    )
-    with torch.random.fork_rng(devices=[]):  # leave the caller's random state alone
-        torch.default_generator.manual_seed(seed)  # not the GPUs'
-        fresh = build_network(network)
-        if network.pretrained:
-            load_pretrained(fresh)
-    areas = pair.annotation.area_classes
-    roles = tuple(
-        f"softmax-area:{name}" if i in areas else f"softmax:{name}"
-        for i, name in enumerate(names)
-    )
-    return Model(network, fresh.state_dict(), roles=roles, class_names=names)
-
-
-def _check_trainable(
-    network: NetworkConfig | ForeignConfig, *, is_start: bool = False
-) -> None:
-    """Refuse a network that training can't do, a new one or that of a model to start.
-
-    Of a new one the setting can be changed, of a model only the model.
-    """
-    if isinstance(network, ForeignConfig):
-        raise ConfigError(
-            "NU-C05",
-            f"the model to start from holds another program's {network.format} graph, "
-            "which can't be trained on: start from scratch, or from a model made here",
+def _warnings(material: Material) -> list[str]:
+    """Return what the user should know before the first step."""
+    seen = material.survey
+    found = [*dict.fromkeys(material.sources.notes)]
+    found += size_warnings(seen.pairs, material.start)
+    counts = seen.n_px_of_class
+    missing = [
+        name
+        for name, n in zip(seen.class_names[1:], counts[1:], strict=False)
+        if n == 0
+    ]
+    if missing:
+        are = "is" if len(missing) == 1 else "are"
+        named = " and ".join(repr(name) for name in missing)
+        found.append(
+            f"{named} {are} painted nowhere, so that training can't learn what it looks "
+            "like: paint some, or remove the class"
         )
-    whose = "the model to start from" if is_start else "the network"
-    if network.n_dims != 2:
-        remedy = "start from scratch" if is_start else "set n_dims to 2"
-        raise ConfigError(
-            "NU-C05",
-            f"{whose} has {network.n_dims} dimensions but training works on planes "
-            f"so far: {remedy}; a stack is then learned plane by plane",
-        )
-    if network.upscale != 1:
-        remedy = "start from scratch" if is_start else "set upscale to 1"
-        raise ConfigError(
-            "NU-C05",
-            f"{whose} has outputs {network.upscale} times finer than the image but "
-            f"annotations are as fine as the image: {remedy}",
-        )
-
-
-def _check_start(start: Model, pair: Pair, network: NetworkConfig | None) -> None:
-    _check_trainable(start.network, is_start=True)
-    if not all(role.startswith("softmax") for role in start.roles):
-        raise ConfigError(
-            "NU-C05",
-            f"the model to start from has the outputs {', '.join(start.roles)} but "
-            "training learns classes, of one softmax: start from scratch",
-        )
-    check_channels(start, pair.image)
-    names = pair.annotation.class_names
-    if len(names) != len(start.class_names):
-        raise LabelError(
-            "NU-L06",
-            f"the model to start from has the classes {start.class_names} but "
-            f"{pair.annotation.source} has {names}: annotate with the model's classes, "
-            "or start from scratch",
-        )
-    own = start.network.model_dump()
-    if network is not None and any(
-        getattr(network, name) != own[name] for name in network.model_fields_set
-    ):
-        raise ConfigError(
-            "NU-C04",
-            "a model to start from came together with other network settings: leave "
-            "them out, its network goes on",
-        )
+    return found

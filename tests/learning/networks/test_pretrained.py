@@ -8,7 +8,7 @@ from torch import nn
 
 from napari_unet.config import NetworkConfig, TrainConfig
 from napari_unet.errors import ConfigError, ResourceError
-from napari_unet.learning import preparation
+from napari_unet.learning import preparation, starting
 from napari_unet.learning.networks import build_network, pretrained
 
 
@@ -190,7 +190,7 @@ def test_building_a_pretrained_network_loads_nothing(monkeypatch):
 @pytest.mark.parametrize("wanted", [True, False])
 def test_training_starts_from_them_if_asked(wanted, monkeypatch, cells):
     monkeypatch.setattr(
-        preparation, "load_pretrained", lambda network: network.position.data.fill_(7)
+        starting, "load_pretrained", lambda network: network.position.data.fill_(7)
     )
     image, labels = cells
     model, _, _ = preparation.prepare(
