@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 
 
 def full_precision(values: Tensor) -> Tensor:
-    """Return values as float32, or as they are where they are float64."""
-    # Also under autocast: bf16 has three digits.
-    return values if values.dtype == torch.float64 else values.float()
+    """Return values (N, C, ...) as float32 or float64, one channel after another."""
+    # Also under autocast: bf16 has three digits. Networks give their channels last, and
+    # few channels are slow to go through so.
+    dtype = torch.promote_types(values.dtype, torch.float32)
+    return values.to(dtype, memory_format=torch.contiguous_format)
 
 
 def where_known(values: Tensor, weights: Tensor) -> Tensor:
