@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as hnp
 from napari_unet.config import InstanceConfig
 from napari_unet.errors import ModelError
 from napari_unet.imaging.instances import (
+    derive_instances,
     find_instances,
     foreground,
     gap_is_from_cutting,
@@ -292,3 +293,37 @@ def test_a_model_without_classes_finds_no_cells(roles):
     outputs = np.ones((1, 4, 4), np.float32)
     with pytest.raises(ModelError, match="no classes, so it finds no cells"):
         find_instances(outputs, roles, InstanceConfig())
+
+
+def test_cells_that_share_their_foreground_are_told_apart_by_distance():
+    probability = np.full((12, 21), 0.9, np.float32)
+    depth = np.tile(np.r_[0.2:1:6j, 0.8:0.2:4j, 0.1, 0.2:0.8:4j, 1:0.2:6j], (12, 1))
+    outputs = np.stack([1 - probability, probability, depth.astype(np.float32)])
+    config = InstanceConfig(seed_threshold=0.5, smoothing_px=0, min_size_px=1)
+    labels = find_instances(outputs, (*ROLES, "distance"), config)
+    assert labels.max() == 2
+    assert (labels > 0).all()
+    assert (labels[:, :10] == 1).all()
+    assert (labels[:, 11:] == 2).all()
+    assert find_instances(outputs[:2], ROLES, config).max() == 1
+
+
+TOUCHING = np.repeat(np.array([[1, 1, 1, 2, 2, 2]], np.int32), 4, axis=0)
+
+
+@pytest.mark.parametrize(
+    ("more", "give", "seed"),
+    [((), True, 0.7), (("softmax-boundary",), False, 0.7), (("distance",), True, 0.5)],
+)
+def test_settings_follow_from_the_outputs_and_the_cells(more, give, seed):
+    areas = np.array([12, 12])
+    found = derive_instances(InstanceConfig(), (*ROLES, *more), [TOUCHING], areas)
+    assert found.give_back_gap is give
+    assert found.seed_threshold == seed
+    assert found.min_size_px == minimum_size(areas) == 6
+
+
+def test_a_seed_threshold_that_was_given_stays():
+    base = InstanceConfig(seed_threshold=0.66)
+    found = derive_instances(base, (*ROLES, "distance"), [], np.array([9]))
+    assert found.seed_threshold == 0.66

@@ -4,14 +4,22 @@ import itertools
 
 import numpy as np
 import pytest
+import skimage.draw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from skimage.segmentation import find_boundaries
 
 from napari_unet.config import WeightConfig
 from napari_unet.errors import ConfigError, LabelError
 from napari_unet.imaging.arrays import Annotation
-from napari_unet.imaging.targets import cut_annotation, make_target, separate_touching
+from napari_unet.imaging.targets import (
+    border_distances,
+    cell_boundaries,
+    cut_annotation,
+    make_target,
+    separate_touching,
+)
 from napari_unet.imaging.weight_maps import weight_map
 
 label_images = hnp.arrays(
@@ -289,3 +297,168 @@ def test_a_target_takes_sigmas_in_micrometres():
     np.testing.assert_array_equal(target.weights, expected)
     with pytest.raises(ConfigError, match="has no pixel size"):
         make_target(annotation, config)
+
+
+# --- boundaries -----------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(label_images)
+def test_boundaries_equal_brute_force(labels):
+    expected = np.zeros(labels.shape, bool)
+    for place in np.argwhere(labels > 0):
+        own = labels[tuple(place)]
+        expected[tuple(place)] = any(n != own for n in neighbours(labels, place))
+    for i in np.unique(labels[labels > 0]):
+        if expected[labels == i].all():
+            expected[labels == i] = False
+    found = cell_boundaries(labels, n_dims=labels.ndim)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_boundaries_are_the_inner_ones_of_scikit_image():
+    labels = np.zeros((40, 60), np.int32)
+    labels[skimage.draw.disk((20, 20), 12)] = 1
+    labels[skimage.draw.disk((20, 40), 12)] = 2
+    expected = find_boundaries(labels, connectivity=2, mode="inner")
+    np.testing.assert_array_equal(cell_boundaries(labels), expected)
+
+
+def two_classes():
+    labels = np.zeros((8, 20), int)
+    labels[1:7, 1:7], labels[1:7, 7:13], labels[1:7, 13:19] = 1, 2, 9
+    return Annotation.complete(labels), Annotation(
+        labels,
+        label_class={1: 2, 9: 3},
+        known=np.ones(labels.shape, bool),
+        class_names=("background", "a", "b", "tissue"),
+        area_classes=frozenset({3}),
+    )
+
+
+def test_all_cell_classes_share_the_class_of_boundaries_and_areas_have_none():
+    _, annotation = two_classes()
+    classes = make_target(annotation, target="boundary").classes
+    edge = cell_boundaries(annotation.cells())
+    assert (classes[edge] == 4).all()
+    np.testing.assert_array_equal(classes[~edge], annotation.class_map()[~edge])
+    assert edge[1:7, 6:8].all()
+    assert not edge[:, 13:].any()
+    assert set(np.unique(classes[2:6, 2:6])) == {2}
+    assert set(np.unique(classes[2:6, 8:12])) == {1}
+    assert classes.dtype == np.int16
+
+
+@pytest.mark.parametrize("target", ["boundary", "distance"])
+def test_every_target_has_the_weights_of_the_cut_labels(target):
+    annotation, _ = two_classes()
+    config = WeightConfig(w0=30, sigma=2)
+    found = make_target(annotation, config, target=target)
+    gap = make_target(annotation, config)
+    np.testing.assert_array_equal(found.weights, gap.weights)
+
+
+# --- distances ------------------------------------------------------------------------
+
+
+def depth_by_brute_force(labels, spacing):
+    """Return the distance to the nearest other pixel, over the greatest in the cell."""
+    depth = np.zeros(labels.shape)
+    places = np.argwhere(np.ones(labels.shape, bool))
+    for place in np.argwhere(labels > 0):
+        others = places[labels.ravel() != labels[tuple(place)]]
+        apart = np.sqrt((((others - place) * spacing) ** 2).sum(1))
+        depth[tuple(place)] = apart.min() if len(others) else 1
+    for i in np.unique(labels[labels > 0]):
+        depth[labels == i] /= depth[labels == i].max()
+    return depth
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(label_images, st.sampled_from([None, 0.5, 2.0]))
+def test_distances_equal_brute_force(labels, other_size):
+    spacing = [1.0] * labels.ndim
+    spacing[0] = other_size or 1.0
+    found = border_distances(
+        labels, n_dims=labels.ndim, spacing=spacing if other_size else None
+    )
+    expected = depth_by_brute_force(labels, np.array(spacing))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert found.dtype == np.float32
+
+
+def test_cells_of_any_size_are_as_deep():
+    labels = np.zeros((80, 80), np.int32)
+    labels[skimage.draw.disk((15, 15), 5)] = 1
+    labels[skimage.draw.disk((50, 50), 25)] = 2
+    depth = border_distances(labels)
+    assert depth[labels == 1].max() == depth[labels == 2].max() == 1
+    np.testing.assert_array_equal(depth > 0, labels > 0)
+
+
+def test_a_cell_at_the_edge_of_the_image_has_no_border_there():
+    labels = np.zeros((5, 8), np.int32)
+    labels[:, :4] = 1
+    np.testing.assert_allclose(
+        border_distances(labels)[2], [1, 0.75, 0.5, 0.25] + [0] * 4
+    )
+
+
+def test_a_distance_target_has_cut_classes_and_the_depth_of_the_cells_as_painted():
+    annotation, _ = two_classes()
+    target = make_target(annotation, target="distance")
+    np.testing.assert_array_equal(target.classes, make_target(annotation).classes)
+    assert target.values.shape == (1, 8, 20)
+    np.testing.assert_array_equal(target.values[0], border_distances(annotation.labels))
+    assert (target.values[0][1:7, 6:8] > 0).all()  # where the classes are cut
+
+
+def test_areas_and_painted_background_have_no_distance():
+    _, annotation = two_classes()
+    values = make_target(annotation, target="distance").values
+    np.testing.assert_array_equal(values[0] > 0, annotation.cells() > 0)
+
+
+def test_distances_know_the_size_of_a_pixel():
+    annotation, _ = two_classes()
+    target = make_target(annotation, target="distance", pixel_size_um=(9, 1, 0.25))
+    expected = border_distances(annotation.labels, spacing=(1, 0.25))
+    np.testing.assert_array_equal(target.values[0], expected)
+
+
+@pytest.mark.parametrize("target", ["boundary", "distance"])
+def test_planes_of_a_stack_are_targets_of_their_own(target):
+    stack = np.stack([halves(), np.roll(halves(), 1, axis=1)])
+    whole = make_target(Annotation.complete(stack), target=target)
+    for k, plane in enumerate(stack):
+        alone = make_target(Annotation.complete(plane), target=target)
+        np.testing.assert_array_equal(whole.classes[k], alone.classes)
+        if target == "distance":
+            np.testing.assert_array_equal(whole.values[:, k], alone.values)
+
+
+@pytest.mark.parametrize("target", ["boundary", "distance"])
+def test_volumes_are_separated_across_planes(target):
+    volume = np.zeros((6, 5, 5), int)
+    volume[:3], volume[3:] = 1, 2
+    found = make_target(Annotation.complete(volume), target=target, n_dims=3)
+    if target == "boundary":
+        np.testing.assert_array_equal(found.classes[:, 2, 2], [1, 1, 2, 2, 1, 1])
+    else:
+        depth = found.values[0, :, 2, 2] * 3
+        np.testing.assert_allclose(depth, [3, 2, 1, 1, 2, 3], rtol=1e-6)
+
+
+@pytest.mark.parametrize("target", ["boundary", "distance"])
+def test_with_areas_alone_all_targets_are_the_same(target):
+    annotation = Annotation(
+        halves(), class_names=("background", "tissue"), area_classes=frozenset({1})
+    )
+    found = make_target(annotation, target=target)
+    np.testing.assert_array_equal(found.classes, make_target(annotation).classes)
+    assert found.values is None
+
+
+def test_an_unknown_target_is_refused():
+    with pytest.raises(ConfigError, match="target is 'contour': give one of gap, "):
+        make_target(Annotation(halves()), target="contour")

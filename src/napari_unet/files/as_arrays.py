@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from napari_unet.config import WeightConfig
     from napari_unet.imaging.arrays import Target
     from napari_unet.imaging.scores import Scores
+    from napari_unet.imaging.targets import TargetKind
 
     Labels = NDArray[Any] | Path | str
 
@@ -33,8 +34,9 @@ def _labels(source: Labels, name: str) -> NDArray[Any]:
 
 def make_target(
     annotation: Annotation | Labels,
-    config: WeightConfig | None = None,
+    weights: WeightConfig | None = None,
     *,
+    target: TargetKind = "gap",
     n_dims: int = 2,
     pixel_size_um: Sequence[float] | None = None,
 ) -> Target:
@@ -45,7 +47,11 @@ def make_target(
     """
     annotation, size = _with_pixel_size(annotation, pixel_size_um)
     return targets.make_target(
-        as_annotation(annotation), config, n_dims=n_dims, pixel_size_um=size
+        as_annotation(annotation),
+        weights,
+        target=target,
+        n_dims=n_dims,
+        pixel_size_um=size,
     )
 
 

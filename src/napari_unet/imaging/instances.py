@@ -25,6 +25,20 @@ if TYPE_CHECKING:
 BOUNDARY = ("bound", "border", "edge", "contour", "outline")
 _EACH_ITS_OWN = ("sigmoid", "probability")
 _BACKGROUND = ("softmax:background", "probability:background")
+_BOUNDARY_CLASS, _DISTANCE = "softmax-boundary", "distance"
+# Where to begin: half as deep as it can be, for a distance.
+_SEED_DISTANCE = 0.5
+
+# What is tried for the settings, in turn: values, then steps from the best so far.
+_FINER = (-0.06, -0.03, 0.03, 0.06)
+_HIGHEST = {"threshold": 1.0, "seed_threshold": 1.0, "smoothing_px": 50.0}
+_GRIDS: tuple[tuple[str, tuple[float, ...]], ...] = (
+    ("threshold", (0.35, 0.42, 0.58, 0.65, 0.72)),
+    ("seed_threshold", (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.87, 0.93, 0.97)),
+    ("smoothing_px", (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)),
+    ("seed_threshold", _FINER),
+    ("threshold", _FINER),
+)
 
 
 def is_like(name: str, words: Sequence[str]) -> bool:
@@ -40,7 +54,8 @@ def is_like(name: str, words: Sequence[str]) -> bool:
 
 def _is_boundary(role: str) -> bool:
     kind, _, name = role.partition(":")
-    return kind in _EACH_ITS_OWN and is_like(name, BOUNDARY)
+    is_named_so = kind in _EACH_ITS_OWN and is_like(name, BOUNDARY)
+    return kind == _BOUNDARY_CLASS or is_named_so
 
 
 def _is_cell(role: str) -> bool:
@@ -54,8 +69,10 @@ def foreground(
 ) -> NDArray[np.float32]:
     """Return the probability of being any cell, float32 (Y, X), in [0, 1].
 
-    Areas (``"softmax-area:..."``) and boundaries (``"sigmoid:boundary"``) are no cells.
-    Without a background it is the largest of the outputs.
+    Areas (``"softmax-area:..."``) and boundaries with a probability of their own
+    (``"sigmoid:boundary"``) are no cells; the class of the boundaries of cells
+    (``"softmax-boundary"``) belongs to them. Without a background it is the largest of
+    the outputs.
 
     Parameters
     ----------
@@ -127,9 +144,11 @@ def find_instances(
     """Label the cells of one plane.
 
     A cell grows from each confident region, by a watershed that stays where the
-    probability is above the threshold. What has no confident region is one cell.
-    Where an output is the boundary, it is taken off before that.
-    Where all classes are areas, each area is labelled with the number of its class.
+    probability of being a cell is above the threshold. What has no confident region is
+    one cell. What is smoothed and has to be above the seed threshold is the distance
+    to the border where there is such an output, else the probability of being a cell,
+    less that of being a boundary (`seed_map`). Where all classes are areas, each area
+    is labelled with the number of its class.
 
     Parameters
     ----------
@@ -155,10 +174,7 @@ def find_instances(
         return np.asarray(outputs.argmax(0), np.int32)
     probability = foreground(outputs, roles)
     mask = probability > config.threshold
-    boundaries = [i for i, role in enumerate(roles) if _is_boundary(role)]
-    if boundaries:
-        probability = probability - outputs[boundaries].max(0)
-    smooth = ndimage.gaussian_filter(probability, config.smoothing_px)
+    smooth = ndimage.gaussian_filter(seed_map(outputs, roles), config.smoothing_px)
     seeds, n_seeds = ndimage.label((smooth > config.seed_threshold) & mask)
     parts, n_parts = ndimage.label(mask)
     has_seed = np.zeros(n_parts + 1, bool)
@@ -171,6 +187,39 @@ def find_instances(
     if config.give_back_gap:
         labels = give_back_gap(labels)
     return np.asarray(relabel_sequential(labels)[0], np.int32)
+
+
+def seed_map(outputs: NDArray[np.float32], roles: Sequence[str]) -> NDArray[np.float32]:
+    """Return what is highest in the middle of cells and low where two of them meet.
+
+    Parameters
+    ----------
+    outputs : ndarray of float32, shape (K, [Z,] Y, X)
+        Probabilities and distances, as the network gives them.
+    roles : sequence of str
+        Meaning of each channel.
+
+    Returns
+    -------
+    ndarray of float32, shape ([Z,] Y, X)
+        The distance to the border where there is such an output, else the probability
+        of being a cell less that of being a boundary.
+
+    Examples
+    --------
+    >>> outputs = np.array([[[0.25]], [[0.5]], [[0.25]]], np.float32)
+    >>> seed_map(outputs, ["softmax:background", "softmax:cell", "softmax-boundary"])
+    array([[0.5]], dtype=float32)
+    >>> seed_map(outputs, ["softmax:background", "softmax:cell", "distance"])
+    array([[0.25]], dtype=float32)
+    """
+    if _DISTANCE in roles:
+        return np.asarray(outputs[list(roles).index(_DISTANCE)])
+    probability = foreground(outputs, roles)
+    boundaries = [i for i, role in enumerate(roles) if _is_boundary(role)]
+    if boundaries:
+        probability = probability - outputs[boundaries].max(0)
+    return probability
 
 
 def give_back_gap(labels: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -261,6 +310,45 @@ def minimum_size(areas: NDArray[np.int64]) -> int:
     return int(np.percentile(areas, 5) / 2) if areas.size else 0
 
 
+def derive_instances(
+    base: InstanceConfig,
+    roles: Sequence[str],
+    labels: Sequence[NDArray[np.int32]],
+    areas: NDArray[np.int64],
+) -> InstanceConfig:
+    """Return settings with what follows from the outputs and the annotated cells.
+
+    Parameters
+    ----------
+    base : InstanceConfig
+        The other settings.
+    roles : sequence of str
+        Meaning of each output: seeds begin at 0.5 where there is a distance, and only
+        where there is no boundary was a gap cut that may be given back.
+    labels : sequence of ndarray of int32, shape (Y, X)
+        Annotated cells, for `gap_is_from_cutting`.
+    areas : ndarray of int, shape (n,)
+        Areas of all annotated cells, in pixels, for `minimum_size`.
+
+    Examples
+    --------
+    >>> from napari_unet.config import InstanceConfig
+    >>> labels = [np.array([[1, 1, 1, 2, 2, 2]], np.int32)]
+    >>> roles = ["softmax:background", "softmax:cell", "softmax-boundary"]
+    >>> derived = derive_instances(InstanceConfig(), roles, labels, np.array([3, 3]))
+    >>> derived.give_back_gap, derived.min_size_px
+    (False, 1)
+    """
+    has_gap = not any(map(_is_boundary, roles))
+    derived: dict[str, float] = {
+        "min_size_px": minimum_size(areas),
+        "give_back_gap": has_gap and gap_is_from_cutting(labels),
+    }
+    if _DISTANCE in roles and "seed_threshold" not in base.model_fields_set:
+        derived["seed_threshold"] = _SEED_DISTANCE
+    return base.model_copy(update=derived)
+
+
 def tune_instances(
     count: Callable[[InstanceConfig], Tally], start: InstanceConfig
 ) -> tuple[InstanceConfig, Tally]:
@@ -281,15 +369,12 @@ def tune_instances(
     best = start
     best_counts = count(best)
     best_score = _score(best_counts)
-    grids: list[tuple[str, tuple[float, ...]]] = [
-        ("threshold", (0.35, 0.42, 0.58, 0.65, 0.72)),
-        ("seed_threshold", (0.6, 0.7, 0.87, 0.93, 0.97)),
-        ("smoothing_px", (0.5, 1.5, 2.0, 3.0, 4.0)),
-        ("seed_threshold", (0.55, 0.65, 0.75, 0.83, 0.9)),
-        ("threshold", (0.38, 0.46, 0.54, 0.62, 0.68)),
-    ]
-    for name, values in grids:
-        for value in values:
+    for name, values in _GRIDS:
+        middle = getattr(best, name)
+        is_fine = values is _FINER
+        for value in (round(middle + v, 3) for v in values) if is_fine else values:
+            if not 0 < value < _HIGHEST[name]:
+                continue
             config = best.model_copy(update={name: value})
             counts = count(config)
             # Strictly better: of equals the one nearer to the defaults stays.

@@ -9,7 +9,7 @@ import torch
 from napari_unet.errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from torch import Tensor
 
@@ -18,12 +18,56 @@ _SOFTMAX, _SIGMOID, _AS_THEY_ARE = "softmax", "sigmoid", "linear"
 KINDS = {
     "softmax": _SOFTMAX,
     "softmax-area": _SOFTMAX,
+    "softmax-boundary": _SOFTMAX,
     "sigmoid": _SIGMOID,
     # What another program's network has activated itself.
     "probability": _AS_THEY_ARE,
     "value": _AS_THEY_ARE,
     "distance": _AS_THEY_ARE,
 }
+# What keeps touching cells apart comes after the classes.
+_APART: dict[str, tuple[str, ...]] = {
+    "gap": (),
+    "boundary": ("softmax-boundary",),
+    "distance": ("distance",),
+}
+
+
+def roles_for(
+    target: str, class_names: Sequence[str], area_classes: Collection[int] = ()
+) -> tuple[str, ...]:
+    """Return the role of each output of a network that is to learn a target.
+
+    Parameters
+    ----------
+    target : {"gap", "boundary", "distance"}
+        What keeps touching cells apart
+        (`napari_unet.imaging.targets.make_target`): boundaries are one class more,
+        after all others, and the distance is one channel more.
+    class_names : sequence of str
+        Name of each class, background first.
+    area_classes : collection of int
+        Classes that are areas and not single cells. Where no other class is left
+        there are no cells to keep apart: then all targets are the same.
+
+    Returns
+    -------
+    tuple of str
+        One role an output channel; channel k < len(class_names) is class k.
+
+    Examples
+    --------
+    >>> roles_for("boundary", ["background", "cell"])
+    ('softmax:background', 'softmax:cell', 'softmax-boundary')
+    >>> roles_for("distance", ["background", "cell", "tissue"], {2})
+    ('softmax:background', 'softmax:cell', 'softmax-area:tissue', 'distance')
+    """
+    classes = tuple(
+        f"softmax-area:{name}" if i in area_classes else f"softmax:{name}"
+        for i, name in enumerate(class_names)
+    )
+    has_cells = any(i not in area_classes for i in range(1, len(class_names)))
+    return classes + _APART[target if has_cells else "gap"]
 
 
 def activate(logits: Tensor, roles: Sequence[str], dim: int = 0) -> Tensor:
@@ -34,10 +78,11 @@ def activate(logits: Tensor, roles: Sequence[str], dim: int = 0) -> Tensor:
     logits : Tensor of float, shape (K, [Z,] Y, X) or (N, K, [Z,] Y, X)
         What the network gave, of any precision.
     roles : sequence of str
-        Role of each of the K channels, in any order: ``softmax:<class>`` and
-        ``softmax-area:<class>`` share one softmax, each ``sigmoid:<name>`` has its
-        own, ``value:<name>``, ``distance`` and what another program's network has
-        activated itself (``probability:<name>``) stay as they are.
+        Role of each of the K channels, in any order: ``softmax:<class>``,
+        ``softmax-area:<class>`` and ``softmax-boundary`` share one softmax, each
+        ``sigmoid:<name>`` has its own, ``value:<name>``, ``distance`` and what
+        another program's network has activated itself (``probability:<name>``) stay
+        as they are.
     dim : int
         Axis of the channels: 0, or 1 for a batch.
 
