@@ -31,7 +31,7 @@ def test_the_verdict_comes_with_numbers_and_what_they_rest_on(box, verdict) -> N
     box.show_comparison(Compared(verdict, BEFORE, NOW))
     text = box.verdict.text()
     assert text.startswith(("Better", "As good", "Worse"))
-    assert "F1 0.72 -> 0.81, AP 0.50 -> 0.60 on 24 held-back cells" in text
+    assert "F1 0.72 → 0.81, AP 0.50 → 0.60 on 24 held-back cells" in text
     assert "loss" not in text
     assert box.take.isHidden() == (verdict != "worse")
     assert box.cells.isHidden()
@@ -47,8 +47,8 @@ def test_worse_cells_are_listed_the_worst_first_and_a_click_goes_there(qtbot, bo
     box.show()
     texts = [box.cells.item(i).text() for i in range(box.cells.count())]
     assert texts == [
-        "cell 9 at row 30, column 41: IoU 0.90 -> 0.10",
-        "cell 3 at row 10, column 20: IoU 0.80 -> 0.60",
+        "cell 9 at row 30, column 41: IoU 0.90 → 0.10",
+        "cell 3 at row 10, column 20: IoU 0.80 → 0.60",
     ]
     place = box.cells.visualItemRect(box.cells.item(0)).center()
     with qtbot.waitSignal(box.chosen) as chosen:

@@ -132,7 +132,7 @@ def test_scores_come_with_what_they_rest_on(plot):
     scores = {"f1": 0.8, "ap": 0.7, "iou": 0.9, "n_cells": 24}
     plot.add([step(1), Validated(1, 0.5, 0.8, scores)])
     assert "F1 0.80" in plot.score.titleLabel.text
-    assert "24 held-back cells" in plot.score.titleLabel.text
+    assert "24 cells" in plot.score.titleLabel.text
 
 
 def test_marks_wear_the_theme(plot, viewer):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from qtpy.QtCore import QObject, QThread, QTimer, Signal
+from qtpy.QtCore import QObject, QThread, QThreadPool, QTimer, Signal
 from superqt.utils import WorkerBase
 
 from napari_unet.errors import ImageError
@@ -258,3 +258,29 @@ def test_a_guarded_slot_shows_what_it_raises_instead_of_ending_the_process(qtbot
 
 def test_a_failure_names_an_error_without_text():
     assert Failure.from_error(ValueError()).summary.endswith("ValueError")
+
+
+def test_work_does_not_wait_for_other_work_where_cores_are_few(qtbot):
+    pool = QThreadPool.globalInstance()
+    before = pool.maxThreadCount()
+    pool.setMaxThreadCount(1)
+    go_on = threading.Event()
+
+    def long():
+        yield Note("first")
+        go_on.wait(10)
+
+    def short():
+        yield Note("second")
+
+    runners = [Runner(), Runner()]
+    try:
+        runners[0].run(long)
+        with qtbot.waitSignal(runners[1].finished, timeout=5000):
+            runners[1].run(short)
+        assert runners[0].is_running
+        with qtbot.waitSignal(runners[0].finished, timeout=5000):
+            go_on.set()
+    finally:
+        go_on.set()
+        pool.setMaxThreadCount(before)

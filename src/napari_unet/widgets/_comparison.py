@@ -84,11 +84,11 @@ def in_words(compared: Compared) -> str:
     --------
     >>> from napari_unet.events import Compared
     >>> in_words(Compared("better", {"f1": 0.7, "n_cells": 9}, {"f1": 0.8}))
-    'Better than the model before: F1 0.70 -> 0.80 on 9 held-back cells'
+    'Better than the model before: F1 0.70 → 0.80 on 9 held-back cells'
     """
     before, now = compared.before, compared.now
     parts = [
-        f"{word} {before[name]:.2f} -> {now[name]:.2f}"
+        f"{word} {before[name]:.2f} → {now[name]:.2f}"
         for name, word in _WORDS.items()
         if name in before and name in now
     ]
@@ -110,5 +110,5 @@ def _line(cell: WorseCell) -> str:
     y, x = cell.middle
     return (
         f"cell {cell.label} at row {y:.0f}, column {x:.0f}: "
-        f"IoU {cell.iou_before:.2f} -> {cell.iou_now:.2f}"
+        f"IoU {cell.iou_before:.2f} → {cell.iou_now:.2f}"
     )

@@ -58,15 +58,18 @@ class LiveControls(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         for part in (self.boxes, self._rate_row, self.strokes):
             layout.addWidget(part)
-        self._n_strokes = 0
+        self.n_strokes = 0
         self._rate = 0.0
         self.learning_rate.changed.connect(self._on_rate)
         self.end()
 
     def begin(self, learning_rate: float) -> None:
         """Training has begun, with this peak learning rate."""
-        self._rate = learning_rate
+        # Showing it is no wish; on the way its decimals change as well.
+        self.learning_rate.blockSignals(True)
         self.learning_rate.set_value(learning_rate)
+        self.learning_rate.blockSignals(False)
+        self._rate = self.learning_rate.value()
         self._rate_row.show()
 
     def end(self) -> None:
@@ -78,10 +81,10 @@ class LiveControls(QWidget):
         """Count the strokes that training took."""
         for event in events:
             if isinstance(event, TrainingStarted):
-                self._n_strokes = 0
+                self.n_strokes = 0
             elif isinstance(event, StrokesTaken):
-                self._n_strokes += event.n_strokes
-                n = self._n_strokes
+                self.n_strokes += event.n_strokes
+                n = self.n_strokes
                 self.strokes.setText(
                     f"{n} fresh stroke{'s' if n > 1 else ''} learned from, the last "
                     f"since step {event.step}"

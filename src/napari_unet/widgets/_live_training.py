@@ -80,6 +80,7 @@ class LiveTraining(QObject):
         self._view: Region | None = None
         self._preview: Drawn | None = None
         self._told: set[str] = set()
+        self.n_shown = 0
 
     # -- what the dock says ---------------------------------------------------------
 
@@ -244,6 +245,7 @@ class LiveTraining(QObject):
         if self._is_previewing and self._mailbox is not None:
             self.live_layer.show(preview, labels, f"{self._name} live")
             self._is_layer_known = True
+            self.n_shown += 1
 
     def _show_split(self, regions: tuple[Region, ...]) -> None:
         labels = self.labels()

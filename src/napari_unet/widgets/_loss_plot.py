@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _MOST_POINTS = 4000
 _SMOOTHING = 0.95
-_HEIGHT_PX = 260
+_HEIGHT_PX = 290
 
 
 @dataclass
@@ -61,7 +61,9 @@ class Curves:
             self.validated_steps.append(event.step)
             self.validation_losses.append(event.loss)
             self.scores.append(event.score)
-            self.words = scores_in_words(event.scores) if event.scores else ""
+            words = scores_in_words(event.scores) if event.scores else ""
+            # All of them are held back; the plot is narrow.
+            self.words = words.replace("held-back ", "")
         elif isinstance(event, StrokesTaken):
             self.stroke_steps.append(event.step)
 

@@ -16,7 +16,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, QThreadPool, QTimer, Signal
 from superqt.utils import WorkerBase
 
 from napari_unet.errors import UNetError
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _DRAW_EVERY_MS = 50
 _MOST_WAITING = 500
+_LEAST_THREADS = 16
 _log = logging.getLogger(__name__)
 
 
@@ -154,6 +155,7 @@ class Runner(QObject):
         worker.signals.finished.connect(self._end)
         # The dock or the viewer may go away at any time: then the work is in vain.
         self.destroyed.connect(worker.quit)
+        _make_room()
         worker.start()
         self._timer.start()
         return True
@@ -181,6 +183,16 @@ class Runner(QObject):
         if worker.failure is not None:
             self.failed.emit(worker.failure)
         self.finished.emit()
+
+
+def _make_room() -> None:
+    """Let all that runs at one time have a thread, however few cores there are.
+
+    Else strokes, weight maps and autosaves would wait for the end of a training.
+    """
+    pool = QThreadPool.globalInstance()
+    if pool is not None and pool.maxThreadCount() < _LEAST_THREADS:
+        pool.setMaxThreadCount(_LEAST_THREADS)
 
 
 class ShowsFailures(Protocol):

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import pytest
+
+from napari_unet.events import StrokesTaken, TrainingStarted
+from napari_unet.widgets._live_controls import LiveControls
+
+
+@pytest.fixture
+def controls(qtbot):
+    controls = LiveControls()
+    qtbot.addWidget(controls)
+    controls.show()
+    return controls
+
+
+@pytest.mark.parametrize("rate", [3e-3, 1e-5, 0.25])
+def test_showing_the_learning_rate_asks_for_none(controls, rate) -> None:
+    heard = []
+    controls.learning_rate_changed.connect(heard.append)
+    controls.begin(rate)
+    assert heard == []
+    assert controls.learning_rate.isVisible()
+    assert controls.learning_rate.value() == pytest.approx(rate)
+    controls.learning_rate.editor.native.setValue(2 * rate)
+    assert heard == [pytest.approx(2 * rate)]
+    controls.end()
+    assert not controls.learning_rate.isVisible()
+
+
+def test_strokes_are_counted_from_the_start_of_a_training(controls) -> None:
+    controls.take([StrokesTaken(3, 1)])
+    assert (
+        controls.strokes.text() == "1 fresh stroke learned from, the last since step 3"
+    )
+    controls.take([StrokesTaken(9, 4)])
+    assert "5 fresh strokes" in controls.strokes.text()
+    assert "step 9" in controls.strokes.text()
+    controls.take([TrainingStarted(9, 1, 1, "cpu", ""), StrokesTaken(2, 2)])
+    assert "2 fresh strokes" in controls.strokes.text()
