@@ -307,8 +307,8 @@ def cuda_lines(found: dict | None) -> list[str]:
     return [
         f"On {found['device']}, base {CUDA_WIDTH}, depth {CUDA_DEPTH}, {CUDA_BATCH} "
         f"patches of {CUDA_SIDE} x {CUDA_SIDE}: plain float32 {ms['plain']} ms, "
-        f"{found['precision']} {ms['step']} ms ({found['ratio']:.1f} times as fast), of "
-        f"which arithmetic at the peak would be {ms['least']} ms: "
+        f"{found['precision']} {ms['step']} ms ({found['ratio']:.1f} times as fast); "
+        f"by arithmetic at the peak {ms['least']} ms. "
         f"{found['tflop_per_s']:.0f} useful TFLOP/s, "
         f"**{found['share_of_matmul']:.0%}** of the {found['matmul_tflop_per_s']:.0f} "
         "of a product of matrices of 8192 x 8192. With drawing and augmentation "

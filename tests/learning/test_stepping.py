@@ -8,7 +8,6 @@ from safetensors.torch import load, save
 
 from napari_unet.config import NetworkConfig, TrainConfig
 from napari_unet.learning import device as device_module
-from napari_unet.learning import stepping
 from napari_unet.learning.augmentation import Batch
 from napari_unet.learning.device import DeviceChoice
 from napari_unet.learning.losses import weighted_cross_entropy
@@ -208,16 +207,20 @@ def test_a_saved_state_is_a_copy():
     assert all(torch.equal(t, before[name]) for name, t in state.items())
 
 
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        (lambda s: {"optimizer.exp_avg.nowhere": torch.zeros(1)}, "nowhere"),
-        (lambda s: {"optimizer.exp_avg.head.weight": torch.zeros(7)}, "shape"),
-    ],
-)
-def test_the_state_of_another_network_is_refused(change, says):
-    with pytest.raises(ValueError, match=says):
-        _stepper(_net()).load_state_dict(change({}))
+def test_the_state_of_another_network_is_refused_and_nothing_taken_from_it():
+    stepper = _stepper(_net())
+    before = stepper.state_dict()
+    for other, says in (
+        (_net(norm="none"), "in one of network and state only"),
+        (_net(in_channels=2), r"of shape \(2, 2, 3, 3\), not \(2, 1, 3, 3\)"),
+    ):
+        state = _stepper(other).state_dict()
+        for tensor in state.values():
+            tensor += 1
+        with pytest.raises(ValueError, match=says):
+            stepper.load_state_dict(state)
+    after = stepper.state_dict()
+    assert all(torch.equal(t, after[name]) for name, t in before.items())
 
 
 def test_bf16_is_used_in_the_forward_pass_alone():
@@ -293,11 +296,3 @@ def test_no_step_can_be_finished_twice():
     stepper.finish()
     with pytest.raises(ValueError, match="begun"):
         stepper.finish()
-
-
-def test_the_optimiser_is_fused_on_the_cpu():
-    # Where torch has one kernel for the whole update, it is taken.
-    for name in ("adamw", "sgd"):
-        config = TrainConfig(optimizer=name)
-        found = stepping._optimizer([torch.nn.Parameter(torch.ones(1))], config, CPU)
-        assert found.defaults["fused"] is True

@@ -15,6 +15,7 @@ from napari_unet.learning.device import (
     training_precision,
     with_channels_last,
 )
+from napari_unet.learning.optimizers import build_optimizer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,7 +70,7 @@ class Stepper:
         self.precision = precision or training_precision(device, config.precision)
         self._net, self._loss, self._device = net, loss, device
         self._names = {p: name for name, p in net.named_parameters()}
-        self._optimizer = _optimizer(list(self._names), config, device)
+        self._optimizer = build_optimizer(list(self._names), config, device)
         # In fp16 it keeps small gradients from becoming 0. On CUDA it also leaves out
         # a step that is not finite without the CPU having to wait and look.
         self._scaler = torch.amp.GradScaler(
@@ -232,12 +233,7 @@ class Stepper:
             ``optimizer.<slot>.<parameter>`` and ``scaler.<name>``: copies, ready for a
             safetensors file.
         """
-        found = {
-            f"optimizer.{slot}.{name}": value
-            for parameter, name in self._names.items()
-            for slot, value in self._optimizer.state.get(parameter, {}).items()
-            if isinstance(value, torch.Tensor)
-        }
+        found = self._tensors()
         if self.precision == "fp16":
             scaler = self._scaler.state_dict()
             found["scaler.scale"] = torch.tensor(scaler["scale"], dtype=torch.float64)
@@ -247,63 +243,39 @@ class Stepper:
             for name, value in found.items()
         }
 
+    def _tensors(self) -> dict[str, Tensor]:
+        return {
+            f"optimizer.{slot}.{name}": value
+            for parameter, name in self._names.items()
+            for slot, value in self._optimizer.state[parameter].items()
+            if isinstance(value, torch.Tensor)
+        }
+
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Go on from what `state_dict` returned, to the bit on the same machine.
 
         Parameters
         ----------
         state : dict of str to Tensor
-            From a stepper of the same network and settings.
+            From a stepper of the same network, settings and precision.
 
         Raises
         ------
         ValueError
-            The state is of other parameters.
+            The state is another network's, or of other settings.
         """
-        slots: dict[Any, dict[str, Tensor]] = {}
-        parameters = {name: p for p, name in self._names.items()}
-        for key, value in state.items():
-            kind, slot, name = (*key.split(".", 2), "")[:3]
-            if kind != "optimizer":
-                continue
-            if name not in parameters:
-                raise ValueError(f"no parameter of the network is called {name!r}")
-            p = parameters[name]
-            if value.ndim and value.shape != p.shape:
-                raise ValueError(f"{key} is of shape {value.shape}, not {p.shape}")
-            # In the layout of the weights, as the optimiser itself makes it.
-            room = torch.zeros_like(p) if value.ndim or p.ndim == 0 else value.clone()
-            slots.setdefault(p, {})[slot] = room.detach().copy_(value)
-        self._optimizer.state.clear()
-        self._optimizer.state.update(slots)
-        if self.precision == "fp16" and "scaler.scale" in state:
+        ours = self._tensors()
+        theirs = {name: t for name, t in state.items() if name.startswith("optimizer.")}
+        for name in sorted(ours.keys() | theirs.keys()):
+            if name not in ours or name not in theirs:
+                raise ValueError(f"{name} is in one of network and state only")
+            if ours[name].shape != theirs[name].shape:
+                shapes = f"{tuple(theirs[name].shape)}, not {tuple(ours[name].shape)}"
+                raise ValueError(f"{name} is of shape {shapes}")
+        for name, tensor in ours.items():
+            tensor.copy_(theirs[name])
+        if self.precision == "fp16":
             scaler = self._scaler.state_dict()
             scaler["scale"] = float(state["scaler.scale"])
             scaler["_growth_tracker"] = int(state["scaler.n_good"])
             self._scaler.load_state_dict(scaler)
-
-
-def _optimizer(
-    parameters: list[nn.Parameter], config: TrainConfig, device: DeviceChoice
-) -> torch.optim.Optimizer:
-    # One pass over the memory of each weight instead of six.
-    is_fused = device.name in {"cpu", "cuda"}
-    if config.optimizer == "sgd":
-        sgd = torch.optim.SGD(
-            parameters,
-            config.learning_rate,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-            fused=is_fused,
-        )
-        if config.momentum > 0:
-            # Fused, a first step that is left out would leave it uninitialised.
-            for p in parameters:
-                sgd.state[p]["momentum_buffer"] = torch.zeros_like(p).detach()
-        return sgd
-    return torch.optim.AdamW(
-        parameters,
-        config.learning_rate,
-        weight_decay=config.weight_decay,
-        fused=is_fused,
-    )
