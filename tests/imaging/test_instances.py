@@ -248,6 +248,27 @@ def test_tuning_climbs_to_the_best_settings():
     assert counts == count(config)
 
 
+@pytest.mark.parametrize(("wanted", "found"), [(17, 17), (33, 34), (60, 68), (9, 8)])
+def test_the_minimum_size_is_tuned_as_well(wanted, found):
+    def count(config: InstanceConfig) -> Tally:
+        return _counts(95 - abs(config.min_size_px - wanted))
+
+    config, _ = tune_instances(count, InstanceConfig(min_size_px=17))
+    assert config == InstanceConfig(min_size_px=found)
+
+
+def test_thresholds_are_refined_around_the_best_but_stay_shares():
+    asked = []
+
+    def count(config: InstanceConfig) -> Tally:
+        asked.append(config)
+        return _counts(50 + 40 * config.seed_threshold - 40 * config.threshold)
+
+    config, _ = tune_instances(count, InstanceConfig())
+    assert (config.seed_threshold, config.threshold) == (0.97, 0.29)
+    assert all(0 < c.seed_threshold < 1 for c in asked)
+
+
 def test_of_equal_settings_the_default_stays():
     asked = []
 
@@ -257,7 +278,6 @@ def test_of_equal_settings_the_default_stays():
 
     config, _ = tune_instances(count, InstanceConfig(min_size_px=3))
     assert config == InstanceConfig(min_size_px=3)
-    assert all(c.min_size_px == 3 for c in asked)
     assert len(set(map(str, asked))) > 15
 
 

@@ -29,15 +29,16 @@ _BOUNDARY_CLASS, _DISTANCE = "softmax-boundary", "distance"
 # Where to begin: half as deep as it can be, for a distance.
 _SEED_DISTANCE = 0.5
 
-# What is tried for the settings, in turn: values, then steps from the best so far.
-_FINER = (-0.06, -0.03, 0.03, 0.06)
-_HIGHEST = {"threshold": 1.0, "seed_threshold": 1.0, "smoothing_px": 50.0}
-_GRIDS: tuple[tuple[str, tuple[float, ...]], ...] = (
-    ("threshold", (0.35, 0.42, 0.58, 0.65, 0.72)),
-    ("seed_threshold", (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.87, 0.93, 0.97)),
-    ("smoothing_px", (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)),
-    ("seed_threshold", _FINER),
-    ("threshold", _FINER),
+# What is tried for the settings, in turn: values; steps from, and multiples of, the
+# best so far. Small objects are often pieces, or what nobody cared to annotate.
+_VALUES, _STEPS, _MULTIPLES = "values", "steps", "multiples"
+_SEARCH: tuple[tuple[str, str, tuple[float, ...]], ...] = (
+    ("threshold", _VALUES, (0.35, 0.42, 0.58, 0.65, 0.72)),
+    ("seed_threshold", _VALUES, (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.87, 0.93, 0.97)),
+    ("smoothing_px", _VALUES, (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)),
+    ("min_size_px", _MULTIPLES, (0.5, 1.5, 2.0, 3.0, 4.0)),
+    ("seed_threshold", _STEPS, (-0.06, -0.03, 0.03, 0.06)),
+    ("threshold", _STEPS, (-0.06, -0.03, 0.03, 0.06)),
 )
 
 
@@ -352,14 +353,14 @@ def derive_instances(
 def tune_instances(
     count: Callable[[InstanceConfig], Tally], start: InstanceConfig
 ) -> tuple[InstanceConfig, Tally]:
-    """Choose thresholds and smoothing, one after the other, by the best score.
+    """Choose thresholds, smoothing and minimum size in turn, by the best score.
 
     Parameters
     ----------
     count : callable
         Compares cells found with the given settings with the truth.
     start : InstanceConfig
-        Where to begin: what is not tuned is derived from the annotation.
+        Where to begin: `derive_instances`.
 
     Returns
     -------
@@ -369,18 +370,22 @@ def tune_instances(
     best = start
     best_counts = count(best)
     best_score = _score(best_counts)
-    for name, values in _GRIDS:
-        middle = getattr(best, name)
-        is_fine = values is _FINER
-        for value in (round(middle + v, 3) for v in values) if is_fine else values:
-            if not 0 < value < _HIGHEST[name]:
-                continue
+    for name, kind, given in _SEARCH:
+        for value in _tried(getattr(best, name), kind, given):
             config = best.model_copy(update={name: value})
             counts = count(config)
             # Strictly better: of equals the one nearer to the defaults stays.
             if (score := _score(counts)) > best_score:
                 best, best_counts, best_score = config, counts, score
     return best, best_counts
+
+
+def _tried(best: float, kind: str, given: Sequence[float]) -> list[float]:
+    if kind == _MULTIPLES:
+        return [round(best * factor) for factor in given]
+    if kind == _STEPS:
+        return [v for d in given if 0 < (v := round(best + d, 3)) < 1]
+    return list(given)
 
 
 def _score(counts: Tally) -> float:
