@@ -19,6 +19,8 @@ from napari_unet.learning.device import (
     keep_freed_memory,
     own_memory_errors,
     seeded,
+    training_precision,
+    with_channels_last,
 )
 
 CPU = DeviceChoice("cpu", "CPU, 1 threads")
@@ -112,6 +114,45 @@ def test_the_cpu_uses_bf16_where_it_is_wanted_and_faster(
 ):
     monkeypatch.setattr(device_module, "cpu_prefers_bf16", lambda: prefers)
     assert _runs_in_bf16(autocast(CPU, precision)) is expected
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted", "has_bf16", "expected"),
+    [
+        ("cuda", "fast", True, "bf16"),
+        ("cuda", "auto", False, "fp16"),
+        ("cuda", "fp32", True, "fp32"),
+        ("cpu", "auto", True, "bf16"),
+        ("cpu", "fast", False, "fp32"),
+        ("cpu", "fp32", True, "fp32"),
+        ("mps", "fast", True, "fp32"),
+    ],
+)
+def test_training_runs_in_what_the_device_is_fast_with(
+    monkeypatch, name, wanted, has_bf16, expected
+):
+    monkeypatch.setattr(device_module, "cpu_prefers_bf16", lambda: has_bf16)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: has_bf16)
+    assert training_precision(DeviceChoice(name, name), wanted) == expected
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.float16)]
+)
+def test_a_precision_by_name_is_that_precision(precision, dtype):
+    with autocast(CPU, precision):
+        assert nn.Conv2d(1, 1, 1)(torch.zeros(1, 1, 2, 2)).dtype == dtype
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 6, 5), (2, 3, 6, 5), (1, 1, 4, 6, 5)])
+def test_images_are_laid_out_with_their_channels_last(shape):
+    image = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    laid_out = with_channels_last(image)
+    assert torch.equal(laid_out, image)
+    assert laid_out.stride(1) == 1
+    # So its first level is computed in that layout too.
+    conv = (nn.Conv2d if len(shape) == 4 else nn.Conv3d)(shape[1], 2, 1)
+    assert conv(laid_out).stride(1) == 1
 
 
 def test_mps_stays_in_full_precision():

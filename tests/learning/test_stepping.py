@@ -296,3 +296,14 @@ def test_no_step_can_be_finished_twice():
     stepper.finish()
     with pytest.raises(ValueError, match="begun"):
         stepper.finish()
+
+
+def test_on_mps_steps_are_those_of_the_cpu_in_full_precision():
+    # The same code, on tensors that lie on the CPU here.
+    losses, config = [], TrainConfig(precision="fast")
+    for device in (CPU, DeviceChoice("mps", "Apple GPU (MPS)")):
+        precision = None if device.name == "mps" else "fp32"
+        stepper = Stepper(_net(), loss_for(config, ROLES), config, device, precision)
+        assert stepper.precision == "fp32"
+        losses.append([stepper.step(_batch(), 0.01) for _ in range(3)])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
