@@ -25,10 +25,11 @@ _NORMS = {"batch": "BatchNorm", "group": "GroupNorm", "instance": "InstanceNorm"
 _ROLES = {
     "softmax": "probability of *{}*; those of all classes sum to 1",
     "softmax-area": "probability of *{}*, an area without single cells",
+    "softmax-boundary": "probability of the boundary of a cell",
     "sigmoid": "probability of *{}*, by itself",
     "probability": "probability of *{}*, by itself",
     "value": "values of *{}*, as they are",
-    "distance": "distance to the nearest border",
+    "distance": "distance to the border of the cell, 1 in its middle",
 }
 _LOSSES = {
     "cross_entropy": "weighted cross entropy",

@@ -203,7 +203,7 @@ def output_tensor(model: Model, test_tensor: str) -> dict[str, Any]:
 def gives_probabilities(model: Model) -> bool:
     """Whether all outputs are between 0 and 1."""
     kinds = {role.partition(":")[0] for role in model.roles}
-    return kinds <= {"softmax", "softmax-area", "sigmoid"}
+    return kinds <= {"softmax", "softmax-area", "softmax-boundary", "sigmoid"}
 
 
 def _spatial(model: Model) -> dict[str, dict[str, Any]]:
