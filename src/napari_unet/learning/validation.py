@@ -44,9 +44,9 @@ if TYPE_CHECKING:
 _MAX_PX_AT_THE_END = 2**22
 _MAX_PX_FOR_TUNING = 2**20
 _MAX_TUNING_S = 60.0
-# Settings count as good as the best within so many standard errors: the best of 26 is
-# better than the rest by luck alone.
-_SURE = 1.64
+# Settings count as good as the best within so many standard errors: the best of many is
+# better than the rest by luck alone. One single cell more makes just one.
+_SURE = 1.2
 # Settings chosen on fewer cells fit their noise: those derived from the labels stay.
 _MIN_CELLS_FOR_TUNING = 10
 # What settings get that are not tried any more, once the time is up.
@@ -101,7 +101,7 @@ def tune(
     """Choose the instance settings that score best on held-back planes, in fp32.
 
     Few cells would be fitted rather than learned from. So of all settings that the
-    best one doesn't beat by more than 1.64 standard errors (jackknife over the cells)
+    best one doesn't beat by more than 1.2 standard errors (jackknife over the cells)
     those are taken that are nearest to what was derived from the labels, and on fewer
     than 10 cells the latter stay. After a minute nothing more is tried.
 
@@ -157,24 +157,37 @@ def _tuned(
         return cells.tally()
 
     best, _ = tune_instances(count, model.instances)
-    return _nearest_as_good(tried, best, model.instances)
+    return nearest_as_good(tried, best, model.instances)
 
 
-def _nearest_as_good(
+def nearest_as_good(
     tried: Mapping[InstanceConfig, NDArray[np.float64]],
     best: InstanceConfig,
     start: InstanceConfig,
+    *,
+    n_errors: float = _SURE,
 ) -> InstanceConfig:
     """Return what is nearest to `start` of all that the best doesn't clearly beat.
 
-    The rule of one standard error of Breiman et al. (Classification and regression
-    trees. 1984, section 3.4.3), with more of them.
+    Parameters
+    ----------
+    tried : mapping of InstanceConfig to ndarray of float64
+        For each settings the counts of the same cells (`CellCounts.table`).
+    best, start : InstanceConfig
+        The best of them, and those derived from the labels.
+    n_errors : float
+        How many standard errors of the difference are no clear beating.
+
+    References
+    ----------
+    The rule of one standard error, here 1.2: Breiman, Friedman, Olshen, Stone:
+    Classification and Regression Trees. 1984, section 3.4.3.
     """
     top = tried[best]
 
     def is_as_good(table: NDArray[np.float64]) -> bool:
         lack = float(_tuned_for(top.sum(0)) - _tuned_for(table.sum(0)))
-        return lack <= _SURE * standard_error(top, table, _tuned_for)
+        return lack <= n_errors * standard_error(top, table, _tuned_for)
 
     return min(
         (config for config, table in tried.items() if is_as_good(table)),
@@ -183,12 +196,18 @@ def _nearest_as_good(
 
 
 def _distance(a: InstanceConfig, b: InstanceConfig) -> float:
-    thresholds = np.array(
-        [[c.threshold, c.seed_threshold] for c in (a, b)], dtype=float
-    )
-    odds = np.log(thresholds / (1 - thresholds))
-    sigmas = np.log([a.smoothing_px + 0.5, b.smoothing_px + 0.5])
-    return float(np.abs(odds[0] - odds[1]).sum() + abs(sigmas[0] - sigmas[1]))
+    """Return how far settings are from each other, by log odds and log sizes."""
+    places = [
+        (
+            np.log(c.threshold / (1 - c.threshold)),
+            np.log(c.seed_threshold / (1 - c.seed_threshold)),
+            np.log(c.smoothing_px + 0.5),
+            np.log(c.min_size_px + 1),
+        )
+        for c in (a, b)
+    ]
+    a_place, b_place = np.array(places)
+    return float(np.abs(a_place - b_place).sum())
 
 
 def _tuned_for(sums: NDArray[np.float64]) -> NDArray[np.float64]:
