@@ -42,13 +42,8 @@ from napari_unet.learning.attention import attention_maps, check_has_gates
 from napari_unet.learning.checkpoint import Model, load_model
 from napari_unet.learning.device import choose_device
 from napari_unet.learning.fit import is_constant
-from napari_unet.learning.prediction import predict_tiles, resolved
-from napari_unet.learning.scale import (
-    factors_for,
-    on_own_grid,
-    scale_note,
-    scale_warning,
-)
+from napari_unet.learning.prediction import predict_tiles, resolved, working_factors
+from napari_unet.learning.scale import on_own_grid, scale_note, scale_warning
 from napari_unet.learning.self_test import reduced_precision_difference
 
 if TYPE_CHECKING:
@@ -104,12 +99,12 @@ def segment_events(
     fit = fit_warnings(model, image, config)
     for warning in (*precision_warnings(model, config), *fit):
         yield Note(warning, is_warning=True)
-    if rescaled := scale_note(model, image, config):
+    factors = working_factors(model, image, config)
+    if rescaled := scale_note(model, image, config, factors):
         yield Note(rescaled)
-    for event in predict_tiles(model, image, config):
+    for event in predict_tiles(model, image, config, factors=factors):
         yield event
         outputs = event.outputs
-    factors = factors_for(model, image, config)
     settings = instances or on_own_grid(model.instances, factors)
     yield Segmented(_labels(model, outputs, settings), outputs)
 
@@ -315,12 +310,13 @@ def _one_file(
         _check_unwritten(path, written)
         image = read_image(path, axes=job.axes, channels=job.channels, notes=notes)
         notes += fit_warnings(job.model, image, job.config)
-        if rescaled := scale_note(job.model, image, job.config):
+        factors = working_factors(job.model, image, job.config)
+        if rescaled := scale_note(job.model, image, job.config, factors):
             notes.append(rescaled)
-        for event in predict_tiles(job.model, image, job.config):
+        for event in predict_tiles(job.model, image, job.config, factors=factors):
             yield FileProgress(index, event.n_done, event.n_tiles)
             outputs = event.outputs
-        target, n_cells = _write(job, path, image, outputs)
+        target, n_cells = _write(job, path, image, outputs, factors)
         written[stem_of(path)] = path
     except Exception as error:  # noqa: BLE001 - the per-file edge: the rest goes on
         message = str(error) if isinstance(error, UNetError) else repr(error)
@@ -340,7 +336,11 @@ def _check_unwritten(path: Path, written: dict[str, Path]) -> None:
 
 
 def _write(
-    job: _Job, path: Path, image: Image, outputs: NDArray[np.float32]
+    job: _Job,
+    path: Path,
+    image: Image,
+    outputs: NDArray[np.float32],
+    factors: Sequence[float],
 ) -> tuple[Path, int]:
     """Write what was asked for; return the main file and the number of cells."""
     model, size = job.model, _pixel_size(job.model, image)
@@ -361,7 +361,6 @@ def _write(
         return named("predicted"), 0
     if job.probabilities:
         write_image(named("probabilities"), outputs, channel_names=roles, **common)
-    factors = factors_for(model, image, job.config)
     settings = job.instances or on_own_grid(model.instances, factors)
     labels = _labels(model, outputs, settings)
     write_labels(named("labels"), labels, axes=image.axes[1:], pixel_size_um=size)

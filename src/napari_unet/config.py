@@ -553,6 +553,14 @@ class PredictConfig(_Config):
         "takes cells to the size that the model knows, where pixel sizes are known. "
         "Results are on the image's own grid.",
     )
+    cell_diameter_px: float | None = Field(
+        None,
+        gt=0,
+        le=10_000,
+        title="Cell diameter (px)",
+        description="Diameter of a typical cell of the image, in its pixels: from it "
+        "follows the scale. Empty takes what pixel sizes or a first look tell.",
+    )
     device: Device = Field(
         "auto",
         title="Device",

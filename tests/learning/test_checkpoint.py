@@ -58,6 +58,7 @@ def model(random_model):
         derived_from=(Origin("cd" * 32, ("Ann Other",), "MIT"), Origin("ef" * 32)),
         history=(Look(0, None, 0.7, 0.0), Look(50, 0.31, 0.1 + 0.2, 0.55)),
         scale=0.1 + 0.2,
+        scales_by_cells=True,
         rounds=(Round(3, 0.5, 7), Round(12, 0.1 + 0.2, 7, "ab" * 32, "ap")),
         held_back=(Region(2, (0, 5), (16, 0), (32, 64), "b.tif"),),
         validated_on="a block of each of 3 images",
@@ -322,6 +323,7 @@ _IMPOSSIBLE = {
         (("#000000",), "class_colors: 1, where it has 3 classes"),
     ],
     "fingerprint": [("abc", "fingerprint: .* match pattern")],
+    "scales_by_cells": [("perhaps", "scales_by_cells: .* boolean")],
     "scale": [(0, "scale: .* greater than 0"), (math.inf, "scale: .* finite")],
     "value_range": [(((0,), (1,)), "value_range: of 1 and 1 values, where it has 0")],
     "rounds": [((Round(-1, 0.5, 3),), "rounds: a number of cells that none")],
@@ -377,7 +379,11 @@ _VALUES = IntensityRange((0.0, -5.0), (1.0, 0.1 + 0.2))
         {"typical_span": ()},
         {"typical_span": (math.inf, 0.0)},
         {"pixel_size_um": (2.0, 0.5, 0.5)},  # of stacks, learned plane by plane
-        {"pixel_size_um": None, "cell_diameter_px": None},
+        {
+            "pixel_size_um": None,
+            "cell_diameter_px": None,
+            "scales_by_cells": False,
+        },
         {"dataset_range": IntensityRange((0.0, 7.0), (1.0, 7.0))},
         {"roles": ("softmax:a", "softmax-area:b", "softmax:c")},
         {"roles": ("value:a", "distance", "sigmoid:c"), "class_names": ("background",)},

@@ -82,12 +82,13 @@ def test_images_whose_cells_differ_get_a_scale_each():
     found = _plan(Looked(cells, ((512, 512),) * 4))
     # A single cell says little: its image gets that of all cells.
     assert found.scales == pytest.approx((2, 1, 0.5, found.scale))
+    assert found.scale == 0.5  # most pixels of cells are of the largest
     assert "each image has its own (0.5 to 2)" in _named(found)["working_scale"]
     assert found.config.working_scale is None
 
 
 def test_scales_of_images_follow_their_own_cells():
-    found = image_scales([np.array([10.0, 20, 30]), np.array([5.0])], 40, 0.7)
+    found = image_scales([np.array([1.0, 19, 20, 22]), np.array([5.0])], 40, 0.7)
     assert found == (2.0, 0.7)
 
 
@@ -118,7 +119,7 @@ def test_every_plan_can_be_trained(survey, device, task):
     assert config.patch_size % grid == 0
     assert config.patch_size >= 2 * grid
     largest = max(max(shape) for shape in survey.shapes) * found.scale
-    assert config.patch_size <= max(64, largest + grid)
+    assert config.patch_size <= max(2 * grid, 16 + grid, largest + 32)
     assert 300 <= config.max_steps <= 4000
     assert all(1 / 16 <= scale <= 4 for scale in found.scales)
     assert len(found.scales) == survey.n_images
@@ -199,7 +200,7 @@ def test_more_annotation_is_learned_from_for_longer():
 def test_training_goes_on_at_the_size_that_the_model_knows(random_model):
     start = replace(random_model(depth=3), cell_diameter_px=40.0, scale=0.5)
     found = _plan(_survey(10.0), start=start, config=TrainConfig(patch_size=64))
-    assert found.scale == pytest.approx(2, rel=0.02)
+    assert found.scale == pytest.approx(2, rel=0.05)
     assert "as the model to start from knows them" in _named(found)["working_scale"]
     assert found.network == start.network
     assert found.config.learning_rate < _plan().config.learning_rate / 2

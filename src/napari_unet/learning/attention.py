@@ -15,8 +15,7 @@ from napari_unet.learning.checkpoint import load_model
 from napari_unet.learning.model import Model
 from napari_unet.learning.networks import AttentionUNet, Network
 from napari_unet.learning.networks.geometry import gated_levels, output_size
-from napari_unet.learning.prediction import predict_tiles
-from napari_unet.learning.scale import factors_for
+from napari_unet.learning.prediction import predict_tiles, working_factors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,7 +123,7 @@ def attention_tiles(
     known["value_range"] = None
     image = as_image(image)
     # What is looked at is the prediction: at its scale, too.
-    factors = factors_for(model, image, config)
+    factors = working_factors(model, image, config)
     gated = _GatesModel(**known, gates=gates)
     yield from predict_tiles(gated, image, config, factors=factors)
 

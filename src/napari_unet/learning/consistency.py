@@ -32,6 +32,8 @@ def _contradictions(about: Description) -> Iterator[str]:
     own_axes = "CZYX" if about.network.n_dims == 3 else "CYX"
     if about.axes != own_axes:
         yield f"axes: {about.axes!r}, where its network takes {own_axes!r}"
+    if about.scales_by_cells and about.cell_diameter_px is None:
+        yield "scales_by_cells: true, where the size of its cells is not known"
     if any(not 0 <= look.step < 2**63 for look in about.history):
         yield "history: a step that no training reaches"
 

@@ -98,6 +98,7 @@ class Description(BaseModel):
     history: tuple[Look, ...]
     # Files of earlier versions have none of these.
     scale: _Positive = 1.0
+    scales_by_cells: bool = False
     value_range: _Ends | None = None
     rounds: tuple[Round, ...] = ()
     held_back: tuple[Region, ...] = ()

@@ -126,11 +126,14 @@ class Model:
     pixel_size_um : tuple of float, optional
         Of the training images ([Z,] Y, X), in micrometres.
     cell_diameter_px : float, optional
-        Median diameter of the annotated cells, of circles of the same area, in pixels
-        of the training images.
+        Diameter of a typical annotated cell, of a circle of its area, in pixels of the
+        training images; `napari_unet.imaging.cell_size.typical_diameter`.
     scale : float
         Pixels that the network sees for each pixel of the training images. In its
         pixels are the sizes in `instances`.
+    scales_by_cells : bool
+        Whether each training image had a scale of its own, at which its cells were as
+        large as those of all others.
     value_range : IntensityRange, optional
         Of a model that makes images: what 0 and 1 of each value stand for, in the
         units of the images that it learned to make. Without one its outputs are taken
@@ -197,6 +200,7 @@ class Model:
     derived_from: tuple[Origin, ...] = ()
     history: tuple[Look, ...] = ()
     scale: float = 1.0
+    scales_by_cells: bool = False
     value_range: IntensityRange | None = None
     rounds: tuple[Round, ...] = ()
     held_back: tuple[Region, ...] = ()
@@ -212,6 +216,12 @@ class Model:
     def n_channels(self) -> int:
         """Number of image channels that the model takes."""
         return self.network.in_channels
+
+    @property
+    def working_cell_px(self) -> float | None:
+        """Diameter of a typical cell in pixels that the network sees, where known."""
+        size = self.cell_diameter_px
+        return None if size is None else size * self.scale
 
     def build(self) -> Network:
         """Return the network with the model's weights, on the CPU, ready to predict."""

@@ -10,10 +10,13 @@ import numpy as np
 
 from napari_unet.config import NetworkConfig
 from napari_unet.events import Choice
+from napari_unet.imaging.cell_size import typical_diameter
 from napari_unet.learning.memory import training_bytes, training_flop
 from napari_unet.learning.networks import geometry
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from napari_unet.config import TrainConfig
     from napari_unet.learning.model import Model
     from napari_unet.learning.survey import Survey
@@ -35,6 +38,12 @@ _FEWEST_STEPS, _MOST_STEPS = 300, 4000
 _LEARNING_RATE = 3e-3
 
 
+def typical_px(diameters: NDArray[np.float64]) -> float:
+    """Return the diameter of a typical cell, in pixels; 0 where there is none."""
+    areas = np.rint(np.pi / 4 * diameters**2).astype(np.int64)
+    return typical_diameter(areas) or 0.0
+
+
 @dataclass
 class Draft:
     """A plan in the making, and what it rests on."""
@@ -50,7 +59,7 @@ class Draft:
 
     def __post_init__(self) -> None:
         self.diameters = np.asarray(self.survey.cell_diameters_px, float)
-        self.diameter = float(np.median(self.diameters)) if self.diameters.size else 0.0
+        self.diameter = typical_px(self.diameters)
 
     @property
     def working_px(self) -> float:
@@ -131,7 +140,9 @@ def _patch(draft: Draft) -> None:
     image_px = float(np.median(sides)) * draft.scale
     if image_px < size:
         size, said = image_px, f"the images are no larger ({image_px:.3g} px)"
-    size = max(round(size / grid), 2, math.ceil(16 / grid)) * grid
+    # Sizes of 32 px are what convolutions are fastest with.
+    step = max(grid, 32) if size >= _SMALLEST_PATCH else grid
+    size = max(round(size / step) * step, 2 * grid, math.ceil(16 / grid) * grid)
     across = size / draft.working_px if draft.working_px else 0
     why = f"Patch {size} px: {said.format(n=across)}."
     draft.choose("patch_size", size, why)

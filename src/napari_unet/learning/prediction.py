@@ -17,6 +17,7 @@ from napari_unet.imaging.grids import Grids
 from napari_unet.imaging.intensity import intensity_range, normalize
 from napari_unet.imaging.resampling import scaled_shape
 from napari_unet.imaging.tiling import mirror_pad
+from napari_unet.learning.cell_sizes import measured_factors, wants_measuring
 from napari_unet.learning.checkpoint import Model, load_model
 from napari_unet.learning.device import (
     choose_device,
@@ -79,7 +80,7 @@ def predict_tiles(
         Tile size and halo, in pixels that the network sees; scale, device, precision.
     factors : sequence of float, optional
         Pixels that the network sees for each of the image, one an axis ([Z,] Y, X);
-        see `napari_unet.learning.scale.factors_for`.
+        those of `working_factors` if omitted.
 
     Yields
     ------
@@ -106,7 +107,7 @@ def predict_tiles(
     check_channels(model, image)
     _check_axes(model, image)
     own = image.shape[-model.network.n_dims :]
-    seen = scaled_shape(own, factors or factors_for(model, image, config))
+    seen = scaled_shape(own, factors or working_factors(model, image, config))
     engine, size = _start(model, config, seen)
     plan = plan_for(engine.net, seen, tile_size=size, halo=config.halo)
     span = image_range(model, image)
@@ -147,6 +148,26 @@ def predict(
     for event in predict_tiles(model, image, config):
         outputs = event.outputs
     return outputs
+
+
+def working_factors(
+    model: Model, image: Image, config: PredictConfig | None = None
+) -> tuple[float, ...]:
+    """Return how many pixels the network sees for each pixel of an image, one an axis.
+
+    What the user gives comes first, then the pixel sizes of image and model. A model
+    that learned all cells at one size looks first how large these are.
+    """
+    factors = factors_for(model, image, config)
+    if not wants_measuring(model, config):
+        return factors
+
+    def run(fixed: Model, part: Image, factors: Sequence[float]) -> NDArray[np.float32]:
+        *_, last = predict_tiles(fixed, part, config, factors=factors)
+        return last.outputs
+
+    span = image_range(model, image)
+    return measured_factors(model, image, factors, span=span, run=run)
 
 
 def image_range(model: Model, image: Image) -> IntensityRange:

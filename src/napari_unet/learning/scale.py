@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _NEAR = 0.1
 # Such pixel sizes are wrong more often than not: of a scanner, or of a default.
 LARGEST_RATIO = 8.0
+# No image is made larger or smaller by more.
+LARGEST_SCALE = 16.0
 
 
 def scale_for(
@@ -83,6 +85,8 @@ def factors_for(
 
     A model of cells sees them as large as in training, if both pixel sizes are known.
     One that makes images sees pixels as they are: their noise is what it knows.
+    Nothing of the image's content is looked at; see
+    `napari_unet.learning.cell_sizes.measured_factors`.
 
     Parameters
     ----------
@@ -91,13 +95,29 @@ def factors_for(
     image : Image
         Its pixel size counts.
     config : PredictConfig, optional
-        Its `scale`, where given, is taken instead.
+        Its `scale`, or else its `cell_diameter_px`, where given, is taken instead.
     """
     n_dims = model.network.n_dims
-    if config is not None and config.scale is not None:
-        return (_rounded(config.scale),) * n_dims
+    given = given_scale(model, config)
+    if given is not None:
+        return (_rounded(given),) * n_dims
     own = image.pixel_size_um if finds_cells(model.roles) else None
     return scale_for(own, model.pixel_size_um, model.scale, n_dims=n_dims)
+
+
+def given_scale(model: Model, config: PredictConfig | None) -> float | None:
+    """Return the scale that the user's settings ask for; None where they leave it open.
+
+    Parameters are those of `factors_for`.
+    """
+    if config is None:
+        return None
+    if config.scale is not None:
+        return config.scale
+    if config.cell_diameter_px is None or model.working_cell_px is None:
+        return None
+    scale = model.working_cell_px / config.cell_diameter_px
+    return min(max(scale, 1 / LARGEST_SCALE), LARGEST_SCALE)
 
 
 def scale_warning(
@@ -107,8 +127,13 @@ def scale_warning(
 
     Parameters are those of `factors_for`.
     """
-    if config is not None and config.scale is not None:
+    if given_scale(model, config) is not None:
         return ""
+    if config is not None and config.cell_diameter_px is not None:
+        return (
+            "the model does not know how large its cells are, so the cell diameter "
+            f"that was given for {image.source} is not used: give a scale"
+        )
     n_dims = model.network.n_dims
     sizes = image.pixel_size_um, model.pixel_size_um
     ratios = pixel_size_ratios(*sizes, n_dims=n_dims)
@@ -135,24 +160,33 @@ def scale_warning(
     return ""
 
 
-def scale_note(model: Model, image: Image, config: PredictConfig | None = None) -> str:
+def scale_note(
+    model: Model,
+    image: Image,
+    config: PredictConfig | None = None,
+    factors: Sequence[float] | None = None,
+) -> str:
     """Return in a sentence that an image is rescaled for a model; empty if it is not.
 
-    Parameters are those of `factors_for`.
+    Parameters are those of `factors_for`; `factors` are those that were found on the
+    image itself.
     """
-    factors = factors_for(model, image, config)
+    told = factors_for(model, image, config)
+    factors = tuple(factors or told)
     if all(factor == 1 for factor in factors):
         return ""
     each = sorted(set(factors))
     by = " x ".join(f"{f:.3g}" for f in (factors if len(each) > 1 else each))
+    measured = "shows cells that were measured in a first look"
+    why = _why(model, image, config) if factors == told else measured
     return (
-        f"{image.source} {_why(model, image, config)}: it was rescaled by {by} for the "
+        f"{image.source} {why}: it was rescaled by {by} for the "
         "network, and the results are on its own grid"
     )
 
 
 def _why(model: Model, image: Image, config: PredictConfig | None) -> str:
-    if config is not None and config.scale is not None:
+    if given_scale(model, config) is not None:
         return "has a scale that was given"
     own, other = image.pixel_size_um, model.pixel_size_um
     if own and other and finds_cells(model.roles):
