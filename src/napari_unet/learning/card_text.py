@@ -158,7 +158,20 @@ def _takes(model: Model) -> str:
     ]
     if model.cell_diameter_px is not None:
         rows.insert(2, ["Cells", f"about {_diameter(model)} across"])
+    if seen := seen_at(model):
+        rows.insert(-1, ["Scale", seen])
     return table(_HEADS, rows)
+
+
+def seen_at(model: Model) -> str:
+    """Return in words at which size a model sees images; empty if at their own."""
+    if model.scale == 1 and not model.scales_by_cells:
+        return ""
+    cells = model.working_cell_px
+    said = f"the network saw {model.scale:.3g} pixels for each pixel of its images"
+    if model.scales_by_cells:
+        said = "the network saw each image at a scale of its own"
+    return said + (f", cells about {cells:.3g} pixels across" if cells else "")
 
 
 def _pixel_size(model: Model) -> str:
@@ -304,15 +317,21 @@ def _limits(model: Model) -> str:
 
 
 def _each_limit(model: Model) -> Iterator[str]:
-    if model.pixel_size_um is not None:
+    if model.scales_by_cells:
         yield (
-            "Images of another pixel size (by more than 20 %) must be rescaled: cells "
-            "would look larger or smaller than those that it knows."
+            "It takes a first look at how large the cells of an image are: where it "
+            "finds other things than cells, give it the diameter of the cells."
+        )
+    elif model.pixel_size_um is not None:
+        yield (
+            "Images of another pixel size are rescaled for it, and its results come "
+            "back on their own pixels; where a file gives a wrong pixel size, or none, "
+            "cells look larger or smaller to it than those that it knows."
         )
     elif model.cell_diameter_px is not None:
         yield (
-            "The pixel size of its training images is not known: rescale images until "
-            f"cells are about {model.cell_diameter_px:.3g} pixels across."
+            "The pixel size of its training images is not known: where cells are not "
+            f"about {model.cell_diameter_px:.3g} pixels across, give it their diameter."
         )
     if 0 < model.n_train_images < 5:
         n = model.n_train_images

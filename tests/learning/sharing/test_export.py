@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,11 @@ from napari_unet.cli import run
 from napari_unet.config import ForeignConfig
 from napari_unet.errors import ConfigError, ModelError, ResourceError, SaveError
 from napari_unet.events import Note
+from napari_unet.imaging.intensity import IntensityRange
 from napari_unet.learning.checkpoint import save_model
-from napari_unet.learning.sharing import export, zoo_export
+from napari_unet.learning.sharing import export, onnx, zoo_description, zoo_export
 from napari_unet.learning.sharing.export import Exported, export_events, export_model
+from napari_unet.learning.sharing.graphs import Sizes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -173,3 +176,44 @@ def test_the_command_exports_and_says_so(
     assert "packed" in said.err
     assert run(command) == 1
     assert "NU-C20" in capsys.readouterr().err
+
+
+def test_what_other_programs_must_do_themselves_is_told(
+    asked: list[Any], random_model: Callable[..., Model], tmp_path: Path
+) -> None:
+    model = replace(
+        random_model(),
+        scale=0.5,
+        cell_diameter_px=52.0,
+        pixel_size_um=(0.3, 0.3),
+        license="MIT",
+        about="a" * 600,
+    )
+    for to in ("onnx", "bioimageio"):
+        notes = [
+            event.message
+            for event in export_events(model, tmp_path / "m", to=to)
+            if isinstance(event, Note) and event.is_warning
+        ]
+        assert "Rescale images first (by 0.5)" in notes[0]
+        assert "cells about 26 pixels across" in notes[0]
+    # Pixels of the package are those that the network sees.
+    brief = zoo_description.describe_briefly(model)
+    assert len(brief) == 512
+    assert "Rescale images first (by 0.5)" in brief
+    tensor = zoo_description.input_tensor(model, Sizes(16, 4), "test.npy")
+    assert [a["scale"] for a in tensor["axes"][2:]] == pytest.approx([0.6, 0.6])
+    told = onnx._metadata(model, "m")
+    assert json.loads(told["napari_unet.pixel_size_um"]) == pytest.approx([0.6, 0.6])
+    assert json.loads(told["napari_unet.scale"]) == 0.5
+    assert zoo_description.left_to_do(replace(model, scale=1.0)) == []
+
+
+def test_what_values_stand_for_is_told(random_model: Callable[..., Model]) -> None:
+    model = replace(
+        random_model(),
+        roles=("value:a", "value:b"),
+        value_range=IntensityRange((0.0, 1.0), (100.0, 4095.0)),
+    )
+    (told,) = zoo_description.left_to_do(model)
+    assert told == "Its values 0 and 1 stand for 0, 1 and 100, 4095."

@@ -15,7 +15,7 @@ from napari_unet.learning.checkpoint import load_model
 from napari_unet.learning.model import Model
 from napari_unet.learning.sharing.graphs import input_sizes
 from napari_unet.learning.sharing.onnx import onnx_bytes
-from napari_unet.learning.sharing.zoo_description import publication
+from napari_unet.learning.sharing.zoo_description import left_to_do, publication
 from napari_unet.learning.sharing.zoo_export import package_events, require_zoo
 
 if TYPE_CHECKING:
@@ -157,6 +157,8 @@ def _check(model: Model, path: Path) -> None:
 
 
 def _notes(model: Model, size: int | None) -> Iterator[Note]:
+    for sentence in left_to_do(model):
+        yield Note(f"Other programs won't know by themselves: {sentence}", True)
     sizes = input_sizes(model, size)
     if sizes.is_fixed:
         n = sizes.smallest

@@ -19,6 +19,7 @@ from napari_unet.learning.sharing.graphs import (
 )
 
 if TYPE_CHECKING:
+    from napari_unet.imaging.intensity import IntensityRange
     from napari_unet.learning.model import Model
 
 # protobuf holds no more in one message.
@@ -155,17 +156,30 @@ def _metadata(model: Model, name: str) -> dict[str, str]:
         "roles": model.roles,
         "normalization": {
             **model.normalization.model_dump(mode="json"),
-            "dataset_range": _range(model),
+            "dataset_range": _ends(model.dataset_range),
         },
         "channel_names": model.channel_names,
         "class_names": model.class_names,
-        "pixel_size_um": model.pixel_size_um,
+        # Of what goes into the graph: of images at the working scale.
+        "pixel_size_um": _seen_um(model),
+        "scale": model.scale,
+        "cell_diameter_px": model.working_cell_px,
+        "value_range": _ends(model.value_range),
         "authors": model.authors,
         "license": model.license,
     }
     return {f"napari_unet.{k}": json.dumps(v) for k, v in described.items()}
 
 
-def _range(model: Model) -> list[tuple[float, ...]] | None:
-    limits = model.dataset_range
+def _seen_um(model: Model) -> tuple[float, ...] | None:
+    if model.pixel_size_um is None:
+        return None
+    n_coarse = len(model.pixel_size_um) - model.network.n_dims
+    return tuple(
+        um if axis < n_coarse else um / model.scale
+        for axis, um in enumerate(model.pixel_size_um)
+    )
+
+
+def _ends(limits: IntensityRange | None) -> list[tuple[float, ...]] | None:
     return None if limits is None else [limits.low, limits.high]

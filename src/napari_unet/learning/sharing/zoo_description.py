@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.errors import ConfigError
+from napari_unet.learning.card_text import seen_at
 from napari_unet.learning.sharing.graphs import Sizes, input_sizes
 
 if TYPE_CHECKING:
@@ -213,9 +214,10 @@ def _spatial(model: Model) -> dict[str, dict[str, Any]]:
     if sizes_um is None or len(sizes_um) != len(axes):
         return {axis: {"scale": 1.0} for axis in axes}
     # Sizes are computed as int(n * scale / scale): the product of an integer and a
-    # number of float32's digits is exact, so that no pixel gets lost.
+    # number of float32's digits is exact, so that no pixel gets lost. What the
+    # network sees are pixels of the working scale.
     return {
-        axis: {"unit": "micrometer", "scale": float(np.float32(um))}
+        axis: {"unit": "micrometer", "scale": float(np.float32(um / model.scale))}
         for axis, um in zip(axes, sizes_um, strict=True)
     }
 
@@ -297,7 +299,24 @@ def describe_briefly(model: Model) -> str:
         told += f", trained on {model.n_train_images} image"
         told += "" if model.n_train_images == 1 else "s"
     text = f"{model.about.strip()} {told} with napari-unet.".strip()
-    return text[:_LONGEST_DESCRIPTION]
+    # What must be known is not what is cut off.
+    needed = "".join(f" {sentence}" for sentence in left_to_do(model))
+    return text[: _LONGEST_DESCRIPTION - len(needed)] + needed
+
+
+def left_to_do(model: Model) -> list[str]:
+    """Return what other programs must do that this one does by itself, in sentences."""
+    sentences = []
+    if seen := seen_at(model):
+        by = f" (by {model.scale:.3g})" if not model.scales_by_cells else ""
+        sentences.append(f"Rescale images first{by}: {seen}.")
+    if model.value_range is not None:
+        low, high = (
+            ", ".join(f"{end:.6g}" for end in ends)
+            for ends in (model.value_range.low, model.value_range.high)
+        )
+        sentences.append(f"Its values 0 and 1 stand for {low} and {high}.")
+    return sentences
 
 
 def details(model: Model) -> dict[str, Any]:
