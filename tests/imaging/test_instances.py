@@ -9,6 +9,7 @@ from hypothesis.extra import numpy as hnp
 
 from napari_unet.config import InstanceConfig
 from napari_unet.errors import ModelError
+from napari_unet.imaging.arrays import Annotation
 from napari_unet.imaging.instances import (
     derive_instances,
     find_instances,
@@ -19,7 +20,7 @@ from napari_unet.imaging.instances import (
     tune_instances,
 )
 from napari_unet.imaging.scores import Tally
-from napari_unet.imaging.targets import separate_touching
+from napari_unet.imaging.targets import make_target, separate_touching
 
 ROLES = ("softmax:background", "softmax:cell")
 PLAIN = InstanceConfig(
@@ -347,3 +348,25 @@ def test_a_seed_threshold_that_was_given_stays():
     base = InstanceConfig(seed_threshold=0.66)
     found = derive_instances(base, (*ROLES, "distance"), [], np.array([9]))
     assert found.seed_threshold == 0.66
+
+
+@pytest.mark.parametrize("more", [(), ("softmax-boundary",), ("distance",)])
+def test_cells_of_a_volume_are_told_apart_across_planes(more):
+    labels = np.zeros((12, 9, 9), np.int32)
+    labels[1:6, 2:7, 2:7], labels[6:11, 2:7, 2:7] = 1, 2
+    target = make_target(
+        Annotation.complete(labels),
+        target={(): "gap", ("distance",): "distance"}.get(more, "boundary"),
+        n_dims=3,
+    )
+    outputs = np.moveaxis(
+        np.eye(2 + ("softmax-boundary" in more))[target.classes], -1, 0
+    )
+    if target.values is not None:
+        outputs = np.concatenate([outputs, target.values])
+    config = InstanceConfig(
+        seed_threshold=0.5, smoothing_px=0, min_size_px=5,
+        give_back_gap="softmax-boundary" not in more,
+    )  # fmt: skip
+    found = find_instances(outputs.astype(np.float32), (*ROLES, *more), config)
+    np.testing.assert_array_equal(found, labels)

@@ -142,7 +142,7 @@ def check_finds_cells(roles: Sequence[str]) -> None:
 def find_instances(
     outputs: NDArray[np.float32], roles: Sequence[str], config: InstanceConfig
 ) -> NDArray[np.int32]:
-    """Label the cells of one plane.
+    """Label the cells of one plane, or of one volume.
 
     A cell grows from each confident region, by a watershed that stays where the
     probability of being a cell is above the threshold. What has no confident region is
@@ -153,7 +153,7 @@ def find_instances(
 
     Parameters
     ----------
-    outputs : ndarray of float32, shape (K, Y, X)
+    outputs : ndarray of float32, shape (K, [Z,] Y, X)
         Probabilities, as the network gives them.
     roles : sequence of str
         Meaning of each channel.
@@ -162,7 +162,7 @@ def find_instances(
 
     Returns
     -------
-    ndarray of int32, shape (Y, X)
+    ndarray of int32, shape ([Z,] Y, X)
         Ids 1..n without gaps; 0 is background.
 
     Raises
