@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_unet.imaging.arrays import Target
-from napari_unet.learning.patches import PatchSource, Plane, mirrored_indices
+from napari_unet.learning.patches import PatchSource, Plane, mirrored
 
 
 def _plane(shape=(30, 40), *, painted=(), known=None, offset=0) -> Plane:
@@ -26,11 +26,14 @@ def _plane(shape=(30, 40), *, painted=(), known=None, offset=0) -> Plane:
 
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(st.integers(-60, 60), st.integers(1, 60), st.integers(1, 20))
-def test_mirrored_indices_are_those_of_reflect_padding(start, size, length):
+def test_windows_are_mirrored_as_by_reflect_padding(start, size, length):
     before, after = max(0, -start), max(0, start + size - length)
     padded = np.pad(np.arange(length), (before, after), mode="reflect")
     expected = padded[start + before :][:size]
-    np.testing.assert_array_equal(mirrored_indices(start, size, length), expected)
+    found = np.full(size, -1)
+    for where, source in mirrored(start, size, length):
+        found[where] = np.arange(length)[source]
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_the_same_state_draws_the_same_windows():

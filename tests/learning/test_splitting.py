@@ -60,7 +60,8 @@ def test_few_images_give_a_block_each_and_share_no_pixel(n_images):
             _px([r for r in part if r.image == i], (64, 64))
             for part in (division.train, division.held_back)
         )
-        assert train.any() and back.any()
+        assert train.any()
+        assert back.any()
         assert (train + back).max() == 1
         # Between the two lies a guard band, and nothing else.
         assert (train + back == 0).sum() == 64 * GUARD_PX

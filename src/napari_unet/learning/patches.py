@@ -108,8 +108,7 @@ class PatchSource:
         pool = self._pool_of([*chosen, *self._painted_late])
         if step:
             self._store.read_ahead(self._rotation.at(step + _N_AHEAD))
-        windows = [self._draw_one(rng, pool, step, size, reach) for _ in range(n)]
-        return _stacked(windows)
+        return _cut([self._choose(rng, pool, step, reach) for _ in range(n)], size)
 
     def apply(self, stroke: Stroke, step: int) -> int:
         """Take a stroke that came after a step; it is learned from in the next.
@@ -151,15 +150,14 @@ class PatchSource:
             self._pool = (chosen, _Pool([self._store.get(k) for k in chosen]))
         return self._pool[1]
 
-    def _draw_one(
-        self, rng: np.random.Generator, pool: _Pool, step: int, size: int, reach: int
-    ) -> list[NDArray[np.generic] | None]:
-        found = self._draw_fresh(rng, step) or pool.draw(rng)
-        plane, place = found
+    def _choose(
+        self, rng: np.random.Generator, pool: _Pool, step: int, reach: int
+    ) -> tuple[Plane, list[int]]:
+        """Return a plane and the middle of a window on it."""
+        plane, place = self._draw_fresh(rng, step) or pool.draw(rng)
         at = np.unravel_index(place, plane.shape)
         shift = rng.integers(-reach, reach + 1, 2)
-        start = [int(at[i]) + int(shift[i]) - size // 2 for i in (0, 1)]
-        return window_of(plane, start, size)
+        return plane, [int(at[i]) + int(shift[i]) for i in (0, 1)]
 
     def _draw_fresh(
         self, rng: np.random.Generator, step: int
@@ -219,90 +217,99 @@ class _Pool:
         return kept.plane, int(places[int(rng.integers(len(places)))])
 
 
-def _stacked(windows: Sequence[list[NDArray[np.generic] | None]]) -> Batch:
-    image, weights, classes, values = (
-        None if parts[0] is None else torch.from_numpy(np.stack(parts))
-        for parts in zip(*windows, strict=True)
+def _cut(chosen: Sequence[tuple[Plane, list[int]]], size: int) -> Batch:
+    """Return windows of side `size` around these pixels, mirrored beyond the planes."""
+    first = chosen[0][0]
+    target = first.target
+    finer = size * first.upscale
+    n = len(chosen)
+    image = np.empty((n, len(first.image), size, size), np.float32)
+    weights = np.empty((n, finer, finer), np.float32)
+    classes = values = None
+    if target.classes is not None:
+        classes = np.empty((n, finer, finer), np.int16)
+    if target.values is not None:
+        values = np.empty((n, len(target.values), finer, finer), np.float32)
+    for i, (plane, middle) in enumerate(chosen):
+        corner = [place - size // 2 for place in middle]
+        target = plane.target
+        _fill(image[i], plane.image, corner, 1)
+        _fill(weights[i], target.weights, corner, plane.upscale)
+        if classes is not None and target.classes is not None:
+            _fill(classes[i], target.classes, corner, plane.upscale)
+        if values is not None and target.values is not None:
+            _fill(values[i], target.values, corner, plane.upscale)
+    return Batch(
+        image=torch.from_numpy(image),
+        classes=None if classes is None else torch.from_numpy(classes),
+        weights=torch.from_numpy(weights),
+        values=None if values is None else torch.from_numpy(values),
     )
-    if image is None or weights is None:
-        raise LookupError("a window lacks its image or its weights")
-    return Batch(image=image, classes=classes, weights=weights, values=values)
 
 
-def window_of(
-    plane: Plane, start: Sequence[int], size: int
-) -> list[NDArray[np.generic] | None]:
-    """Return image, weights, classes and values of a window, mirrored beyond the plane.
-
-    Parameters
-    ----------
-    plane : Plane
-        Of which the target may be finer than the image; the window is the same then.
-    start : (int, int)
-        First row and column; below 0 it is mirrored.
-    size : int
-        Side of the window, in pixels of the image.
-    """
-    target, finer = plane.target, plane.upscale
-    where = [_side(first, size, n) for first, n in zip(start, plane.shape, strict=True)]
-    image = _cut(plane.image, where)
-    if finer > 1:
-        where = [
-            finer_indices(mirrored_indices(first, size, n), first, n, finer)
-            for first, n in zip(start, plane.shape, strict=True)
-        ]
-    given = (target.weights, target.classes, target.values)
-    return [image, *(None if a is None else _cut(a, where) for a in given)]
+def _fill(
+    out: NDArray[np.generic],
+    array: NDArray[np.generic],
+    corner: Sequence[int],
+    factor: int,
+) -> None:
+    """Copy a window of an array (..., Y, X); its corner is in pixels of the image."""
+    rows, columns = (
+        mirrored(start, n_out // factor, n // factor, factor)
+        for start, n_out, n in zip(
+            corner, out.shape[-2:], array.shape[-2:], strict=True
+        )
+    )
+    for to_rows, of_rows in rows:
+        for to_columns, of_columns in columns:
+            out[..., to_rows, to_columns] = array[..., of_rows, of_columns]
 
 
-def _side(start: int, size: int, length: int) -> slice | NDArray[np.intp]:
-    is_inside = start >= 0 and start + size <= length
-    if is_inside:  # a copy of a view is several times faster than one by index
-        return slice(start, start + size)
-    return mirrored_indices(start, size, length)
+def mirrored(
+    start: int, size: int, length: int, factor: int = 1
+) -> list[tuple[slice, slice]]:
+    """Return a window of an axis, mirrored into [0, length), as slices of it.
 
-
-def _cut(
-    array: NDArray[np.generic], where: Sequence[slice | NDArray[np.intp]]
-) -> NDArray[np.generic]:
-    rows, columns = where
-    part = array[..., rows, :]
-    return part[..., columns]
-
-
-def mirrored_indices(start: int, size: int, length: int) -> NDArray[np.intp]:
-    """Return `size` indices from `start` on, mirrored into [0, length).
-
-    The outermost pixel is not repeated; a single pixel is.
-    """
-    if length == 1:
-        return np.zeros(size, np.intp)
-    period = 2 * (length - 1)
-    at = np.arange(start, start + size) % period
-    return np.minimum(at, period - at)
-
-
-def finer_indices(
-    indices: NDArray[np.intp], start: int, length: int, factor: int
-) -> NDArray[np.intp]:
-    """Return the indices of the finer pixels that mirrored pixels consist of.
+    The outermost pixel is not repeated; a single pixel is. Slices are several times
+    faster than indices.
 
     Parameters
     ----------
-    indices : ndarray of intp, shape (n,)
-        As `mirrored_indices` returns them.
-    start, length : int
-        What it was given.
+    start, size : int
+        First pixel and number of pixels.
+    length : int
+        Pixels that there are.
     factor : int
-        Finer pixels in a pixel.
+        Finer pixels in each pixel, of which the slices are; those of mirrored pixels
+        are turned round as well.
 
     Returns
     -------
-    ndarray of intp, shape (n * factor,)
-        Within mirrored pixels their order is turned round.
+    list of (slice, slice)
+        Where to in the window, and from where.
+
+    Examples
+    --------
+    >>> mirrored(-2, 5, 9)
+    [(slice(0, 2, None), slice(2, 0, -1)), (slice(2, 5, None), slice(0, 3, None))]
     """
-    inner = np.arange(factor)
-    period = max(1, 2 * (length - 1))
-    is_mirrored = (np.arange(start, start + len(indices)) % period) >= length
-    order = np.where(is_mirrored[:, None], inner[::-1], inner)
-    return (indices[:, None] * factor + order).ravel()
+    if length == 1:
+        ones = (slice(i * factor, (i + 1) * factor) for i in range(size))
+        return [(one, slice(0, factor)) for one in ones]
+    if start >= 0 and start + size <= length:
+        return [
+            (slice(0, size * factor), slice(start * factor, (start + size) * factor))
+        ]
+    found, at, period = [], 0, 2 * (length - 1)
+    while at < size:
+        phase = (start + at) % period
+        is_forward = phase < length - 1
+        first = phase if is_forward else period - phase
+        n = min(length - 1 - phase if is_forward else first, size - at)
+        source = slice(first * factor, (first + n) * factor)
+        if not is_forward:
+            last = (first - n + 1) * factor
+            source = slice((first + 1) * factor - 1, last - 1, -1)
+        found.append((slice(at * factor, (at + n) * factor), source))
+        at += n
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +31,7 @@ _MAX_BYTES = 2**30
 # At first few planes are read, so that training starts at once.
 _FIRST_PLANES = 8
 _MORE_EACH_STEP = 4
-_STEPS_PER_PLANE = 2
+_PX_PER_STEP = 2**17
 _RUN = 4
 _AHEAD = 6
 
@@ -181,9 +182,12 @@ class Rotation:
         self, fields: Sequence[Field | Plane], capacity: int, seed: int
     ) -> None:
         self._n, self._capacity, self._seed = len(fields), capacity, seed
+        # Making a target takes its time, for which no step should have to wait.
+        n_px = np.mean([math.prod(each.shape) for each in fields]) if fields else 1
+        self._steps_per_plane = max(2, math.ceil(n_px / _PX_PER_STEP))
         self._runs = [_runs(fields, range(len(fields)))]
-        kinds = [getattr(each, "kinds", frozenset()) for each in fields]
-        every = sorted(frozenset().union(*kinds)) if kinds else []
+        kinds = [_kinds(each) for each in fields]
+        every = sorted({kind for own in kinds for kind in own})
         if len(every) > 1:
             with_kind = ([k for k, own in enumerate(kinds) if c in own] for c in every)
             self._runs += [_runs(fields, own) for own in with_kind]
@@ -194,7 +198,7 @@ class Rotation:
         size = min(self._capacity, _FIRST_PLANES + _MORE_EACH_STEP * max(0, step - 1))
         if self._n <= size:
             return list(range(self._n))
-        first = 0 if self._n <= self._capacity else step // _STEPS_PER_PLANE
+        first = 0 if self._n <= self._capacity else step // self._steps_per_plane
         return list(dict.fromkeys(self._place(first + i) for i in range(size)))
 
     def _place(self, i: int) -> int:
@@ -214,6 +218,10 @@ class Rotation:
             order = [runs[r] for r in rng.permutation(len(runs))]
             self._orders[key] = [k for run in order for k in run]
         return self._orders[key]
+
+
+def _kinds(each: Field | Plane) -> frozenset[int]:
+    return each.kinds if isinstance(each, Field) else frozenset()
 
 
 def _runs(fields: Sequence[Field | Plane], chosen: Iterable[int]) -> list[list[int]]:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from napari_unet.learning.pairs import AnnotationLike, ImageLike
     from napari_unet.learning.summaries import PairSummary
 
-    Validation = tuple[Sequence[ImageLike], Sequence[AnnotationLike]]
+    Validation = tuple[Sequence[ImageLike], Sequence[AnnotationLike | ImageLike]]
 
 # Enough to see whether cells that touch were cut apart.
 _MAX_LOOKED_AT = 8
@@ -124,7 +124,7 @@ def pooled_range(ranges: Sequence[IntensityRange]) -> IntensityRange:
 
 def survey(
     images: Sequence[ImageLike],
-    annotations: Sequence[AnnotationLike],
+    annotations: Sequence[AnnotationLike | ImageLike],
     config: TrainConfig,
     *,
     network: NetworkConfig | None = None,
@@ -168,7 +168,7 @@ def survey(
 
 def prepare(  # noqa: PLR0913 - what training was given
     images: Sequence[ImageLike],
-    annotations: Sequence[AnnotationLike],
+    annotations: Sequence[AnnotationLike | ImageLike],
     config: TrainConfig,
     *,
     network: NetworkConfig | None,
@@ -229,7 +229,7 @@ def prepare(  # noqa: PLR0913 - what training was given
         image_dtype=first.dtype,
         channel_names=first.channel_names,
         pixel_size_um=first.pixel_size_um,
-        cell_diameter_px=float(np.median(diameters(areas))) if areas.size else None,
+        cell_diameter_px=float(diameters(np.median(areas))) if areas.size else None,
         scale=scale,
         value_range=_value_range(seen),
         class_colors=first.class_colors or begin.class_colors,
@@ -367,7 +367,7 @@ def _warnings(material: Material) -> list[str]:
         are = "is" if len(missing) == 1 else "are"
         named = " and ".join(repr(name) for name in missing)
         found.append(
-            f"{named} {are} painted nowhere, so that training can't learn what it looks "
-            "like: paint some, or remove the class"
+            f"{named} {are} painted nowhere, so that nothing about it can be learned: "
+            "paint some, or remove the class"
         )
     return found

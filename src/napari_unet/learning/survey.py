@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -118,7 +118,7 @@ class Survey:
         return of_digests(pair.digest for pair in self.pairs)
 
 
-def diameters(areas: NDArray[np.int64]) -> NDArray[np.float64]:
+def diameters(areas: NDArray[Any] | np.floating[Any]) -> NDArray[np.float64]:
     """Return the diameters of circles of these areas.
 
     Examples
@@ -126,7 +126,7 @@ def diameters(areas: NDArray[np.int64]) -> NDArray[np.float64]:
     >>> diameters(np.array([314])).round(2)
     array([20.])
     """
-    return 2 * np.sqrt(areas / np.pi)
+    return np.asarray(2 * np.sqrt(areas / np.pi))
 
 
 def take_survey(
