@@ -31,10 +31,18 @@ from napari_unet.files.images import write_image, write_labels
 from napari_unet.imaging.arrays import Annotation, Image
 from napari_unet.imaging.drawn import draw_cells
 from napari_unet.imaging.scores import Tally
-from napari_unet.learning import fields, preparation, progress, training
+from napari_unet.learning import (
+    beginning,
+    fields,
+    finishing,
+    preparation,
+    progress,
+    training,
+)
 from napari_unet.learning.checkpoint import load_model
 from napari_unet.learning.losses import LOSSES
 from napari_unet.learning.model import Look, Model
+from napari_unet.learning.stepping import Stepper
 from napari_unet.learning.training import train
 from napari_unet.learning.validation import Validation
 
@@ -50,7 +58,7 @@ def _config(**settings: object) -> TrainConfig:
 
 
 def _train(cells, *, network=TINY, **settings) -> list:
-    kept = ("start_from", "run_dir", "mailbox", "validation", "weights")
+    kept = ("start_from", "run_dir", "mailbox", "validation", "weights", "resume")
     others = {name: settings.pop(name) for name in kept if name in settings}
     if "start_from" in others:
         network = None
@@ -80,7 +88,7 @@ def _is_finite(model) -> bool:
 def test_training_learns_to_find_the_cells(cells):
     events = _train(
         cells, max_steps=60, validate_every=20, patch_size=32, batch_size=4,
-        network=NetworkConfig(base_width=4, depth=2),
+        network=NetworkConfig(base_width=8, depth=2),
     )  # fmt: skip
     losses = _losses(events)
     assert np.mean(losses[-10:]) < 0.7 * np.mean(losses[:5])
@@ -216,9 +224,9 @@ def test_training_ends_when_the_time_is_over(cells, fake_clock):
         events.append(event)
         if isinstance(event, StepDone):
             fake_clock.now += 25
-    assert len(_losses(events)) == 4  # at 0, 25, 50 and 75 s
+    assert len(_losses(events)) == 3  # at 0, 25 and 50 s
     assert events[-1].reason == "time"
-    assert _of(Validated, events)[-1].step == 4
+    assert _of(Validated, events)[-1].step == 3
 
 
 def _scripted(monkeypatch, results) -> None:
@@ -277,7 +285,7 @@ def test_the_best_model_is_tuned_not_the_last(cells, monkeypatch):
         seen.append({k: v.clone() for k, v in network.state_dict().items()})
         return tuned, Validation(0.125, Tally(n_truth=3).scores())
 
-    monkeypatch.setattr(training, "tune", tune)
+    monkeypatch.setattr(finishing, "tune", tune)
     events = _train(cells, max_steps=3, validate_every=1)
     finished, best = events[-1], _of(Improved, events)[-1].model
     assert best.step == 1
@@ -303,13 +311,20 @@ def test_a_run_folder_holds_settings_scores_and_the_best_model(cells, tmp_path):
     _assert_equal_states(best, events[-1].model)
     assert best.instances == events[-1].model.instances
     assert sorted(path.name for path in folder.iterdir()) == [
-        "best.unet", "config.json", "metrics.jsonl",
+        "best.unet", "checkpoints", "config.json", "finished.json", "metrics.jsonl",
+        "split.json",
     ]  # fmt: skip
 
 
 def test_a_run_folder_that_cannot_be_made_stops_before_the_first_step(cells, tmp_path):
     (tmp_path / "file").touch()
-    run = train([cells[0]], [cells[1]], _config(), run_dir=tmp_path / "file" / "run")
+    run = train(
+        [cells[0]],
+        [cells[1]],
+        _config(),
+        network=TINY,
+        run_dir=tmp_path / "file" / "run",
+    )
     with pytest.raises(SaveError, match="can't be made"):
         next(run)
 
@@ -358,20 +373,29 @@ def test_images_of_any_dtype_can_be_learned(cells, dtype):
     assert model.image_dtype == np.dtype(dtype).name
 
 
-def _damaged(monkeypatch, *, from_call: int, damage) -> None:
-    original, calls = LOSSES["cross_entropy"], []
+def _damaged(monkeypatch, *, calls, damage) -> None:
+    """Let the loss of training be damaged at these calls; that of validation is not."""
+    original, count = beginning.loss_for, itertools.count(1)
 
-    def loss(logits, classes, weights):
-        calls.append(1)
-        value = original(logits, classes, weights)
-        return damage(value, logits) if len(calls) >= from_call else value
+    class Loss:
+        is_mean_over_pixels = True
 
-    # Of training only; validation has the true one.
-    monkeypatch.setattr(training, "LOSSES", {"cross_entropy": loss})
+        def __init__(self, *given: object) -> None:
+            self.true = original(*given)
+
+        def __call__(self, logits, batch):
+            value = self.true(logits, batch)
+            return damage(value, logits) if next(count) in calls else value
+
+    monkeypatch.setattr(beginning, "loss_for", Loss)
 
 
 def _nan_loss(value, _):
     return value * torch.nan
+
+
+def _infinite_loss(value, _):
+    return value * torch.inf
 
 
 def _nan_gradient(value, logits):
@@ -379,28 +403,89 @@ def _nan_gradient(value, logits):
     return value + torch.sqrt(torch.abs(logits.sum() * 0))
 
 
-@pytest.mark.parametrize("damage", [_nan_loss, _nan_gradient])
+DAMAGES = [_nan_loss, _infinite_loss, _nan_gradient]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_one_bad_step_is_skipped(cells, monkeypatch, damage):
+    _damaged(monkeypatch, calls={4}, damage=damage)
+    events = _train(cells, max_steps=8, validate_every=2)
+    losses = _losses(events)
+    assert [i for i, loss in enumerate(losses, 1) if not np.isfinite(loss)] == [4]
+    (note,) = (e for e in _of(Note, events) if e.is_warning)
+    assert "Step 4 was skipped" in note.message
+    assert events[-1].reason == "steps"
+    assert all(_is_finite(event.model) for event in _of(Improved, events))
+
+
+def test_a_bad_step_leaves_nothing_behind(cells, monkeypatch):
+    """Weights, running statistics and averages are as if it had not been."""
+    kept = []
+    original = training._judge
+
+    def judge(run, loss):
+        before = {k: v.clone() for k, v in run.net.state_dict().items()}
+        yield from original(run, loss)
+        kept.append((before, {k: v.clone() for k, v in run.net.state_dict().items()}))
+
+    monkeypatch.setattr(training, "_judge", judge)
+    _damaged(monkeypatch, calls={3}, damage=_nan_loss)
+    _train(cells, max_steps=3)
+    good, after = kept[1][1], kept[2][1]
+    # A forward pass had changed the running statistics.
+    assert any(not torch.equal(kept[2][0][name], good[name]) for name in good)
+    for name, tensor in good.items():
+        assert torch.equal(tensor, after[name]), name
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_five_bad_steps_are_survived_with_a_smaller_learning_rate(
+    cells, monkeypatch, damage
+):
+    rates = []
+    original = Stepper.begin
+
+    def begin(self, batch, lr, n_micro=1):
+        rates.append(lr)
+        original(self, batch, lr, n_micro)
+
+    monkeypatch.setattr(Stepper, "begin", begin)
+    expected = list(_train(cells, max_steps=20, validate_every=2) and rates)
+    rates.clear()
+    _damaged(monkeypatch, calls=set(range(8, 13)), damage=damage)
+    events = _train(cells, max_steps=20, validate_every=2)
+    assert events[-1].reason == "steps"
+    warnings = [e.message for e in _of(Note, events) if e.is_warning]
+    assert [message[:7] for message in warnings] == [
+        "Step 8 ", "The los", "Step 10", "The los", "Step 12",
+    ]  # fmt: skip
+    assert "with the weights of step 8 and half the learning rate" in warnings[1]
+    shares = np.divide(rates, expected)
+    np.testing.assert_allclose(shares, [1] * 9 + [0.5] * 2 + [0.25] * 9)
+    assert all(_is_finite(event.model) for event in _of(Improved, events))
+    assert all(np.isfinite(event.score) for event in _of(Improved, events))
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_diverging_training_keeps_the_best_model_before(cells, monkeypatch, damage):
-    _damaged(monkeypatch, from_call=5, damage=damage)
+    _damaged(monkeypatch, calls=range(5, 1000), damage=damage)
     events = _train(cells, max_steps=50, validate_every=2)
     assert events[-1].reason == "diverged"
-    assert len(_losses(events)) == 5
-    assert [e.step for e in _of(Validated, events)] == [2, 4]
-    assert all(_is_finite(event.model) for event in _of(Improved, events))
+    assert len(_losses(events)) == 12  # four skipped, and three times gone back
     assert _is_finite(events[-1].model)
+    assert all(_is_finite(event.model) for event in _of(Improved, events))
     warnings = [e.message for e in _of(Note, events) if e.is_warning]
-    assert len(warnings) == 1
-    assert "diverged at step 5" in warnings[0]
-    assert "the best model so far is kept" in warnings[0]
+    assert "diverged at step 12" in warnings[-1]
+    assert "the best model so far is kept" in warnings[-1]
 
 
-@pytest.mark.parametrize("damage", [_nan_loss, _nan_gradient])
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_training_that_diverges_at_once_is_an_error(cells, monkeypatch, damage):
-    _damaged(monkeypatch, from_call=1, damage=damage)
+    _damaged(monkeypatch, calls=range(1, 1000), damage=damage)
     with pytest.raises(
-        ResourceError, match=r"diverged at step 1 .* with a smaller learning rate"
+        ResourceError, match=r"diverged at step 8 .* with a smaller learning rate"
     ) as caught:
-        _train(cells)
+        _train(cells, validate_every=50, max_steps=50)
     assert caught.value.code == "NU-R03"
 
 
@@ -506,22 +591,113 @@ def test_given_images_are_validated_on(cells, tmp_path):
     assert events[-1].scores["n_cells"] == labels.max()
 
 
-@pytest.mark.parametrize("where", ["_train_step", "validate", "tune"])
-def test_a_lack_of_memory_is_said(cells, monkeypatch, where):
-    def fail(*_: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+class _Room:
+    """Memory for a few pixels at once; counts how many were too many."""
 
-    monkeypatch.setattr(training, where, fail)
-    with pytest.raises(ResourceError, match="take a smaller batch or patch") as caught:
+    def __init__(self, monkeypatch, most_px: int, *, from_call: int = 1) -> None:
+        self.n_failed, calls = 0, itertools.count(1)
+        original = Stepper._logits
+
+        def logits(stepper, part):
+            n_px = part.image[:, 0].numel()
+            if next(calls) >= from_call and n_px > most_px:
+                self.n_failed += 1
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return original(stepper, part)
+
+        monkeypatch.setattr(Stepper, "_logits", logits)
+
+
+NO_NORM = TINY.model_copy(update={"norm": "none"})
+
+
+@pytest.mark.parametrize("from_call", [1, 4])
+def test_too_little_memory_changes_no_loss(cells, monkeypatch, from_call):
+    settings = {"network": NO_NORM, "batch_size": 4, "max_steps": 8}
+    expected = _train(cells, **settings)
+    room = _Room(monkeypatch, 16 * 16, from_call=from_call)
+    events = _train(cells, **settings)
+    np.testing.assert_allclose(_losses(events), _losses(expected), atol=1e-5)
+    warnings = [e.message for e in _of(Note, events) if e.is_warning]
+    assert len(warnings) == room.n_failed == 2
+    assert "each batch of 4 is now taken in 2 parts" in warnings[0]
+    assert "each batch of 4 is now taken in 4 parts" in warnings[1]
+
+
+def test_running_statistics_know_nothing_of_a_batch_that_did_not_fit(
+    cells, monkeypatch
+):
+    settings = {"batch_size": 1, "patch_size": 32, "max_steps": 3}
+    _Room(monkeypatch, 21 * 21 + 1, from_call=1)
+    events = _train(cells, **settings)
+    warnings = [e.message for e in _of(Note, events) if e.is_warning]
+    assert "patches are 21 px now" in warnings[0]
+    assert np.isfinite(_losses(events)).all()
+
+
+def test_step_downs_are_kept_when_a_run_is_gone_on_with(cells, monkeypatch, tmp_path):
+    settings = {"network": NO_NORM, "batch_size": 4, "max_steps": 8}
+    expected = _losses(_train(cells, **settings))
+    room = _Room(monkeypatch, 2 * 16 * 16)
+    run = train([cells[0]], [cells[1]], _config(batch_size=4, max_steps=8),
+                network=NO_NORM, run_dir=tmp_path)  # fmt: skip
+    losses = []
+    for event in run:
+        if isinstance(event, StepDone):
+            losses.append(event.loss)
+            if event.step == 4:
+                break
+    run.close()
+    events = _train(cells, run_dir=tmp_path, resume=True, **settings)
+    assert room.n_failed == 1
+    np.testing.assert_allclose([*losses, *_losses(events)], expected, atol=1e-5)
+
+
+def test_where_nothing_fits_it_is_said_what_is_needed(cells, monkeypatch):
+    _Room(monkeypatch, 0)
+    with pytest.raises(ResourceError, match="base_width") as caught:
         _train(cells)
     assert caught.value.code == "NU-R02"
+    monkeypatch.undo()
+    assert isinstance(_train(cells)[-1], Finished)  # the next one has memory
+
+
+def test_validation_that_does_not_fit_is_done_in_tiles(cells, monkeypatch):
+    tiles = []
+    original = training.validate
+
+    def validate(net, held, *about):
+        tiles.append(held.tile_px)
+        if (held.tile_px or 1024) > 256:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")
+        return original(net, held, *about)
+
+    monkeypatch.setattr(training, "validate", validate)
+    events = _train(cells, max_steps=6, validate_every=3)
+    assert tiles == [None, 512, 256, 256]
+    assert len(_of(Validated, events)) == 2
+    monkeypatch.setattr(training, "validate", original)
+    for event, whole in zip(
+        _of(Validated, events), _of(Validated, _train(cells)), strict=True
+    ):
+        assert event.loss == pytest.approx(whole.loss, rel=1e-4)
+
+
+def test_tuning_that_does_not_fit_costs_no_model(cells, monkeypatch):
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(finishing, "tune", fail)
+    events = _train(cells)
+    assert "the settings stay as they are" in _of(Note, events)[-1].message
+    _assert_equal_states(events[-1].model, _of(Improved, events)[-1].model)
 
 
 def test_other_errors_of_torch_pass(cells, monkeypatch):
     def fail(*_: object) -> None:
         raise RuntimeError("shapes cannot be multiplied")
 
-    monkeypatch.setattr(training, "_train_step", fail)
+    monkeypatch.setattr(Stepper, "begin", fail)
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         _train(cells)
 
@@ -590,7 +766,7 @@ def test_fine_tuning_goes_on_with_the_learning_curve(cells, tmp_path):
 def test_every_loss_learns_to_find_the_cells(cells, loss):
     events = _train(
         cells, max_steps=60, validate_every=30, patch_size=32, batch_size=4,
-        network=NetworkConfig(base_width=4, depth=2), loss=loss,
+        network=NetworkConfig(base_width=12, depth=2), loss=loss,
     )  # fmt: skip
     losses = _losses(events)
     assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:5])
@@ -604,20 +780,10 @@ def test_the_losses_are_not_the_same(cells):
     assert first["combined"] == pytest.approx(first["cross_entropy"] + first["dice"])
 
 
-def _steps(network: torch.nn.Module, config: TrainConfig, gradients) -> torch.Tensor:
-    """Let our optimiser take a step for each gradient of one weight."""
-    optimizer = training._optimizer(network, config)
-    (weight,) = network.parameters()
-    for gradient in gradients:
-        weight.grad = torch.tensor([[gradient]])
-        optimizer.step()
-    return weight.detach().flatten()
-
-
 def test_the_optimiser_of_the_paper_learns_to_find_the_cells(cells):
     preset = TrainConfig.ronneberger2015().model_dump(exclude_defaults=True)
     assert preset["optimizer"] == "sgd"
-    small = {"base_width": 8, "depth": 1}
+    small = {"base_width": 16, "depth": 1}
     events = _train(
         cells, network=NetworkConfig.ronneberger2015().model_copy(update=small),
         **(preset | {"max_steps": 100, "validate_every": 50, "patch_size": 32}),
@@ -627,28 +793,6 @@ def test_the_optimiser_of_the_paper_learns_to_find_the_cells(cells):
     assert np.mean(losses[-10:]) < 0.45
     assert events[-1].scores["f1"] > 0.6
     assert events[-1].model.normalization.policy == "standardize"
-
-
-def test_sgd_adds_up_its_steps_as_momentum_says():
-    config = _config(optimizer="sgd", momentum=0.5, learning_rate=0.1, weight_decay=0)
-    network = torch.nn.Linear(1, 1, bias=False)
-    torch.nn.init.zeros_(network.weight)
-    # Velocities 1, 0.5 + 1 and 0.75 + 1: what is added last is never looked ahead to.
-    moved = _steps(network, config, [1.0, 1.0, 1.0])
-    assert moved.item() == pytest.approx(-0.1 * (1 + 1.5 + 1.75))
-
-
-@pytest.mark.parametrize(
-    ("settings", "kind"),
-    [({}, torch.optim.AdamW), ({"optimizer": "sgd"}, torch.optim.SGD)],
-)
-def test_the_optimiser_is_the_one_that_was_asked_for(settings, kind):
-    config = _config(weight_decay=0.01, **settings)
-    optimizer = training._optimizer(torch.nn.Linear(1, 1), config)
-    assert type(optimizer) is kind
-    assert optimizer.defaults["lr"] == config.learning_rate
-    assert optimizer.defaults["weight_decay"] == 0.01
-    assert optimizer.defaults.get("momentum", config.momentum) == config.momentum
 
 
 # Whatever a family leaves a choice of, in its smallest form.

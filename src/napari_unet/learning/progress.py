@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from napari_unet.learning.model import Look
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
 
     from napari_unet.config import TrainConfig
     from napari_unet.learning.model import Model
     from napari_unet.learning.validation import Validation
 
 _WARM_UP_SHARE = 0.05
+# What is left of the peak learning rate for strokes that come after all steps.
+_FLOOR = 0.1
 _MAX_LOOKS = 1000
 
 
@@ -25,6 +28,7 @@ class Best:
     def __init__(self, model: Model) -> None:
         self.model = model
         self.n_worse = 0
+        # Score, and minus the loss.
         self._rank = (-math.inf, -math.inf)
 
     @property
@@ -38,17 +42,43 @@ class Best:
         A score on few cells is mostly noise: of models whose scores differ by less
         than half a cell the one that was trained longest is taken for the best.
         """
-        if not math.isfinite(result.loss):
+        if not (math.isfinite(result.loss) and math.isfinite(result.rank)):
             self.n_worse += 1
             return False
         # Early on no cell is found at all: then the loss says which is better.
-        rank = (result.score, -result.loss)
+        rank = (result.rank, -result.loss)
         is_record = rank > self._rank
-        noise = 0.5 / max(result.scores.n_truth, 1)
-        is_alike = result.score > 0 and result.score > self._rank[0] - noise
+        is_alike = result.score > 0 and result.rank > self._rank[0] - result.noise
         self._rank = max(rank, self._rank)
         self.n_worse = 0 if is_record else self.n_worse + 1
         return is_record or is_alike
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best model's weights and numbers, for a checkpoint."""
+        state: dict[str, Any] = {"n_worse": self.n_worse, "model": None}
+        if self.is_found:
+            state["rank"] = list(self._rank)
+            state["model"] = {
+                "weights": dict(self.model.state),
+                "step": self.model.step,
+                "scores": dict(self.model.scores),
+                "history": _as_rows(self.model.history),
+            }
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint of the same training."""
+        self.n_worse = state["n_worse"]
+        if (model := state["model"]) is None:
+            return
+        self._rank = tuple(state["rank"])
+        self.model = replace(
+            self.model,
+            state=model["weights"],
+            step=model["step"],
+            scores=model["scores"],
+            history=_as_looks(model["history"]),
+        )
 
 
 class History:
@@ -88,9 +118,25 @@ class History:
         """All looks, the oldest first."""
         return tuple(self._looks)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return all looks, for a checkpoint."""
+        return {"looks": _as_rows(self._looks)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint of the same training."""
+        self._looks = list(_as_looks(state["looks"]))
+
+
+def _as_rows(looks: Iterable[Look]) -> list[list[float | None]]:
+    return [[k.step, k.loss, k.validation_loss, k.score] for k in looks]
+
+
+def _as_looks(rows: Iterable[Any]) -> tuple[Look, ...]:
+    return tuple(Look(*row) for row in rows)
+
 
 class Clock:
-    """Seconds of training; pauses don't count."""
+    """Seconds of training; pauses don't count, nor what lies between two sittings."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()
@@ -100,11 +146,54 @@ class Clock:
         """Seconds since it was made, without those left out."""
         return time.monotonic() - self._start
 
+    def go_on_from(self, elapsed_s: float) -> None:
+        """Count on from the seconds of an earlier sitting."""
+        self._start = time.monotonic() - elapsed_s
+
     def leave_out(self, wait: Callable[[float], object], timeout_s: float) -> None:
         """Wait for up to `timeout_s` seconds that don't count."""
         before = time.monotonic()
         wait(timeout_s)
         self._start += time.monotonic() - before
+
+
+class Pace:
+    """When something that takes time is due: at every n-th step, or more rarely.
+
+    Parameters
+    ----------
+    every : int
+        Steps from one time to the next.
+    max_share : float, optional
+        Of the time of training, to be spent on it at most: where it takes longer it is
+        due more rarely. None for every n-th step whatever it takes.
+    """
+
+    def __init__(self, every: int, max_share: float | None = None) -> None:
+        self._every = every
+        self._max_share = max_share
+        self._next = every
+
+    def is_due(self, step: int) -> bool:
+        """Return whether it is to be done after this step."""
+        return step >= self._next
+
+    def took(self, seconds: float, step: int, elapsed_s: float) -> None:
+        """Say that it was done after this step, and how long it and training took."""
+        n_steps = 1.0
+        if self._max_share is not None and step > 0 and elapsed_s > 0:
+            n_steps = seconds / (self._max_share * elapsed_s / step)
+        # At a multiple again, so that runs are alike in all but what was left out.
+        n_more = max(1, math.ceil((step % self._every + n_steps) / self._every))
+        self._next = (step // self._every + n_more) * self._every
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the step at which it is due, for a checkpoint."""
+        return {"next": self._next}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint of the same training."""
+        self._next = state["next"]
 
 
 def share_done(step: int, elapsed_s: float, config: TrainConfig) -> float:
@@ -113,7 +202,9 @@ def share_done(step: int, elapsed_s: float, config: TrainConfig) -> float:
     return min(1.0, max(step / config.max_steps, by_time))
 
 
-def learning_rate(progress: float, config: TrainConfig) -> float:
+def learning_rate(
+    progress: float, config: TrainConfig, peak: float | None = None
+) -> float:
     """Return the learning rate of a step: a short warm-up, then a cosine to zero.
 
     Parameters
@@ -121,11 +212,17 @@ def learning_rate(progress: float, config: TrainConfig) -> float:
     progress : float
         Share of training that is done after the step.
     config : TrainConfig
-        `learning_rate`, the peak, and `max_steps`.
+        `learning_rate`, the peak; `max_steps`; with `keep_learning` a tenth of the
+        peak is left for what is painted late.
+    peak : float, optional
+        Another peak than that of the settings.
     """
     # Half a step back: the last step should still learn something.
     progress = max(progress - 0.5 / config.max_steps, 0.0)
-    return config.learning_rate * schedule(progress)
+    share = schedule(progress)
+    if config.keep_learning and progress > _WARM_UP_SHARE:
+        share = max(share, _FLOOR)
+    return (peak or config.learning_rate) * share
 
 
 def schedule(progress: float) -> float:

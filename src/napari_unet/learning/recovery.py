@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from torch import nn
 
     from napari_unet.learning.device import DeviceChoice
+    from napari_unet.learning.held_back import HeldBack
 
 T = TypeVar("T")
 
 _SMALLER = 1.5  # a patch, at each step down
 _N_CALM_STEPS = 20  # so far apart bad steps are skipped, each for itself
 _MAX_ROLLBACKS = 3
+_LARGE, _LEAST_TILE_PX = 1024, 128
 
 
 class Memory:
@@ -51,6 +53,7 @@ class Memory:
         self._min_patch_size = min_patch_size
         self.n_micro = 1
         self.patch_size = max(patch_size, min_patch_size)
+        self.tile_px: int | None = None
         self.told: list[str] = []
 
     def within(self, work: Callable[[], T]) -> Generator[Note, None, T]:
@@ -80,6 +83,30 @@ class Memory:
             # Only out here nothing holds the tensors of the failed work any more.
             free_memory()
             self.told.append(self._step_down())
+            yield Note(self.told[-1], is_warning=True)
+
+    def within_tiles(
+        self, held: HeldBack, work: Callable[[], T]
+    ) -> Generator[Note, None, T]:
+        """Do work that predicts what is held back; where it fails, in smaller tiles.
+
+        Tiles leave no trace (but in networks that see their whole input). Yields,
+        returns and raises as `within` does.
+        """
+        while True:
+            try:
+                with own_memory_errors(self._device):
+                    return work()
+            except ResourceError as error:
+                if error.code != "NU-R02" or (held.tile_px or _LARGE) <= _LEAST_TILE_PX:
+                    raise
+            free_memory()
+            held.tile_px = (held.tile_px or _LARGE) // 2
+            self.tile_px = held.tile_px
+            self.told.append(
+                f"{self._device.label} has too little memory to validate whole images: "
+                f"they are predicted in tiles of {held.tile_px} px"
+            )
             yield Note(self.told[-1], is_warning=True)
 
     def _step_down(self) -> str:
@@ -112,12 +139,14 @@ class Memory:
         return {
             "n_micro": self.n_micro,
             "patch_size": self.patch_size,
+            "tile_px": self.tile_px,
             "told": list(self.told),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on with what was stepped down before."""
         self.n_micro, self.patch_size = state["n_micro"], state["patch_size"]
+        self.tile_px = state["tile_px"]
         self.told = list(state["told"])
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
-from napari_unet.config import NetworkConfig, TrainConfig, WeightConfig
-from napari_unet.errors import ResourceError
+from napari_unet.config import TrainConfig
+from napari_unet.errors import SaveError
 from napari_unet.events import (
-    Finished,
+    CheckpointSaved,
     Improved,
     Mailbox,
     Note,
@@ -22,57 +23,40 @@ from napari_unet.events import (
     TrainingStarted,
     Validated,
 )
-from napari_unet.learning import runs
-from napari_unet.learning.augmentation import (
-    Batch,
-    augment,
-    window_size,
-)
-from napari_unet.learning.device import (
-    autocast,
-    channels_last,
-    choose_device,
-    own_memory_errors,
-    seeded,
-)
-from napari_unet.learning.losses import LOSSES
-from napari_unet.learning.patches import PatchSource
-from napari_unet.learning.preparation import prepare
-from napari_unet.learning.progress import (
-    Best,
-    Clock,
-    History,
-    learning_rate,
-    share_done,
-)
-from napari_unet.learning.validation import tune, validate
+from napari_unet.learning import runs, snapshots
+from napari_unet.learning.augmentation import augment, window_size
+from napari_unet.learning.beginning import Given, begin
+from napari_unet.learning.checkpoint import load_model
+from napari_unet.learning.device import seeded
+from napari_unet.learning.finishing import finish
+from napari_unet.learning.model import Model
+from napari_unet.learning.progress import learning_rate, share_done
+from napari_unet.learning.validation import validate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from contextlib import AbstractContextManager
 
+    from napari_unet.config import NetworkConfig, WeightConfig
     from napari_unet.events import Event, Reason
-    from napari_unet.learning.device import DeviceChoice
-    from napari_unet.learning.losses import Loss
-    from napari_unet.learning.model import Model
-    from napari_unet.learning.networks.network import Network
+    from napari_unet.learning.augmentation import Batch
     from napari_unet.learning.pairs import AnnotationLike, ImageLike
-    from napari_unet.learning.patches import Plane
-
-_MAX_GRADIENT_NORM = 5.0
+    from napari_unet.learning.run_state import RunState
+    from napari_unet.learning.validation import Validation
 
 
 def train(  # noqa: C901, PLR0913 - one loop that reads from top to bottom
     images: Sequence[ImageLike],
-    annotations: Sequence[AnnotationLike],
+    annotations: Sequence[AnnotationLike | ImageLike],
     config: TrainConfig | None = None,
     *,
     network: NetworkConfig | None = None,
     weights: WeightConfig | None = None,
-    validation: tuple[Sequence[ImageLike], Sequence[AnnotationLike]] | None = None,
+    validation: tuple[Sequence[ImageLike], Sequence[AnnotationLike | ImageLike]]
+    | None = None,
     start_from: Model | Path | str | None = None,
     run_dir: Path | str | None = None,
     mailbox: Mailbox | None = None,
+    resume: bool = False,
 ) -> Iterator[Event]:
     """Train a U-Net, yielding an event for all that happens.
 
@@ -90,223 +74,263 @@ def train(  # noqa: C901, PLR0913 - one loop that reads from top to bottom
     weights : WeightConfig, optional
         Weights of the pixels.
     validation : (images, annotations), optional
-        What to validate on. Otherwise `config.val_fraction` is held back: whole
-        images where there are five or more, else a block of each.
+        What to validate on. Otherwise `config.val_fraction` is held back.
     start_from : Model or path, optional
         Model to fine-tune.
     run_dir : path, optional
-        Folder for the settings, the scores and the best model.
+        Folder for settings, scores, checkpoints and the best model.
     mailbox : Mailbox, optional
-        Through which to pause or stop.
+        Through which to pause or stop, to paint, to look, to change the learning rate.
+    resume : bool
+        Go on with the run in `run_dir`, given the same images, annotations and
+        settings. On a CPU it ends with the same bits as if it had never been
+        interrupted, on the same machine with the same versions and number of threads.
 
     Yields
     ------
     Event
-        `Note`, `TrainingStarted`, `StepDone`, `Validated`, `Improved` (a copy of the
-        best model), `Paused`; `Finished` is the last, unless training was stopped
-        before its first step. Closing the generator aborts.
+        See `napari_unet.events`; `Finished` is the last, unless training was stopped
+        before its first step. Closing the generator aborts: with a run folder it can
+        be gone on with.
 
     Raises
     ------
     UNetError
-        Before the first step, if the input can't be learned from.
+        Before the first step, if the input can't be learned from or is not that of
+        the run (NU-C30); NU-R02 and NU-R03 where memory or numbers fail for good.
 
     References
     ----------
     Ronneberger, Fischer, Brox: U-Net. MICCAI 2015. https://arxiv.org/abs/1505.04597
     """
-    config, mailbox = config or TrainConfig(), mailbox or Mailbox()
-    device = choose_device(config.device)
-    precision = "fp32" if config.precision == "fp32" else "fast"
-
-    # What there is to learn, what to validate on, and the model to begin with.
-    model, split, warnings = prepare(
-        images,
-        annotations,
-        config,
-        network=network,
-        weights=weights,
-        validation=validation,
-        start_from=start_from,
-    )
-    if not split.is_held_back:
-        warnings.append(split.how)
-    yield from (Note(warning, is_warning=True) for warning in warnings)
-    run_dir = None if run_dir is None else Path(run_dir)
-    runs.start(run_dir, model)
-    with own_memory_errors(device):
-        net = model.build().train().to(device.torch)
-        channels_last(net)
-    source = PatchSource(split.train)
-    optimizer = _optimizer(net, config)
-    best, history, clock, step = Best(model), History(model), Clock(), 0
-    reason: Reason | None = None
-    n_planes = len(split.train), len(split.validation)
-    yield TrainingStarted(config.max_steps, *n_planes, str(device), split.how)
-
-    def look(loss: float | None) -> Iterator[Event]:
-        """Validate; copy the model if it is the best so far (a NaN never is)."""
-        with own_memory_errors(device):
-            result = validate(net, split.validation, model, device, precision)
-        scores = result.as_dict()
-        yield Validated(step, result.loss, result.score, scores)
-        runs.log(run_dir, step, loss, clock.elapsed_s, scores)
-        history.add(step, loss, result)
-        if best.is_beaten_by(result):
-            best.model = replace(
-                model,
-                state=_copy(net),
-                step=history.total(step),
-                scores=scores,
-                history=history.looks,
-            )
-            runs.save_best(run_dir, best.model)
-            yield Improved(step, result.score, best.model)
-
-    if mailbox.wants_stop:
-        yield Note("Stopped before the first step: no model was trained", True)
+    start = _loaded(start_from)
+    given = Given(
+        images, annotations, config or TrainConfig(), network, weights, validation,
+        start, is_live=mailbox is not None,
+    )  # fmt: skip
+    mailbox = mailbox or Mailbox()
+    folder = None if run_dir is None else Path(run_dir)
+    run = yield from begin(given, folder, resume=resume)
+    if run is None:
         return
-    if start_from is not None:
-        # A model that is gone on from is the first candidate: training may harm it.
-        yield from look(None)
+    with run.source:
+        yield _started(run)
+        if mailbox.wants_stop and run.step == 0:
+            yield Note("Stopped before the first step: no model was trained", True)
+            return
+        try:
+            while True:
+                # What is due after so many steps, or else the next one.
+                if _is_look_due(run, start):
+                    yield from _look(run)
+                reason = _reason_to_end(run, mailbox)
+                if reason is not None:
+                    break
+                if run.checkpoints.is_due(run.step):
+                    yield from _save(run)
 
-    for step in range(1, config.max_steps + 1):
-        # The learning rate follows whichever ends first, the steps or the time.
-        progress = share_done(step, clock.elapsed_s, config)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(progress, config)
+                # What was painted meanwhile, and what was asked for.
+                yield from run.strokes.enter(run.source, mailbox, run.step)
+                yield from _take_learning_rate(run, mailbox)
 
-        # One batch, deformed on the device, and one step. What is drawn depends on
-        # seed and step alone; dropout draws from torch's own random numbers.
-        with own_memory_errors(device), seeded(device, _seed(config, step)):
-            batch = _draw(source, net, config, step).to(device.torch)
-            batch = _augment(batch, net, config, step)
-            context = autocast(device, precision)
-            loss = _train_step(net, optimizer, batch, LOSSES[config.loss], context)
-        yield StepDone(step, config.max_steps, loss, clock.elapsed_s)
+                # One batch and one step, in as many parts as memory takes.
+                loss = yield from run.memory.within(lambda: _step(run))
+                run.step += 1
+                yield from _judge(run, loss)
+                n_steps, elapsed_s = run.config.max_steps, run.clock.elapsed_s
+                yield StepDone(run.step, n_steps, loss, elapsed_s)
 
-        # Stopping and pausing, between steps only.
-        yield from _wait_while_paused(mailbox, clock)
-        reason = _reason_to_end(loss, mailbox, progress, step, config)
-        if reason != "diverged" and (reason or step % config.validate_every == 0):
-            yield from look(loss)
-            if best.n_worse >= config.patience:
-                reason = reason or "patience"
-        if reason:
-            break
-
-    # Thresholds and sizes are tuned on validation, for the best model.
-    if not best.is_found:
-        raise _diverged(step)
-    if reason == "diverged":
-        yield Note(f"{_diverged(step).message}; the best model so far is kept", True)
-    yield Note("Tuning thresholds and smoothing on the validation pixels")
-    with own_memory_errors(device):
-        whole = replace(best.model, history=history.looks)
-        tuned = _tuned(net, whole, split.validation, device)
-    runs.save_best(run_dir, tuned)
-    yield Finished(tuned, tuned.scores, reason or "steps")
+                yield from run.preview.show(run, mailbox)
+                yield from _wait_while_paused(run, mailbox)
+            if run.looked_at < run.step and reason != "diverged":
+                yield from _look(run)
+            yield from _save(run)
+        except GeneratorExit:
+            # Nobody listens any more, but it can be gone on with from here.
+            with contextlib.suppress(SaveError):
+                _write_checkpoint(run)
+            raise
+    yield from finish(run, reason, start)
 
 
-def _optimizer(net: Network, config: TrainConfig) -> torch.optim.Optimizer:
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(
-            net.parameters(),
-            config.learning_rate,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-        )
-    return torch.optim.AdamW(
-        net.parameters(), config.learning_rate, weight_decay=config.weight_decay
+def _loaded(start_from: Model | Path | str | None) -> Model | None:
+    if start_from is None or isinstance(start_from, Model):
+        return start_from
+    return load_model(start_from)
+
+
+def _started(run: RunState) -> TrainingStarted:
+    return TrainingStarted(
+        run.config.max_steps,
+        len(run.split.train),
+        len(run.split.validation),
+        str(run.device),
+        run.split.how,
+        held_back=run.split.held_back if run.split.is_held_back else (),
+        first_step=run.step,
     )
 
 
-def _wait_while_paused(mailbox: Mailbox, clock: Clock) -> Iterator[Paused]:
-    was_paused = mailbox.wants_pause
-    while mailbox.wants_pause:
-        yield Paused(is_paused=True)
-        clock.leave_out(mailbox.wait, 0.2)
-    if was_paused:
-        yield Paused(is_paused=False)
+def _is_look_due(run: RunState, start: Model | None) -> bool:
+    if run.looked_at == run.step:
+        return False
+    # A model that is gone on from is the first candidate: training may harm it.
+    is_first = run.step == 0 and start is not None
+    return is_first or run.looks.is_due(run.step)
 
 
-def _input_size(net: Network, config: TrainConfig) -> int:
-    # One pixel at the bottom is too few for a norm to learn from a single patch.
-    return net.input_size_for(max(config.patch_size, 2 * net.multiple))
+def _look(run: RunState) -> Iterator[Event]:
+    """Validate; copy the averaged weights if they are the best so far."""
+    began = time.monotonic()
+
+    def work() -> Validation:
+        with run.average.swapped(run.net):
+            precision = run.stepper.precision
+            return validate(run.net, run.held, run.model, run.device, precision)
+
+    result = yield from run.memory.within_tiles(run.held, work)
+    step, scores = run.step, result.as_dict()
+    run.looked_at = step
+    run.history.add(step, run.loss, result)
+    is_better = run.best.is_beaten_by(result)
+    if is_better:
+        run.best.model = replace(
+            run.model,
+            state=run.averaged_weights(),
+            step=run.history.total(step),
+            scores=scores,
+            history=run.history.looks,
+        )
+    if math.isfinite(result.loss):
+        run.keep_good()
+    elapsed_s = run.clock.elapsed_s
+    notes = runs.keeping(
+        lambda: runs.log(run.folder, step, run.loss, elapsed_s, scores),
+        lambda: runs.save_best(run.folder, run.best.model) if is_better else None,
+    )
+    run.looks.took(time.monotonic() - began, step, elapsed_s)
+    yield from notes
+    yield Validated(step, result.loss, result.score, scores)
+    if is_better:
+        yield Improved(step, result.score, run.best.model)
 
 
-def _reason_to_end(
-    loss: float, mailbox: Mailbox, progress: float, step: int, config: TrainConfig
-) -> Reason | None:
-    """Return why training ends after this step; None if it goes on."""
-    if not math.isfinite(loss):
+def _reason_to_end(run: RunState, mailbox: Mailbox) -> Reason | None:
+    """Return why training ends now; None if it goes on."""
+    config, minutes = run.config, run.config.max_minutes
+    if run.has_diverged:
         return "diverged"
     if mailbox.wants_stop:
         return "stopped"
-    if step == config.max_steps:
+    if run.step >= config.max_steps and not run.keeps_learning:
         return "steps"
-    return "time" if progress >= 1 else None
+    if minutes is not None and run.clock.elapsed_s >= 60 * minutes:
+        return "time"
+    has_patience = run.keeps_learning or run.best.n_worse < config.patience
+    return None if has_patience else "patience"
 
 
-def _tuned(
-    net: Network, best: Model, planes: Sequence[Plane], device: DeviceChoice
-) -> Model:
-    net.load_state_dict(dict(best.state))
-    instances, result = tune(net, planes, best, device)
-    return replace(best, instances=instances, scores=result.as_dict())
+def _take_learning_rate(run: RunState, mailbox: Mailbox) -> Iterator[Note]:
+    asked = mailbox.learning_rate
+    if asked != run.asked_peak:
+        run.asked_peak = run.peak = asked
+        peak = run.peak or run.config.learning_rate
+        yield Note(f"From step {run.step + 1} on the peak learning rate is {peak:g}")
 
 
-def _draw(source: PatchSource, net: Network, config: TrainConfig, step: int) -> Batch:
-    n_in = _input_size(net, config)
-    rng = np.random.default_rng([config.seed, step])
-    size = window_size(n_in, config)
-    # Off the middle by a third: the chosen pixel stays inside, its surroundings vary.
-    return source.draw(
-        rng, n=config.batch_size, size=size, reach=net.output_size(n_in) // 3
+def _step(run: RunState) -> float:
+    """Draw a batch, deform it on the device, learn from it; return the loss.
+
+    What is drawn depends on seed and step alone; dropout draws from torch's own random
+    numbers.
+    """
+    step, config = run.step + 1, run.config
+    # The learning rate follows whichever ends first, the steps or the time.
+    progress = share_done(step, run.clock.elapsed_s, config)
+    rate = learning_rate(progress, config, run.peak) * run.stability.lr_factor
+    size = run.net.input_size_for(run.memory.patch_size)
+    seed = (config.seed << 32) % 2**63 + step
+    try:
+        with seeded(run.device, seed):
+            windows = _windows(run, step, size).to(run.device.torch)
+            rng = torch.Generator().manual_seed(seed)
+            batch = augment(windows, size, config, rng)
+            run.stepper.begin(batch, rate, run.memory.n_micro)
+            if run.device.name == "cuda":
+                # While the device computes, this draws what it gets next.
+                run.drawn = (step + 1, size), _windows(run, step + 1, size)
+            return run.stepper.finish()
+    except BaseException:
+        # It may have gone through half of the layers.
+        run.buffers.restore()
+        raise
+
+
+def _windows(run: RunState, step: int, size: int) -> Batch:
+    (of, drawn), run.drawn = run.drawn, (None, None)
+    if drawn is not None and of == (step, size):
+        return drawn
+    return run.source.draw(
+        step,
+        n=run.config.batch_size,
+        size=window_size(size, run.config),
+        # Off the middle by a third: the pixel stays inside, its surroundings vary.
+        reach=run.net.output_size(size) // 3,
     )
 
 
-def _seed(config: TrainConfig, step: int) -> int:
-    return (config.seed << 32) % 2**63 + step
+def _judge(run: RunState, loss: float) -> Iterator[Note]:
+    """Take in a good step; skip or go back where its loss is no number."""
+    if math.isfinite(loss):
+        run.loss = loss
+        run.average.update(run.net)
+        run.buffers.keep()
+        return
+    run.buffers.restore()
+    match run.stability.judge(run.step):
+        case "skip":
+            yield Note(f"Step {run.step} was skipped: its loss was no number", True)
+        case "roll back":
+            good = run.go_back()
+            yield Note(
+                f"The loss was no number again at step {run.step}: training goes on "
+                f"with the weights of step {good} and half the learning rate",
+                is_warning=True,
+            )
+        case "stop":
+            run.has_diverged = True
 
 
-def _augment(batch: Batch, net: Network, config: TrainConfig, step: int) -> Batch:
-    rng = torch.Generator().manual_seed(_seed(config, step))
-    return augment(batch, _input_size(net, config), config, rng)
+def _save(run: RunState) -> Iterator[Event]:
+    if run.folder is None or run.saved_at == run.step:
+        return
+    began = time.monotonic()
+    try:
+        path = _write_checkpoint(run)
+    except SaveError as error:
+        yield Note(f"{error}; training goes on", is_warning=True)
+    else:
+        if path is not None:
+            yield CheckpointSaved(run.step, path)
+    finally:
+        took_s = time.monotonic() - began
+        run.checkpoints.took(took_s, run.step, run.clock.elapsed_s)
 
 
-def _train_step(
-    net: Network,
-    optimizer: torch.optim.Optimizer,
-    batch: Batch,
-    loss_of: Loss,
-    precision: AbstractContextManager[Any],
-) -> float:
-    image = batch.image.contiguous(memory_format=torch.channels_last)
-    with precision:
-        logits = net(image)
-    target = batch.middle(logits.shape[-1])
-    loss = loss_of(logits, target.classes, target.weights)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    norm = torch.nn.utils.clip_grad_norm_(net.parameters(), _MAX_GRADIENT_NORM)
-    # A step with a NaN would destroy the weights; the loop ends after it.
-    if not (math.isfinite(loss.detach()) and math.isfinite(norm)):
-        return math.nan
-    optimizer.step()
-    return float(loss.detach())
+def _write_checkpoint(run: RunState) -> Path | None:
+    if run.folder is None or run.step == 0 or run.saved_at == run.step:
+        return None
+    path = snapshots.write(run.folder / runs.CHECKPOINTS, run.snapshot())
+    run.saved_at = run.step
+    return path
 
 
-def _copy(net: Network) -> dict[str, torch.Tensor]:
-    return {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in net.state_dict().items()
-    }
-
-
-def _diverged(step: int) -> ResourceError:
-    return ResourceError(
-        "NU-R03",
-        f"training diverged at step {step} (the loss is not a number): train again "
-        "with a smaller learning rate",
-    )
+def _wait_while_paused(run: RunState, mailbox: Mailbox) -> Iterator[Event]:
+    if not mailbox.wants_pause:
+        return
+    yield from _save(run)
+    while mailbox.wants_pause:
+        yield Paused(is_paused=True)
+        run.clock.leave_out(mailbox.wait, 0.2)
+        yield from run.preview.show(run, mailbox)
+    yield Paused(is_paused=False)
