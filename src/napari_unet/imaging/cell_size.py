@@ -7,19 +7,15 @@ measure, in prediction by what was found in them at first.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
 # A scale changes by no more than this at once: what was found may be debris.
 _LARGEST_STEP = 2.5
-_FARTHEST, _MOST_LOOKS, _CLOSE = 6.0, 3, 0.15
 
 
 def cell_diameters(labels: NDArray[np.int32]) -> NDArray[np.float64]:
@@ -113,42 +109,3 @@ def next_scale(scale: float, seen_px: float | None, wanted_px: float) -> float:
         return scale
     step = wanted_px / seen_px
     return scale * min(max(step, 1 / _LARGEST_STEP), _LARGEST_STEP)
-
-
-def settled_scale(
-    look: Callable[[float], float | None], scale: float, wanted_px: float
-) -> float:
-    """Return the scale at which the cells of an image look as large as wanted.
-
-    Looks at the image at most three times, each time at the scale that follows from
-    what was found before (`next_scale`), until cells are within 15 % of the wanted
-    size. Then what was last looked at is what is returned, and needs no other look.
-
-    Parameters
-    ----------
-    look : callable
-        Takes a scale; returns the `typical_diameter` of the cells that are found at
-        it, in pixels that the network sees, or None where there are none.
-    scale : float
-        Where to begin.
-    wanted_px : float
-        The diameter that the network knows best.
-
-    Returns
-    -------
-    float
-        Within a sixth of and six times where it began.
-
-    Examples
-    --------
-    >>> settled_scale(lambda scale: 80 * scale, 1.0, 26.0)
-    0.325
-    """
-    lowest, highest = scale / _FARTHEST, scale * _FARTHEST
-    for _ in range(_MOST_LOOKS):
-        found = next_scale(scale, look(scale), wanted_px)
-        found = min(max(found, lowest), highest)
-        if abs(math.log(found / scale)) < _CLOSE:
-            return scale
-        scale = found
-    return scale
