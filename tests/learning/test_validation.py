@@ -306,8 +306,9 @@ def test_classes_are_scored_each_for_itself_and_boundaries_as_their_cell():
     # All is found, but the second cell's boundary, taken for class a.
     logits = np.zeros((4, 6, 12), np.float32)
     np.put_along_axis(logits, classes[None].astype(int), 9.0, 0)
-    logits[1, :, 3] = 5  # boundary of a: class a comes second
-    logits[1, :, 6] = 5  # boundary of b: class a comes second
+    logits[0, :, [3, 6]] = 7  # background comes second, which a boundary never is
+    logits[1, :, 3] = 5  # boundary of a: class a comes third
+    logits[1, :, 6] = 5  # boundary of b: class a comes third
     target = Target(classes, np.ones(labels.shape, np.float32))
     plane = Plane(logits, labels, labels >= 0, target)
     roles = ("softmax:background", "softmax:a", "softmax:b", "softmax-boundary")
