@@ -53,13 +53,31 @@ def test_train_writes_the_model_and_its_run_folder(
     assert (model.weights.w0, model.weights.sigma) == (3.0, 5.0)
     run_folder = out.with_name("cells.unet.run")
     names = {path.name for path in run_folder.iterdir()}
-    assert names == {"config.json", "metrics.jsonl", "best.unet"}
+    written = {"config.json", "metrics.jsonl", "best.unet", "split.json"}
+    assert names == written | {"checkpoints", "finished.json"}
     said, told = capsys.readouterr()
     assert f"model: {out}" in said
     assert "f1" in said
     assert "3 images with masks" in told
     assert "Device: CPU" in told
     assert "step 4: loss" in told
+
+
+def test_images_are_made_from_images_with_targets(
+    cells: Cells, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "a.unet"
+    given = [a for a in arguments(cells, out) if not a.startswith("--masks")]
+    assert run([*given, f"--targets={cells.images}"]) == 0
+    assert "psnr" in capsys.readouterr().out
+    model = load_model(out)
+    assert model.training.task == "regress"
+    assert model.roles == ("value:image",)
+    assert model.value_range is not None
+    assert run(given) == 2
+    assert "give either --masks" in capsys.readouterr().err
+    assert run([*given, f"--masks={cells.masks}", "--task=regress"]) == 2
+    assert "--task regress needs --targets" in capsys.readouterr().err
 
 
 def test_the_same_seed_gives_the_same_file(cells: Cells, tmp_path: Path) -> None:

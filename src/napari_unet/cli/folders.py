@@ -71,9 +71,9 @@ def prepare_model_file(path: Path) -> None:
 
 def as_files(
     pairs: Sequence[tuple[Path, Path]],
-    *,
     axes: str | None = None,
     channels: Sequence[str] | None = None,
+    *,
     are_targets: bool = False,
 ) -> tuple[list[ImageFile], list[MaskFile] | list[ImageFile]]:
     """Return images and what is learned from them as files to be read when needed.

@@ -4,7 +4,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -24,7 +24,7 @@ from napari_unet.cli.flags import (
     Weights,
     channel_list,
 )
-from napari_unet.cli.folders import prepare_model_file, read_pairs
+from napari_unet.cli.folders import as_files, prepare_model_file
 from napari_unet.cli.settings import (
     UsageError,
     flag_of,
@@ -45,27 +45,30 @@ _IMAGENET = "imagenet"
 def train(  # noqa: PLR0913 - one parameter a flag
     *,
     images: InputFolder,
-    masks: InputFolder,
     out: Output,
+    masks: OptionalInputFolder = None,
+    targets: OptionalInputFolder = None,
     pattern: Pattern = None,
     val_pattern: Pattern = None,
     val_images: OptionalInputFolder = None,
     val_masks: OptionalInputFolder = None,
+    val_targets: OptionalInputFolder = None,
     start_from: Annotated[Path | None, Parameter(name="--from", group=FILES)] = None,
     pretrained: Annotated[str | None, Parameter(group=FILES)] = None,
     settings: Annotated[Path | None, Parameter(name="--config", group=FILES)] = None,
-    task: Annotated[Literal["segment"], Parameter(group=FILES)] = "segment",
     axes: Axes = None,
     channels: Channels = None,
+    resume: Annotated[bool, Parameter(negative=(), group=FILES)] = False,
     config: Training = TrainConfig(),  # noqa: B008 - frozen
     weights: Weights = WeightConfig(),  # noqa: B008 - frozen
     network: Network = NetworkFlags(),  # noqa: B008 - frozen
 ) -> int:
-    """Train a U-Net on images and their masks.
+    """Train a U-Net on images and their masks, or on pairs of images.
 
     A mask is a label image with the name of its image: 0 is background, and each cell
     has its own number. Some images are held back to see how well it goes; the best
-    model is kept. Ctrl-C stops early and keeps the best model so far.
+    model is kept. Ctrl-C stops early and keeps the best model so far; --resume goes on
+    with a training that was stopped, killed or cut off.
 
     ```
     napari-unet train --images images --masks masks --out cells.unet
@@ -78,6 +81,9 @@ def train(  # noqa: PLR0913 - one parameter a flag
     masks
         Folder of their masks, of the same names; `napari-unet convert` makes them
         from COCO, ImageJ, QuPath and others.
+    targets
+        Instead of masks: folder of the images to be made from them, of the same names
+        and size, or 2 or 4 times finer.
     out
         The model to write, such as cells.unet.
     pattern
@@ -88,6 +94,8 @@ def train(  # noqa: PLR0913 - one parameter a flag
         Folder of images to validate on.
     val_masks
         Folder of their masks.
+    val_targets
+        Folder of their targets.
     start_from
         Go on from this model instead of from scratch.
     pretrained
@@ -97,26 +105,30 @@ def train(  # noqa: PLR0913 - one parameter a flag
     settings
         Settings from a JSON file, with the sections train, network and weights; flags
         win over it.
-    task
-        What to learn.
+    resume
+        Go on with the training that was to write this model and was interrupted, from
+        its last checkpoint. Give the same images, masks and settings.
     """
-    _check_flags(val_pattern, val_images, val_masks, config)
+    makes, learned = _learned(masks, targets)
+    val_learned = val_targets if makes else val_masks
+    _check_flags(val_pattern, val_images, val_learned, config)
     is_of_images = pretrained == _IMAGENET
     start_from = _start(start_from, None if is_of_images else pretrained)
     parts = read_settings(settings)
     config = merge(TrainConfig, parts.get("train", {}), config, settings)
+    config = _of_task(config, makes=makes)
     weights = merge(WeightConfig, parts.get("weights", {}), weights, settings)
     shape = merge(NetworkConfig, parts.get("network", {}), network, settings)
     shape = _pretrained(shape) if is_of_images else shape
     prepare_model_file(out)
     pairs, validation_pairs = _find_pairs(
-        images, masks, pattern, val_pattern, val_images, val_masks
+        images, learned, pattern, val_pattern, val_images, val_learned
     )
     wanted = channel_list(channels)
-    read = read_pairs(pairs, axes=axes, channels=wanted)
+    given = as_files(pairs, axes, wanted, are_targets=makes)
     validation = None
     if validation_pairs:
-        validation = read_pairs(validation_pairs, axes=axes, channels=wanted)
+        validation = as_files(validation_pairs, axes, wanted, are_targets=makes)
 
     from napari_unet.learning.checkpoint import save_model
     from napari_unet.learning.training import train as train_events
@@ -124,7 +136,7 @@ def train(  # noqa: PLR0913 - one parameter a flag
     # What was not asked for is left to the model that is gone on from.
     mailbox = Mailbox()
     events = train_events(
-        *read,
+        *given,
         config,
         network=shape if shape.model_fields_set or start_from is None else None,
         weights=weights if weights.model_fields_set or start_from is None else None,
@@ -132,6 +144,7 @@ def train(  # noqa: PLR0913 - one parameter a flag
         start_from=start_from,
         run_dir=out.with_name(f"{out.name}.run"),
         mailbox=mailbox,
+        resume=resume,
     )
     with _stopping(mailbox) as received:
         finished = draw_training(_saying_stop(events, received))
@@ -148,6 +161,24 @@ def train(  # noqa: PLR0913 - one parameter a flag
     )
     console.say(f"model: {out}")
     return 128 + received[0] if received else 0
+
+
+def _learned(masks: Path | None, targets: Path | None) -> tuple[bool, Path]:
+    """Return whether images are to be made, and the folder of what is learned."""
+    if targets is not None and masks is None:
+        return True, targets
+    if masks is not None and targets is None:
+        return False, masks
+    raise UsageError("give either --masks, to find cells, or --targets, to make images")
+
+
+def _of_task(config: TrainConfig, *, makes: bool) -> TrainConfig:
+    """Return the settings with the task that follows from what is learned."""
+    task = "regress" if makes else "segment"
+    if "task" in config.model_fields_set and config.task != task:
+        wanted = "--masks" if makes else "--targets"
+        raise UsageError(f"--task {config.task} needs {wanted}")
+    return config if config.task == task else config.model_copy(update={"task": task})
 
 
 def _start(start_from: Path | None, pretrained: str | None) -> Path | None:

@@ -114,7 +114,7 @@ def part_of(
     LabelError
         What is read there is no label image.
     """
-    where = (*plane, *window)
+    where: tuple[int | slice, ...] = (*plane, *window)
     if isinstance(annotation, LazyLabels):
         return annotation.part(where)
     return Annotation(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from napari_unet.imaging.intensity import IntensityRange
     from napari_unet.learning.model import Model
+    from napari_unet.learning.summaries import PairSummary
 
     ImageLike = Image | ImageFile | NDArray[Any] | Path | str
     AnnotationLike = Annotation | LazyLabels | MaskFile | NDArray[Any] | Path | str
@@ -49,7 +50,7 @@ class LazyPair:
 
 def open_pair(
     image: ImageLike,
-    annotation: AnnotationLike | ImageLike,
+    annotation: Any,
     *,
     is_regression: bool = False,
     notes: list[str] | None = None,
@@ -70,14 +71,11 @@ def open_pair(
     UNetError
         As the readers of files; the two are not yet checked against each other.
     """
-    image, annotation = _as_file(image, ImageFile), _as_file(annotation, MaskFile)
-    read = image.read(notes) if isinstance(image, ImageFile) else as_image(image)
+    read = _opened(image, notes)
     if is_regression:
-        if isinstance(annotation, MaskFile):
-            annotation = ImageFile(annotation.path, annotation.axes)
-        is_file = isinstance(annotation, ImageFile)
-        made = annotation.read(notes) if is_file else as_image(annotation)
-        return LazyPair(read, made)
+        return LazyPair(read, _opened(annotation, notes))
+    if isinstance(annotation, str | Path):
+        annotation = MaskFile(Path(annotation))
     if isinstance(annotation, MaskFile):
         return LazyPair(read, annotation.read(read, notes))
     if isinstance(annotation, LazyLabels):
@@ -87,8 +85,10 @@ def open_pair(
     return LazyPair(read, as_annotation(annotation))
 
 
-def _as_file(given: Any, kind: type[ImageFile | MaskFile]) -> Any:
-    return kind(Path(given)) if isinstance(given, str | Path) else given
+def _opened(given: Any, notes: list[str] | None) -> Image:
+    if isinstance(given, str | Path):
+        given = ImageFile(Path(given))
+    return given.read(notes) if isinstance(given, ImageFile) else as_image(given)
 
 
 def check_several(
@@ -148,18 +148,20 @@ class Facts:
     @classmethod
     def of(cls, pair: Pair | LazyPair) -> Facts:
         """Return what there is to compare of a pair."""
-        image, annotation = pair.image, pair.annotation
-        is_image = isinstance(annotation, Image)
+        image, given = pair.image, pair.annotation
+        shape = given.labels.shape if isinstance(given, Annotation) else given.shape
+        names: tuple[str, ...] = ()
+        areas: frozenset[int] = frozenset()
+        if not isinstance(given, Image):
+            names, areas = given.class_names, given.area_classes
         return cls(
             image.source,
-            annotation.source,
+            given.source,
             image.shape,
-            annotation.labels.shape
-            if isinstance(annotation, Annotation)
-            else annotation.shape,
+            shape,
             image.n_channels,
-            () if is_image else annotation.class_names,
-            frozenset() if is_image else annotation.area_classes,
+            names,
+            areas,
         )
 
 
@@ -167,13 +169,15 @@ def _is_several(given: object) -> bool:
     return isinstance(given, Sequence) and not isinstance(given, str)
 
 
-def size_warnings(images: Sequence[Image], start: Model | None) -> list[str]:
+def size_warnings(
+    images: Sequence[Image | PairSummary], start: Model | None
+) -> list[str]:
     """Return what differs in pixel size among the images, or from the model's.
 
     Parameters
     ----------
-    images : sequence of Image
-        At least one; or anything with its `source` and `pixel_size_um`.
+    images : sequence of Image or PairSummary
+        At least one.
     start : Model, optional
         The model to start from.
     """

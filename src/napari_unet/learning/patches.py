@@ -181,9 +181,8 @@ class _Pool:
         self._kept = [k for k in kept if k.candidates.counts["known"]]
         kinds = sorted({c for k in self._kept for c in k.candidates.painted})
         self._kinds = [kind for kind in kinds if self._chances(kind) is not None]
-        self._by_name = {
-            name: self._chances(name) for name in ("known", "borders", *self._kinds)
-        }
+        names: list[str | int] = ["known", "borders", *self._kinds]
+        self._by_name = {name: self._chances(name) for name in names}
 
     def _chances(self, name: str | int) -> NDArray[np.float64] | None:
         counts = [k.candidates.counts.get(name, 0) for k in self._kept]

@@ -53,7 +53,7 @@ class Plane:
     @property
     def upscale(self) -> int:
         """Pixels of the target for each pixel, along each axis."""
-        return self.target.weights.shape[-1] // self.labels.shape[-1]
+        return int(self.target.weights.shape[-1] // self.labels.shape[-1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +121,7 @@ def _classes(plane: Plane) -> NDArray[np.int16]:
         return (plane.labels > 0).astype(np.int16)
     u = plane.upscale
     brightest = values[:, u // 2 :: u, u // 2 :: u].max(axis=0)
-    return (brightest > _BRIGHT).astype(np.int16)
+    return np.asarray(brightest > _BRIGHT, np.int16)
 
 
 def _sample(found: NDArray[np.int64]) -> NDArray[np.int64]:

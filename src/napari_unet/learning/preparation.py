@@ -217,10 +217,11 @@ def prepare(  # noqa: PLR0913 - what training was given
     begin = going_on(start) if start else fresh_model(seen, config, network)
     own = [pair.span for pair in seen.pairs]
     areas = _areas(seen, division.train)
+    scaled = np.round(areas * scale**2).astype(np.int64)
     first = seen.pairs[0]
     model = replace(
         begin,
-        instances=_instances(begin.instances, areas * scale**2, split.train),
+        instances=_instances(begin.instances, scaled, split.train),
         training=config,
         weights=weights,
         normalization=material.policy,
@@ -331,7 +332,7 @@ def _areas(seen: Survey, regions: Sequence[Region]) -> NDArray[np.int64]:
 
 
 def _instances(
-    base: InstanceConfig, areas: NDArray[np.float64], fields: Sequence[Field]
+    base: InstanceConfig, areas: NDArray[np.int64], fields: Sequence[Field]
 ) -> InstanceConfig:
     """Return instance settings with what follows from the annotation."""
     step = max(1, -(-len(fields) // _MAX_LOOKED_AT))

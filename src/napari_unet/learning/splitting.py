@@ -374,7 +374,9 @@ def _block(
     if cut is None:
         return None
     kept, back = cut
-    train, held, spare = [], [], []
+    train: list[Region] = []
+    held: list[Region] = []
+    spare: list[Region] = []
     for i in alike:
         for plane in pairs[i].planes:
             # A plane without anything known on one side is no part of it.

@@ -232,18 +232,18 @@ def summarize(pair: LazyPair, policy: NormalizationConfig) -> PairSummary:
             parts.append((window, painted))
         if any(painted.is_known.any() for _, painted in parts):
             planes.append(_plane_summary(index, parts, image.plane_shape))
-    is_regression = isinstance(made, Image)
+    made_image = made if isinstance(made, Image) else None
     return PairSummary(
         facts=facts,
         source=image.source,
         shape=image.shape,
         pixel_size_um=image.pixel_size_um,
         channel_names=image.channel_names,
-        class_colors=() if is_regression else made.class_colors,
+        class_colors=() if isinstance(made, Image) else made.class_colors,
         dtype=str(image.data.dtype),
         span=span,
-        value_span=intensity_range(made, policy) if is_regression else None,
-        value_names=made.channel_names if is_regression else (),
+        value_span=intensity_range(made_image, policy) if made_image else None,
+        value_names=made_image.channel_names if made_image else (),
         planes=tuple(planes),
         n_px_of_class=tuple(counts.tolist()),
         digest=digest.whole(),
