@@ -19,7 +19,7 @@ from napari_unet.imaging.arrays import Annotation, Image
 from napari_unet.imaging.drawn import draw_cells
 from napari_unet.imaging.targets import make_target
 from napari_unet.learning import sources
-from napari_unet.learning.fields import with_lost_cells
+from napari_unet.learning.painted import with_lost_cells
 from napari_unet.learning.patches import PatchSource
 from napari_unet.learning.preparation import prepare, survey
 

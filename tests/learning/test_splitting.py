@@ -7,9 +7,10 @@ import pytest
 
 from napari_unet.config import NetworkConfig, NormalizationConfig, TrainConfig
 from napari_unet.imaging.arrays import Annotation, Image
+from napari_unet.learning.grouping import groups_of
 from napari_unet.learning.pairs import LazyPair
 from napari_unet.learning.preparation import prepare
-from napari_unet.learning.splitting import GUARD_PX, groups_of, hold_back
+from napari_unet.learning.splitting import GUARD_PX, hold_back
 from napari_unet.learning.summaries import summarize
 
 

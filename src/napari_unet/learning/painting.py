@@ -9,7 +9,8 @@ import numpy as np
 from napari_unet.files.lazy import part_of
 from napari_unet.imaging.arrays import Target
 from napari_unet.imaging.windows import box_of, grow, hull, within
-from napari_unet.learning.fields import Painted, overlap_of, pasted
+from napari_unet.learning.fields import Painted
+from napari_unet.learning.painted import overlap_of, pasted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

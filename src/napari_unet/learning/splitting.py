@@ -13,6 +13,7 @@ import numpy as np
 
 from napari_unet.events import Region
 from napari_unet.imaging.windows import whole
+from napari_unet.learning.grouping import groups_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
@@ -27,9 +28,6 @@ _MAX_SHARE_OF_IMAGES = 0.5
 _MIN_BLOCK_PX = 16
 # What is blurred by the microscope reaches this far beyond the line.
 GUARD_PX = 4
-# Correlation of fine structure; that of images of two fields is about 0.
-_LEAST_OF_COPIES = 0.8
-_MAX_TO_COMPARE = 3000
 
 
 @dataclass(frozen=True)
@@ -111,61 +109,6 @@ def given_apart(pairs: Sequence[PairSummary], n_train: int) -> Division:
     n = len(pairs) - n_train
     how = f"{n} validation image{'s' if n > 1 else ''}"
     return Division(tuple(train), tuple(held), tuple(spare), how)
-
-
-def groups_of(
-    pairs: Sequence[PairSummary], given: Sequence[Hashable] | None = None
-) -> list[int]:
-    """Return for each image the number of the field that it shows.
-
-    Images belong together that were given one group; that are copies; whose fine
-    structure is nearly the same, as of frames of a movie or of two exposures; and
-    whose names differ in the number of a tile alone, as ``a_tile1.tif`` and
-    ``a_tile2.tif`` (tile, crop, patch, block or part). Overlapping tiles of other
-    names are not found: give their groups.
-
-    Parameters
-    ----------
-    pairs : sequence of PairSummary
-        The images.
-    given : sequence, optional
-        One group an image; then nothing is guessed.
-    """
-    if given is not None:
-        return _numbered(given)
-    joined = _Joined(len(pairs))
-    for names in ([p.pixels for p in pairs], [p.field_name for p in pairs]):
-        first: dict[Hashable, int] = {}
-        for i, name in enumerate(names):
-            # Arrays and layers have no names of their own.
-            if not isinstance(name, str) or name != "array":
-                joined.join(i, first.setdefault(name, i))
-    if len(pairs) <= _MAX_TO_COMPARE:
-        views = np.stack([pair.view.ravel() for pair in pairs])
-        for i in range(len(pairs)):
-            for j in np.flatnonzero(views[:i] @ views[i] > _LEAST_OF_COPIES):
-                joined.join(i, int(j))
-    return _numbered([joined.root(i) for i in range(len(pairs))])
-
-
-class _Joined:
-    """Which of several things belong together."""
-
-    def __init__(self, n: int) -> None:
-        self._parent = list(range(n))
-
-    def root(self, i: int) -> int:
-        while self._parent[i] != i:
-            i = self._parent[i]
-        return i
-
-    def join(self, i: int, j: int) -> None:
-        self._parent[max(self.root(i), self.root(j))] = min(self.root(i), self.root(j))
-
-
-def _numbered(names: Sequence[Hashable]) -> list[int]:
-    numbers: dict[Hashable, int] = {}
-    return [numbers.setdefault(name, len(numbers)) for name in names]
 
 
 def hold_back(

@@ -123,8 +123,8 @@ def diameters(areas: NDArray[Any] | np.floating[Any]) -> NDArray[np.float64]:
 
     Examples
     --------
-    >>> diameters(np.array([314])).round(2)
-    array([20.])
+    >>> diameters(np.array([79, 314])).round(1)
+    array([10., 20.])
     """
     return np.asarray(2 * np.sqrt(areas / np.pi))
 
