@@ -178,7 +178,9 @@ def measure(seconds: float, side: int, *, asks_who: bool) -> tuple[Watch, dict]:
     viewer.layers.selection.active = labels
     labels.mode, labels.brush_size = "paint", 8
     watch, painter = Watch(asks_who=asks_who), Painter(viewer, labels)
-    wait(2)
+    # Torch is imported as soon as the dock is there.
+    watch.phase = "the dock opens"
+    wait(8)
 
     def phase(name: str, *, paints: bool = False, previews: bool = False) -> None:
         dock.controls.preview.setChecked(previews)

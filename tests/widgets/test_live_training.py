@@ -288,11 +288,16 @@ def test_what_is_held_back_is_outlined_where_it_lies(qtbot, viewer, parent) -> N
     viewer.layers.selection.active = session.labels
     session.live.take([session.started(*regions)])
     layer = session.live.held_back_layer.layer()
-    world = [[layer.data_to_world(p) for p in shape] for shape in layer.data]
-    np.testing.assert_allclose(np.min(world[0], axis=0), (1, 14.5, 26.5))
-    np.testing.assert_allclose(np.max(world[0], axis=0), (1, 22.5, 32.5))
-    np.testing.assert_allclose(np.max(world[1], axis=0), (3, 44.5, 56.5))
-    assert not layer.editable
+    ends = np.stack([layer.data[:, 0], layer.data.sum(axis=1)], axis=1)
+    world = np.array([layer.data_to_world(p) for p in ends.reshape(-1, 3)])
+    np.testing.assert_allclose(world[world[:, 0] == 1].min(axis=0), (1, 14.5, 26.5))
+    np.testing.assert_allclose(world[world[:, 0] == 1].max(axis=0), (1, 22.5, 32.5))
+    np.testing.assert_allclose(world[world[:, 0] == 3].max(axis=0), (3, 44.5, 56.5))
+    assert set(world[:, 0]) == {1, 3}
+    # On the outline, all of them.
+    inner = world[world[:, 0] == 1][:, 1:] - (14.5, 26.5)
+    on_edge = np.isclose(inner, 0) | np.isclose(inner, (8, 6))
+    assert on_edge.any(axis=1).all()
     assert viewer.layers.selection.active is session.labels
     session.live.show_split(False)
     assert not layer.visible

@@ -23,10 +23,18 @@ class DeviceLine(QWidget):
 
     Finding that out imports torch, so it happens in the background, and not before
     the dock is on screen.
+
+    Parameters
+    ----------
+    warms_up : bool
+        Whether to import what training needs as well, while the user still looks for
+        the settings: the compiler that comes with every optimiser of torch takes
+        seconds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, warms_up: bool = False) -> None:
         super().__init__()
+        self._warms_up = warms_up
         self.label = plain_label("Device", "Device: …")
         self.label.setToolTip("The device that computes; see napari-unet doctor")
         layout = QVBoxLayout(self)
@@ -53,13 +61,24 @@ class DeviceLine(QWidget):
     def _look(self) -> None:
         if self._told != self._wanted and not self._runner.is_running:
             self._told = wanted = self._wanted
-            self._runner.run(lambda: find_device(wanted))
+            warms_up = self._warms_up
+            self._runner.run(lambda: _found(wanted, warms_up=warms_up))
 
     def _tell(self, events: list[Note]) -> None:
         self.label.setText(f"Device: {events[-1].message}")
 
     def _tell_failure(self, failure: Failure) -> None:
         self.label.setText(f"Device: {failure.summary}")
+
+
+def _found(name: str, *, warms_up: bool) -> Generator[Event, None, None]:
+    yield from find_device(name)
+    if warms_up:
+        import torch
+
+        import napari_unet.learning.training  # noqa: F401
+
+        torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
 
 
 def find_device(name: str) -> Generator[Event, None, None]:

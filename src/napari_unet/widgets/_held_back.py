@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from napari.layers import Shapes
+from napari.layers import Vectors
 
 from napari_unet.widgets._layers import META, about, placed_like, unwrapped
+from napari_unet.widgets._live_layer import move_to
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,38 +21,40 @@ if TYPE_CHECKING:
 
 _SHOWN_AS = "held back"
 _COLOR = "#ff9f1c"
-_SHARE_OF_SIDE = 1 / 300
+_SHARE_OF_SIDE = 1 / 250
+_N_DASHES = 16
 
 
 class HeldBackLayer:
-    """The rectangles of a viewer that are validated on: outlined, not to be edited."""
+    """The dashed outlines of what a viewer's training is validated on.
+
+    Vectors, which nobody can move by mistake, and which one shader draws: those of
+    Shapes take a second to compile where there is no graphics card.
+    """
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = unwrapped(viewer)
 
-    def layer(self) -> Shapes | None:
+    def layer(self) -> Vectors | None:
         """Return the layer, or None where there is none (any more)."""
         for layer in self._viewer.layers:
             if about(layer).get("shown_as") == _SHOWN_AS:
                 return layer
         return None
 
-    def show(self, regions: Sequence[Region], labels: Labels, name: str) -> Shapes:
+    def show(self, regions: Sequence[Region], labels: Labels, name: str) -> Vectors:
         """Draw the regions where they lie on an annotation."""
+        dashes = [dashes_of(region) for region in regions]
+        dashes.append(np.zeros((0, 2, labels.ndim)))
+        data = np.concatenate(dashes)
+        side = max((max(region.shape) for region in regions), default=1)
+        width = max(0.7, _SHARE_OF_SIDE * side)
+        place = placed_like(labels, labels.ndim)
         layer = self.layer()
         if layer is None or layer.ndim != labels.ndim:
-            layer = self._add(labels, name)
-        layer.name = name
-        for key, value in placed_like(labels, labels.ndim).items():
-            setattr(layer, key, value)
-        corners = [rectangle_of(region) for region in regions]
-        layer.data = (corners, ["rectangle"] * len(corners)) if corners else []
-        if corners:
-            side = max(max(region.shape) for region in regions)
-            layer.edge_width = [max(1.0, _SHARE_OF_SIDE * side)] * len(corners)
-            layer.edge_color = [_COLOR] * len(corners)
-            layer.face_color = ["transparent"] * len(corners)
-        layer.editable = False
+            return self._add(data, name, edge_width=width, **place)
+        layer.data, layer.name, layer.edge_width = data, name, width
+        move_to(layer, place)
         return layer
 
     def set_visible(self, is_visible: bool) -> None:
@@ -60,20 +63,50 @@ class HeldBackLayer:
         if layer is not None and layer.visible != is_visible:
             layer.visible = is_visible
 
-    def _add(self, labels: Labels, name: str) -> Shapes:
+    def _add(self, data: NDArray[np.float64], name: str, **more: Any) -> Vectors:
         layers = self._viewer.layers
         active = layers.selection.active
-        layer = Shapes(
-            ndim=labels.ndim, name=name, metadata={META: {"shown_as": _SHOWN_AS}}
+        layer = Vectors(
+            data,
+            ndim=data.shape[-1],
+            name=name,
+            vector_style="line",
+            edge_color=_COLOR,
+            opacity=1.0,
+            metadata={META: {"shown_as": _SHOWN_AS}},
+            **more,
         )
         layers.append(layer)
+        # What is painted in stays to be painted in.
         layers.selection.active = active
         return layer
 
 
-def rectangle_of(region: Region) -> NDArray[np.float64]:
-    """Return the corners of a region, at the outer edges of its pixels."""
-    (top, left), (n_rows, n_columns) = np.subtract(region.start, 0.5), region.shape
-    corners = [(top, left), (top, left + n_columns)]
-    corners += [(top + n_rows, left + n_columns), (top + n_rows, left)]
-    return np.array([(*region.plane, y, x) for y, x in corners], float)
+def dashes_of(region: Region) -> NDArray[np.float64]:
+    """Return the outline of a region, at the outer edges of its pixels, as dashes.
+
+    Returns
+    -------
+    ndarray of float64, shape (N, 2, n_axes)
+        Start and extent of each dash, in pixels of the image.
+    """
+    (top, left), (height, width) = np.subtract(region.start, 0.5), region.shape
+    corners = np.array(
+        [
+            (top, left),
+            (top, left + width),
+            (top + height, left + width),
+            (top + height, left),
+        ]
+    )
+    dashes = []
+    for start, end in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        # A dash at both ends of each side, so that the corners are closed.
+        n = 2 * _N_DASHES - 1
+        step = (end - start) / n
+        starts = start + np.arange(0, n, 2)[:, None] * step
+        dashes.append(np.stack([starts, np.broadcast_to(step, starts.shape)], axis=1))
+    flat = np.concatenate(dashes)
+    planes = np.zeros((len(flat), 2, len(region.plane)))
+    planes[:, 0] = region.plane
+    return np.concatenate([planes, flat], axis=-1)

@@ -15,7 +15,7 @@ from napari_unet.widgets._grids import divided
 from napari_unet.widgets._layers import META, about, placed_like, unwrapped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from napari.components import ViewerModel
     from napari.layers import Labels, Layer
@@ -83,10 +83,7 @@ class LiveLayer:
         if layer is None or layer.ndim != data.ndim:
             return self._add(data, name, place)
         layer.data = data
-        for key, value in place.items():
-            # Each is one more drawing, of which nobody sees a thing.
-            if not _is_same(getattr(layer, key), value):
-                setattr(layer, key, value)
+        move_to(layer, place)
         if layer.name != name:
             layer.name = name
         return layer
@@ -126,6 +123,13 @@ def place_of(region: Region, labels: Layer) -> dict[str, Any]:
         shear=place["shear"],
     )
     return place | {"translate": grid((*region.plane, *region.start))}
+
+
+def move_to(layer: Layer, place: Mapping[str, Any]) -> None:
+    """Put a layer somewhere; what stays as it is costs no drawing of all layers."""
+    for key, value in place.items():
+        if not _is_same(getattr(layer, key), value):
+            setattr(layer, key, value)
 
 
 def _is_same(now: Any, wanted: Any) -> bool:

@@ -145,7 +145,7 @@ class TrainingForm(QWidget):
         self.reasons = plain_label("Why these settings")
         self.why = Fold("Why these settings", self.reasons)
         self.why.hide()
-        self.device = DeviceLine()
+        self.device = DeviceLine(warms_up=True)
 
     def _lay_out(self) -> None:
         layout = QVBoxLayout(self)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import sys
 import time
 import traceback
 from collections import deque
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 _DRAW_EVERY_MS = 50
 _MOST_WAITING = 500
 _LEAST_THREADS = 16
+_SWITCH_S = 0.0005
 _log = logging.getLogger(__name__)
 
 
@@ -186,10 +188,15 @@ class Runner(QObject):
 
 
 def _make_room() -> None:
-    """Let all that runs at one time have a thread, however few cores there are.
+    """Let all that runs at one time have a thread, and the GUI its turn.
 
-    Else strokes, weight maps and autosaves would wait for the end of a training.
+    However few cores there are: else strokes, weight maps and autosaves would wait for
+    the end of a training. A drawn frame takes Python's lock some hundred times, and
+    waits each time until the other thread gives it up: by default for 5 ms where that
+    one runs Python alone, as when it imports torch.
     """
+    if sys.getswitchinterval() > _SWITCH_S:
+        sys.setswitchinterval(_SWITCH_S)
     pool = QThreadPool.globalInstance()
     if pool is not None and pool.maxThreadCount() < _LEAST_THREADS:
         pool.setMaxThreadCount(_LEAST_THREADS)
