@@ -18,6 +18,7 @@ from napari_unet.config import (
 )
 from napari_unet.errors import ConfigError, LabelError, ResourceError, SaveError
 from napari_unet.events import (
+    Compared,
     Finished,
     Improved,
     Mailbox,
@@ -865,3 +866,50 @@ def test_a_model_whose_outputs_are_no_classes_is_refused(cells):
     start = Model(NetworkConfig(), {}, roles=("value:red", "value:green"))
     with pytest.raises(ConfigError, match="value:red, value:green but"):
         _train(cells, start_from=start)
+
+
+def _verdict(monkeypatch, *, is_new_kept: bool) -> None:
+    """Let the comparison with the model to start from come out like this."""
+
+    def compare(start, model, *_: object, **__: object):
+        pair = (model, start) if is_new_kept else (start, model)
+        verdict = "better" if is_new_kept else "worse"
+        return SimpleNamespace(
+            event=Compared(verdict, {"f1": 0.25}, {"f1": 0.5}),
+            sentence="The new model is compared",
+            verdict=verdict,
+            keep=pair[0],
+            rejected=pair[1],
+            is_new_kept=is_new_kept,
+        )
+
+    monkeypatch.setattr(finishing, "compare", compare)
+
+
+@pytest.mark.parametrize("is_new_kept", [True, False])
+def test_the_better_of_the_old_and_the_new_model_is_kept(
+    cells, monkeypatch, random_model, tmp_path, is_new_kept
+):
+    _verdict(monkeypatch, is_new_kept=is_new_kept)
+    start = random_model(base_width=2, depth=1)
+    events = _train(cells, start_from=start, run_dir=tmp_path)
+    (compared,) = _of(Compared, events)
+    finished, best = events[-1], _of(Improved, events)[-1].model
+    kept, other = (best, start) if is_new_kept else (start, best)
+    _assert_equal_states(finished.model, kept)
+    _assert_equal_states(load_model(tmp_path / "best.unet"), kept)
+    _assert_equal_states(load_model(tmp_path / "not_kept.unet"), other)
+    if not is_new_kept:
+        assert finished.scores == compared.before
+    warnings = [e.message for e in _of(Note, events) if e.is_warning]
+    assert ("The new model is compared" in warnings) is not is_new_kept
+
+
+def test_each_training_adds_a_point_to_the_curve_over_annotations(cells):
+    first = _train(cells)[-1].model
+    (point,) = first.rounds
+    assert point.n_cells + point.n_held_back == cells[1].max()
+    second = _of(Improved, _train(cells, start_from=first))[-1].model
+    assert second.rounds == first.rounds
+    assert first.held_back
+    assert first.validated_on == "a block of the image held back"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.config import NetworkConfig, TrainConfig
@@ -121,12 +121,17 @@ def begin(
         scale=chosen.scale,
         material=material,
     )
-    if not split.is_held_back:
+    if split.is_held_back:
+        model = replace(model, held_back=split.held_back, validated_on=split.how)
+    else:
         warnings.append(split.how)
     yield from (Note(warning, is_warning=True) for warning in warnings)
     precision = _same_precision(snapshot, device)
     run = _assembled(given, model, split, device, folder, precision)
     run.decided = _decided(given, run, chosen)
+    run.n_cells = material.survey.cell_areas_px.size
+    if given.validation is None and split.is_held_back:
+        run.n_cells -= run.held.n_cells
     if snapshot is None or folder is None:
         runs.start(folder, model)
         _write_split(folder, run)

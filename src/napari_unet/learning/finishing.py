@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 from napari_unet.errors import ResourceError
 from napari_unet.events import Finished, Note
 from napari_unet.learning import runs
+from napari_unet.learning.comparison import compare
 from napari_unet.learning.device import own_memory_errors
+from napari_unet.learning.learning_curve import next_round
 from napari_unet.learning.validation import tune
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator, Mapping
 
     from napari_unet.events import Event, Reason
     from napari_unet.learning.model import Model
@@ -20,11 +22,20 @@ if TYPE_CHECKING:
 
 
 def finish(run: RunState, reason: Reason, start: Model | None) -> Iterator[Event]:
-    """Tune the best model on the held-back pixels, and hand it over.
+    """Tune the best model on the held-back pixels, compare it, and hand one over.
+
+    Parameters
+    ----------
+    run : RunState
+        After its last step; its network is used up.
+    reason : Reason
+        Why training ended.
+    start : Model, optional
+        The one that was gone on from. Where the new one is worse, it is kept.
 
     Yields
     ------
-    Note, Finished
+    Note, Compared, Finished
 
     Raises
     ------
@@ -43,17 +54,54 @@ def finish(run: RunState, reason: Reason, start: Model | None) -> Iterator[Event
     except ResourceError as error:
         # The model is worth more than its threshold.
         yield Note(f"{error}; the settings stay as they are", is_warning=True)
-    yield from runs.keeping(lambda: runs.save_best(run.folder, model))
+    kept, scores = model, model.scores
+    if start is not None and run.split.is_held_back:
+        kept, scores = yield from _compared(run, start, model)
+    yield from runs.keeping(lambda: runs.save_best(run.folder, kept))
     if reason != "stopped":
         yield from runs.keeping(lambda: runs.end(run.folder, run.step, reason))
-    yield Finished(model, model.scores, reason)
+    yield Finished(kept, scores, reason)
 
 
 def _tuned(run: RunState, best: Model) -> Model:
+    """Return the model with tuned settings, its scores, and what they rest on."""
     with own_memory_errors(run.device):
         run.net.load_state_dict(dict(best.state))
         instances, result = tune(run.net, run.split.validation, best, run.device)
-    return replace(best, instances=instances, scores=result.as_dict())
+    if not run.split.is_held_back:
+        return replace(best, instances=instances, scores=result.as_dict())
+    this = next_round(run.n_cells, run.split.validation, result)
+    return replace(
+        best,
+        instances=instances,
+        scores=result.as_dict(),
+        rounds=(*best.rounds, this),
+    )
+
+
+def _compared(
+    run: RunState, start: Model, model: Model
+) -> Generator[Event, None, tuple[Model, Mapping[str, float]]]:
+    """Return the better of two models, and its scores on what is held back now."""
+    try:
+        with own_memory_errors(run.device):
+            found = compare(
+                start,
+                model,
+                run.split.validation,
+                run.device,
+                tile_px=run.memory.tile_px,
+            )
+    except ResourceError as error:
+        yield Note(f"{error}; the new model is kept", is_warning=True)
+        return model, model.scores
+    yield found.event
+    yield Note(found.sentence, is_warning=found.verdict == "worse")
+    rejected = found.rejected
+    yield from runs.keeping(lambda: runs.save_not_kept(run.folder, rejected))
+    if found.is_new_kept:
+        return model, model.scores
+    return found.keep, found.event.before
 
 
 def _diverged(step: int) -> ResourceError:

@@ -65,6 +65,8 @@ class RunState:
         The loss is no number, again and again.
     keeps_learning : bool
         Training goes on after all steps.
+    n_cells : int
+        Annotated cells that are learned from.
     drawn
         Windows drawn ahead, and what for: step and size.
     """
@@ -97,6 +99,7 @@ class RunState:
     asked_peak: float | None = None
     has_diverged: bool = False
     keeps_learning: bool = False
+    n_cells: int = 0
     drawn: tuple[tuple[int, int] | None, Batch | None] = (None, None)
     _good: dict[str, Any] = field(default_factory=dict)
     _good_step: int = 0

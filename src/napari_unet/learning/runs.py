@@ -124,6 +124,12 @@ def save_best(folder: Path | None, model: Model) -> None:
         save_model(folder / BEST, model)
 
 
+def save_not_kept(folder: Path | None, model: Model) -> None:
+    """Write ``not_kept.unet``: nothing that was learned is lost."""
+    if folder is not None:
+        save_model(folder / NOT_KEPT, model)
+
+
 def end(folder: Path | None, step: int, reason: Reason) -> None:
     """Write down that the run is finished, and keep one checkpoint only."""
     if folder is not None:
