@@ -105,8 +105,8 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [image],
         [Annotation.complete(labels)],
         TrainConfig(
-            max_steps=60,
-            validate_every=60,
+            max_steps=200,
+            validate_every=100,
             patch_size=32,
             batch_size=4,
             learning_rate=1e-2,
