@@ -535,3 +535,17 @@ def test_a_survey_counts_what_is_there():
     assert seen.shapes == ((64, 64), (64, 64))
     prepared = _prepared([image, image], [labels, labels])
     assert prepared.survey.fingerprint == seen.fingerprint
+
+
+def test_images_may_be_learned_from_at_scales_of_their_own():
+    (image, labels), (other, painted) = _cells(), _cells(seed=2)
+    split = _prepared(
+        [Image(image[None], pixel_size_um=(1, 1)), Image(other[None])],
+        [labels, painted],
+        scale=0.5,
+        scales=[0.5, 2.0],
+        validation=([Image(image[None], pixel_size_um=(0.5, 0.5))], [labels]),
+    ).split
+    assert [field.shape for field in split.train] == [(32, 32), (128, 128)]
+    # Half the pixel size, so that a quarter of the pixels are seen along each axis.
+    assert split.validation[0].shape == (16, 16)

@@ -119,6 +119,7 @@ def begin(
         validation=given.validation,
         start_from=given.start_from,
         scale=chosen.scale,
+        scales=chosen.scales,
         material=material,
     )
     if split.is_held_back:

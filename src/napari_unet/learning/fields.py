@@ -57,8 +57,8 @@ class Recipe:
         What keeps touching cells apart.
     spans : tuple of IntensityRange
         What becomes 0 and 1, for each image.
-    scale : float
-        Working pixels for each pixel of the image.
+    scales : tuple of float
+        Working pixels for each pixel of the image, for each image.
     upscale : int
         Pixels to be made for each pixel of the image; to regress only.
     """
@@ -68,7 +68,7 @@ class Recipe:
     weights: WeightConfig
     target: Any
     spans: tuple[IntensityRange, ...]
-    scale: float = 1.0
+    scales: tuple[float, ...]
     upscale: int = 1
 
     def reach_px(self, index: int) -> int:
@@ -86,12 +86,13 @@ class Recipe:
         sides = [np.ptp(c.boxes.reshape(-1, 2, 2), axis=1)[c.is_cell] for c in cells]
         longest = max((int(s.max()) for s in sides if s.size), default=0)
         # Whole cells, as far as they are no monsters.
-        return math.ceil(self.reach_px(index) / self.scale) + min(longest, 256)
+        return math.ceil(self.reach_px(index) / self.scales[index]) + min(longest, 256)
 
     def working_size_um(self, index: int) -> tuple[float, ...] | None:
         """Return the size (Y, X) of a working pixel of a pair; None if unknown."""
         size = self.pairs[index].pixel_size_um
-        return None if size is None else tuple(n / self.scale for n in size[-2:])
+        scale = self.scales[index]
+        return None if size is None else tuple(n / scale for n in size[-2:])
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,9 +129,14 @@ class Field:
     ignored: tuple[int, ...] = ()
 
     @property
+    def scale(self) -> float:
+        """Working pixels for each pixel of the image."""
+        return self.recipe.scales[self.view.image]
+
+    @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns of its plane, in working pixels."""
-        height, width = scaled_shape(self.view.shape, (self.recipe.scale,) * 2)
+        height, width = scaled_shape(self.view.shape, (self.scale,) * 2)
         return height, width
 
     def load(self) -> Plane:
@@ -287,7 +293,7 @@ def fields_of(
     found = []
     for region in regions:
         plane = summaries.get((region.image, region.plane))
-        blocks = _blocks(region, recipe.scale)
+        blocks = _blocks(region, recipe.scales[region.image])
         if len(blocks) > 1 and region.image not in margins:
             margins[region.image] = recipe.margin_px(region.image)
         for block in blocks:

@@ -170,7 +170,10 @@ def _is_several(given: object) -> bool:
 
 
 def size_warnings(
-    images: Sequence[Image | PairSummary], start: Model | None
+    images: Sequence[Image | PairSummary],
+    start: Model | None,
+    *,
+    are_rescaled: bool = False,
 ) -> list[str]:
     """Return what differs in pixel size among the images, or from the model's.
 
@@ -180,15 +183,22 @@ def size_warnings(
         At least one.
     start : Model, optional
         The model to start from.
+    are_rescaled : bool
+        Images are learned from at one pixel size, or by the size of their cells.
     """
     first = images[0]
     for image in images:
         if differs := size_difference(image.pixel_size_um, first.pixel_size_um):
             own, other = differs
+            remedy = (
+                "it is rescaled for training, so check that both sizes are right"
+                if are_rescaled
+                else "both are learned as they are; rescale the images to one size for "
+                "a better model"
+            )
             return [
                 f"{image.source} has {own:.3g} µm per pixel but {first.source} "
-                f"{other:.3g} µm: cells of both sizes are learned; rescale the images "
-                "to one size for a better model"
+                f"{other:.3g} µm: {remedy}"
             ]
     size = None if start is None else start.pixel_size_um
     if differs := size_difference(first.pixel_size_um, size):

@@ -20,6 +20,7 @@ from napari_unet.learning.checkpoint import load_model
 from napari_unet.learning.fields import Recipe, fields_of
 from napari_unet.learning.model import Model
 from napari_unet.learning.pairs import check_painted, size_warnings
+from napari_unet.learning.scale import scale_for
 from napari_unet.learning.sources import Sources
 from napari_unet.learning.splitting import Division, Split, given_apart, hold_back
 from napari_unet.learning.starting import (
@@ -176,6 +177,7 @@ def prepare(  # noqa: PLR0913 - what training was given
     validation: Validation | None,
     start_from: Model | Path | str | None,
     scale: float = 1.0,
+    scales: Sequence[float] | None = None,
     groups: Sequence[Hashable] | None = None,
     material: Material | None = None,
 ) -> Prepared:
@@ -186,7 +188,10 @@ def prepare(  # noqa: PLR0913 - what training was given
     images, annotations, config, network, weights, validation, start_from
         Those of `train`.
     scale : float
-        Working pixels for each pixel of an image.
+        Working pixels for each pixel of the first image, and of others by their pixel
+        size: what is validated on is seen as in prediction.
+    scales : sequence of float, optional
+        The same for each image to learn from, such as by the size of its cells.
     groups : sequence, optional
         Which field each image shows, so that none is on both sides of the split;
         guessed from copies and names if left out.
@@ -211,13 +216,13 @@ def prepare(  # noqa: PLR0913 - what training was given
     if "target" not in config.model_fields_set:
         config = config.model_copy(update={"target": material.config.target})
     weights = weights or (start.weights if start else WeightConfig())
-    recipe = _recipe(material, config, weights, scale)
+    recipe = _recipe(material, config, weights, scale, scales)
     division = _divided(material, config, groups)
-    split = _split(division, recipe)
+    split = _split(division, recipe, _scales_of_prediction(material, scale))
     begin = going_on(start) if start else fresh_model(seen, config, network)
     own = [pair.span for pair in seen.pairs]
     areas = _areas(seen, division.train)
-    scaled = np.round(areas * scale**2).astype(np.int64)
+    scaled = _areas(seen, division.train, recipe.scales)
     first = seen.pairs[0]
     model = replace(
         begin,
@@ -269,11 +274,18 @@ def _check_validation(held: Survey, *, is_regression: bool) -> None:
 
 
 def _recipe(
-    material: Material, config: TrainConfig, weights: WeightConfig, scale: float
+    material: Material,
+    config: TrainConfig,
+    weights: WeightConfig,
+    scale: float,
+    scales: Sequence[float] | None,
 ) -> Recipe:
     """Return how planes are made, with one range for all where the policy says so."""
     seen = material.survey
-    if config.task == "regress" and scale != 1:
+    each = _scales_of_prediction(material, scale)
+    if scales is not None:
+        each = (*scales, *each[len(scales) :])
+    if config.task == "regress" and set(each) != {1.0}:
         raise ConfigError(
             "NU-C01",
             f"the working scale is {scale:g} but images are made from images at their "
@@ -290,7 +302,7 @@ def _recipe(
         weights,
         target,
         tuple(spans),
-        scale,
+        each,
         seen.upscale,
     )
     for index in range(len(material.pairs)):
@@ -309,8 +321,22 @@ def _divided(
     return given_apart(material.pairs, seen.n_images)
 
 
-def _split(division: Division, recipe: Recipe) -> Split:
-    back = fields_of(division.held_back, recipe, is_validated=division.is_held_back)
+def _scales_of_prediction(material: Material, scale: float) -> tuple[float, ...]:
+    """Return the scale at which each image would be predicted."""
+    if material.sources.is_regression:  # their noise is what is learned
+        return (scale,) * len(material.pairs)
+    sizes = [pair.pixel_size_um for pair in material.pairs]
+    return tuple(scale_for(size, sizes[0], scale)[-1] for size in sizes)
+
+
+def _split(
+    division: Division, recipe: Recipe, scales_of_prediction: tuple[float, ...]
+) -> Split:
+    # What is validated on is seen as new images will be: nobody knows their cells.
+    as_predicted = replace(recipe, scales=scales_of_prediction)
+    back = fields_of(
+        division.held_back, as_predicted, is_validated=division.is_held_back
+    )
     return Split(
         fields_of(division.train, recipe, is_validated=False),
         back,
@@ -321,13 +347,17 @@ def _split(division: Division, recipe: Recipe) -> Split:
     )
 
 
-def _areas(seen: Survey, regions: Sequence[Region]) -> NDArray[np.int64]:
-    """Return the areas of the cells in these regions, in pixels of the images."""
+def _areas(
+    seen: Survey, regions: Sequence[Region], scales: Sequence[float] | None = None
+) -> NDArray[np.int64]:
+    """Return the areas of the cells in these regions, in pixels, scaled if asked."""
     planes = {(i, p.index): p for i, pair in enumerate(seen.pairs) for p in pair.planes}
     found = [np.empty(0, np.int64)]
     for region in regions:
         cells = planes[region.image, region.plane].cells
-        found.append(cells.areas[cells.is_cell & cells.centred_in(region.slices)])
+        own = cells.areas[cells.is_cell & cells.centred_in(region.slices)]
+        factor = 1.0 if scales is None else scales[region.image] ** 2
+        found.append(np.round(own * factor).astype(np.int64))
     return np.concatenate(found)
 
 
@@ -357,7 +387,9 @@ def _warnings(material: Material) -> list[str]:
     """Return what the user should know before the first step."""
     seen = material.survey
     found = [*dict.fromkeys(material.sources.notes)]
-    found += size_warnings(seen.pairs, material.start)
+    found += size_warnings(
+        seen.pairs, material.start, are_rescaled=not material.sources.is_regression
+    )
     counts = seen.n_px_of_class
     missing = [
         name
