@@ -62,10 +62,13 @@ def train(  # noqa: C901, PLR0913 - one loop that reads from top to bottom
 
     Parameters
     ----------
-    images : sequence of Image, ndarray (Y, X) or path
-        One or more images with the same channels.
-    annotations : sequence of Annotation, ndarray or path
-        One an image; arrays and files count as completely painted.
+    images : sequence of Image, array (Y, X) or path
+        One or more images with the same channels. Files are read when they are needed,
+        and arrays that are lazy (zarr, dask) plane by plane, large ones in blocks: at
+        most about 50 planes are in memory.
+    annotations : sequence of Annotation, array or path
+        One an image; arrays and files count as completely painted. For the task
+        "regress" the images to be made, of the same size or 2 or 4 times finer.
     config : TrainConfig, optional
         How to train.
     network : NetworkConfig, optional
