@@ -271,3 +271,36 @@ def test_weights_of_imagenet_are_for_transformers_only(
 def test_weights_of_imagenet_are_asked_of_the_network() -> None:
     shape = NetworkConfig(architecture="trans_unet", base_width=64)
     assert _pretrained(shape) == shape.model_copy(update={"pretrained": True})
+
+
+def test_a_run_that_is_finished_writes_its_model_again(
+    cells: Cells, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "cells.unet"
+    assert run(arguments(cells, out)) == 0
+    before = out.read_bytes()
+    out.unlink()
+    capsys.readouterr()
+    assert run(arguments(cells, out, "--resume")) == 0
+    assert out.read_bytes() == before
+    assert "is finished, after 4 steps" in capsys.readouterr().err
+
+
+def test_other_settings_than_those_of_the_run_are_refused(
+    cells: Cells, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "cells.unet"
+    assert run(arguments(cells, out)) == 0
+    assert run(arguments(cells, out, "--resume", "--seed=5")) == 1
+    err = capsys.readouterr().err
+    assert "no seed but now came seed = 5" in err
+    assert "NU-C30" in err
+
+
+def test_with_nothing_to_go_on_from_training_begins(
+    cells: Cells, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "cells.unet"
+    assert run(arguments(cells, out, "--resume")) == 0
+    assert out.exists()
+    assert "There is nothing to go on from" in capsys.readouterr().err

@@ -73,3 +73,65 @@ def test_scores_that_cannot_be_written_are_an_error_of_ours(tmp_path, monkeypatc
     with pytest.raises(SaveError, match=r"metrics\.jsonl can't be written: No") as e:
         runs.log(tmp_path, 1, 0.5, 1.0, {})
     assert e.value.code == "NU-S01"
+
+
+def _log(folder: Path, *steps: int) -> None:
+    for step in steps:
+        runs.log(folder, step, 0.5, 1.0, {"loss": 0.5})
+
+
+def _steps(folder: Path) -> list[int]:
+    lines = (folder / "metrics.jsonl").read_text("utf-8").splitlines()
+    return [json.loads(line)["step"] for line in lines]
+
+
+def test_what_will_be_done_again_is_dropped(random_model, tmp_path):
+    runs.start(tmp_path, random_model())
+    _log(tmp_path, 10, 20, 30)
+    runs.go_back_to(tmp_path, 20)
+    assert _steps(tmp_path) == [10, 20]
+    _log(tmp_path, 30)
+    assert _steps(tmp_path) == [10, 20, 30]
+
+
+def test_a_row_that_a_kill_cut_is_dropped(random_model, tmp_path):
+    runs.start(tmp_path, random_model())
+    _log(tmp_path, 10, 20)
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(path.read_bytes()[:-20])
+    runs.go_back_to(tmp_path, 20)
+    assert _steps(tmp_path) == [10]
+
+
+def test_without_scores_there_is_nothing_to_drop(tmp_path):
+    runs.go_back_to(tmp_path, 20)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_written_is_told_and_the_rest_is_written():
+    done = []
+
+    def fail() -> None:
+        raise SaveError("NU-S01", "the disk is full")
+
+    (note,) = runs.keeping(fail, lambda: done.append(1))
+    assert done == [1]
+    assert note.is_warning
+    assert "the disk is full" in note.message
+
+
+def test_a_finished_run_is_known_until_a_new_one_begins(random_model, tmp_path):
+    runs.start(tmp_path, random_model())
+    assert runs.end_of(tmp_path) is None
+    runs.end(tmp_path, 40, "patience")
+    assert runs.end_of(tmp_path) == (40, "patience")
+    runs.save_not_kept(tmp_path, random_model())
+    runs.start(tmp_path, random_model())
+    assert runs.end_of(tmp_path) is None
+    assert not (tmp_path / "not_kept.unet").exists()
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"step": 3, "reason": "bored"}'])
+def test_a_damaged_end_is_none(tmp_path, content):
+    (tmp_path / "finished.json").write_text(content)
+    assert runs.end_of(tmp_path) is None
