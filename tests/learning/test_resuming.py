@@ -244,6 +244,22 @@ def test_a_stopped_run_can_be_gone_on_with(cells, tmp_path):
     assert [json.loads(row)["step"] for row in rows] == [3, 6]
 
 
+def test_what_was_closed_while_tuning_is_only_tuned_again(cells, tmp_path):
+    never = _run(cells, tmp_path / "never")[-1].model
+    generator = train(
+        [cells[0]], [cells[1]], _config(), network=TINY, run_dir=tmp_path / "closed"
+    )
+    for event in generator:
+        if isinstance(event, Note) and event.message.startswith("Tuning"):
+            break
+    generator.close()
+    events = _run(cells, tmp_path / "closed", resume=True)
+    assert not _of(StepDone, events)
+    assert not _of(Validated, events)
+    assert weights_sha256(events[-1].model.state) == weights_sha256(never.state)
+    assert events[-1].model.history == never.history
+
+
 def test_with_nothing_to_go_on_from_training_begins(cells, tmp_path):
     events = _run(cells, tmp_path / "new", resume=True)
     assert "There is nothing to go on from" in _notes(events)[0]
