@@ -98,7 +98,7 @@ def _predicted(run: RunState, view: Region) -> Previewed | None:
     image = recipe.sources.open(view.image).image
     if len(view.plane) != len(image.stack_shape):
         return None
-    scale = recipe.scale
+    scale = recipe.scales[view.image]
     region = _shown(view, image.plane_shape, math.floor(_MAX_SIDE_PX / scale))
     if region is None:
         return None
