@@ -19,11 +19,12 @@ from napari_unet.events import (
     Finished,
     Mailbox,
     Note,
+    Planned,
     StepDone,
     TrainingStarted,
     Validated,
 )
-from napari_unet.learning import resuming, training
+from napari_unet.learning import beginning, resuming, training
 from napari_unet.learning.checkpoint import load_model
 from napari_unet.learning.model import weights_sha256
 from napari_unet.learning.training import train
@@ -337,6 +338,31 @@ def test_nothing_is_probed_again(cells, tmp_path, monkeypatch):
 
     monkeypatch.setattr("napari_unet.learning.stepping.training_precision", probe)
     _run(cells, tmp_path, resume=True, config=_config(precision="fast"))
+
+
+def test_what_was_planned_is_told_and_not_planned_again(cells, tmp_path, monkeypatch):
+    config = TrainConfig(
+        max_steps=4, batch_size=2, validate_every=2, checkpoint_every=1, device="cpu"
+    )
+    network = NetworkConfig(base_width=2)
+    about = {"config": config, "network": network}
+    never = _run(cells, tmp_path / "never", **about)
+    (planned,) = _of(Planned, never)
+    names = {choice.name for choice in planned.choices}
+    assert {"patch_size", "depth"} <= names
+    assert not names & {"max_steps", "batch_size", "base_width"}
+    _run(cells, tmp_path / "closed", until=2, **about)
+
+    def plan(*_: object, **__: object) -> None:
+        raise AssertionError("planned again")
+
+    monkeypatch.setattr(beginning, "plan", plan)
+    events = _run(cells, tmp_path / "closed", resume=True, **about)
+    assert not _of(Planned, events)
+    models = [each[-1].model for each in (never, events)]
+    assert weights_sha256(models[0].state) == weights_sha256(models[1].state)
+    for name in ("training", "network", "scale", "instances"):
+        assert getattr(models[0], name) == getattr(models[1], name), name
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(cells, tmp_path):
