@@ -131,8 +131,10 @@ def train(  # noqa: PLR0913 - one parameter a flag
         validation = as_files(validation_pairs, axes, wanted, are_targets=makes)
 
     from napari_unet.learning.checkpoint import save_model
+    from napari_unet.learning.device import keep_freed_memory
     from napari_unet.learning.training import train as train_events
 
+    keep_freed_memory()
     # What was not asked for is left to the model that is gone on from.
     mailbox = Mailbox()
     events = train_events(
