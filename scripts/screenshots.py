@@ -31,7 +31,13 @@ import numpy as np  # noqa: E402
 from PIL import Image as PILImage  # noqa: E402
 from qtpy.QtCore import QPoint, Qt  # noqa: E402
 from qtpy.QtTest import QTest  # noqa: E402
-from qtpy.QtWidgets import QApplication, QComboBox, QListWidget, QWidget  # noqa: E402
+from qtpy.QtWidgets import (  # noqa: E402
+    QApplication,
+    QComboBox,
+    QListWidget,
+    QScrollArea,
+    QWidget,
+)
 
 from napari_unet.files.images import write_image  # noqa: E402
 from napari_unet.files.samples import sample_images  # noqa: E402
@@ -272,6 +278,7 @@ def train(user: User, labels: Labels, n_steps: int) -> None:
     dock = user.open_dock("Train")
     user.choose_in_list(user.find(dock, "Image layers"), IMAGE)
     user.choose(user.find(dock, "Annotation"), labels.name)
+    user.click(user.find(dock, "Steps: auto"))
     user.type_into(user.find(dock, "Steps"), str(2 * n_steps))
     user.click(user.find(dock, "Training"))
     user.type_into(user.find(dock, "Validate every (steps)"), "25")
@@ -279,19 +286,61 @@ def train(user: User, labels: Labels, n_steps: int) -> None:
     user.click(user.find(dock, "Train"))
     state = lambda: dock.panel.state  # noqa: E731
     user.wait_until(lambda: state().n_done >= n_steps // 2, "half of the training")
-    n_before = np.count_nonzero(labels.data)
     user.viewer.layers.selection.active = labels
-    y, x = places_without_cells(user.viewer.layers[f"{IMAGE} truth"].data)[7]
-    user.key(Qt.Key.Key_G)
-    user.stroke(IMAGE, [(y, x), (y, x + 8), (y + 1, x + 16)])
-    if np.count_nonzero(labels.data) <= n_before or not state().is_running:
-        raise RuntimeError("painting does not work while training runs")
+    user.wait_until(lambda: dock.live.n_shown > 0, "a preview")
+    user.wait_until(lambda: len(dock.plot.curves.scores) > 2, "three validations")
+    paint_meanwhile(user, dock, labels)
     user.wait_until(lambda: state().n_done >= n_steps, "most of the training")
     user.take("train")
     user.click(user.find(dock, "Stop"))
     user.wait_until(lambda: not state().is_running, "the end of training")
     if dock.model is None:
         raise RuntimeError("stopping has lost the model")
+
+
+def paint_meanwhile(user: User, dock: QWidget, labels: Labels) -> None:
+    """Paint while training runs: what is learned at once, and a picture of it."""
+    truth = user.viewer.layers[f"{IMAGE} truth"].data
+    n_before = np.count_nonzero(labels.data)
+    # A cell that is not painted yet, half of it for the picture.
+    user.key(Qt.Key.Key_N)
+    labels.brush_size = 5
+    dashes = dock.live.held_back_layer.layer().data[:, 0]
+    cell = next_cell(truth, labels.data, dashes.min(axis=0), dashes.max(axis=0))
+    origin = user.viewer.layers[IMAGE].translate
+    path = [user._pixel(origin + point) for point in inside(cell, 2.5)]
+    # Down to the curve.
+    bar = dock.findChild(QScrollArea).verticalScrollBar()
+    bar.setValue(bar.maximum())
+    QTest.mousePress(user.canvas, LEFT, NO_KEY, path[0])
+    for pixel in path[1 : max(2, len(path) // 2)]:
+        QTest.mouseMove(user.canvas, pixel)
+        user.wait(0.02)
+    user.wait(0.3)
+    user.save("train_live")
+    for pixel in path[max(2, len(path) // 2) :]:
+        QTest.mouseMove(user.canvas, pixel)
+        user.wait(0.02)
+    QTest.mouseRelease(user.canvas, LEFT, NO_KEY, path[-1])
+    if np.count_nonzero(labels.data) <= n_before or not dock.panel.state.is_running:
+        raise RuntimeError("painting does not work while training runs")
+    told = dock.controls.strokes
+    user.wait_until(told.isVisible, "fresh strokes to be learned from")
+
+
+def next_cell(
+    truth: np.ndarray, painted: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> np.ndarray:
+    """Return the largest cell that nobody has painted in, and that is not held back.
+
+    What is held back lies between two corners (y, x).
+    """
+    truth = truth.copy()
+    top, left, bottom, right = np.clip([*(low - 2), *(high + 2)], 0, 256).astype(int)
+    held_back = np.unique(truth[top:bottom, left:right])
+    border = np.unique([truth[0], truth[-1], truth[:, 0], truth[:, -1]])
+    truth[np.isin(truth, [*held_back, *border, *np.unique(truth[painted > 0])])] = 0
+    return truth == 1 + np.bincount(truth.ravel())[1:].argmax()
 
 
 def predict(user: User) -> None:
@@ -397,6 +446,7 @@ def main() -> None:
     show_weights(user)
     user.take("weight_map")
     user.click(user.find(user.open_dock("Weight map"), "Show weight map"))
+    user.look_at(*viewer.layers[IMAGE].translate, 256)
     train(user, labels, n_steps)
     user.look_at(*viewer.layers[OTHER].translate, 256)
     predict(user)

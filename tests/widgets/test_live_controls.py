@@ -28,13 +28,13 @@ def test_showing_the_learning_rate_asks_for_none(controls, rate) -> None:
     assert not controls.learning_rate.isVisible()
 
 
-def test_strokes_are_counted_from_the_start_of_a_training(controls) -> None:
-    controls.take([StrokesTaken(3, 1)])
-    assert (
-        controls.strokes.text() == "1 fresh stroke learned from, the last since step 3"
-    )
-    controls.take([StrokesTaken(9, 4)])
-    assert "5 fresh strokes" in controls.strokes.text()
-    assert "step 9" in controls.strokes.text()
+def test_strokes_are_told_and_counted_from_the_start_of_a_training(controls) -> None:
+    assert not controls.strokes.isVisible()
+    controls.take([StrokesTaken(3, 1), StrokesTaken(9, 4)])
+    assert controls.strokes.isVisible()
+    assert controls.strokes.text().endswith("learned from since step 9")
+    assert controls.n_strokes == 5
     controls.take([TrainingStarted(9, 1, 1, "cpu", ""), StrokesTaken(2, 2)])
-    assert "2 fresh strokes" in controls.strokes.text()
+    assert controls.n_strokes == 2
+    controls.end()
+    assert not controls.strokes.isVisible()

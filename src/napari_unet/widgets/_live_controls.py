@@ -84,10 +84,9 @@ class LiveControls(QWidget):
                 self.n_strokes = 0
             elif isinstance(event, StrokesTaken):
                 self.n_strokes += event.n_strokes
-                n = self.n_strokes
                 self.strokes.setText(
-                    f"{n} fresh stroke{'s' if n > 1 else ''} learned from, the last "
-                    f"since step {event.step}"
+                    "What you painted meanwhile is learned from since step "
+                    f"{event.step}"
                 )
                 self.strokes.show()
 

@@ -8,7 +8,7 @@ from napari_unet.config import FIXED_BY_ARCHITECTURE, NetworkConfig
 from napari_unet.widgets._form import ConfigForm
 
 # What the images and the classes decide; training works on planes, at their own size.
-_HIDDEN = ("in_channels", "out_channels", "n_dims", "upscale")
+_HIDDEN = ("in_channels", "out_channels", "n_dims", "upscale", "adds_image")
 _OF_TRANS_UNET = ("transformer_layers", "pretrained")
 _EVER_FIXED = {name for fixed in FIXED_BY_ARCHITECTURE.values() for name in fixed}
 
