@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 import napari_unet as nu
-from napari_unet.events import Finished, Improved, Planned
+from napari_unet.events import Finished, Improved, Planned, StepDone
 from napari_unet.files.images import read_labels
 from napari_unet.imaging.scores import Tally, tally
 
@@ -56,7 +56,10 @@ def pairs_of(data: Path, name: str, split: str) -> Pairs:
 
 @dataclass
 class Run:
-    """One training: the best model at each time, in seconds since the call."""
+    """One training: the best model at each time, in seconds since the call.
+
+    `n_steps` are those that were done; that of the best model is in the model.
+    """
 
     models: list[tuple[float, Model]] = field(default_factory=list)
     final: Model | None = None
@@ -93,7 +96,8 @@ def run(
         elif isinstance(event, Finished):
             done.final, done.seconds = event.model, now
             done.models.append((now, event.model))
-            done.n_steps = event.model.step
+        elif isinstance(event, StepDone):
+            done.n_steps = event.step
     return done
 
 

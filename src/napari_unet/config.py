@@ -453,7 +453,7 @@ class TrainConfig(_Config):
         description="Augment by turning up to this angle either way.",
     )
     scale: float = Field(
-        0.25,
+        0.5,
         ge=0,
         lt=0.9,
         title="Scale",

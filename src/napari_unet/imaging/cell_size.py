@@ -7,7 +7,7 @@ measure, in prediction by what was found in them at first.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -41,13 +41,13 @@ def cell_diameters(labels: NDArray[np.int32]) -> NDArray[np.float64]:
     return _diameters(sizes, labels.ndim)
 
 
-def _diameters(sizes: NDArray[np.int64], n_dims: int) -> NDArray[np.float64]:
+def _diameters(sizes: NDArray[Any], n_dims: int) -> NDArray[np.float64]:
     if n_dims == 3:
         return np.asarray(np.cbrt(6 * sizes / np.pi))
     return np.asarray(np.sqrt(4 * sizes / np.pi))
 
 
-def typical_diameter(sizes: NDArray[np.int64], *, n_dims: int = 2) -> float | None:
+def typical_diameter(sizes: NDArray[Any], *, n_dims: int = 2) -> float | None:
     """Return the diameter of the cell that a cell pixel typically belongs to.
 
     The (lower) median over pixels, not over cells: a few crumbs beside the cells, or
@@ -55,7 +55,7 @@ def typical_diameter(sizes: NDArray[np.int64], *, n_dims: int = 2) -> float | No
 
     Parameters
     ----------
-    sizes : ndarray of int, shape (n,)
+    sizes : ndarray of int or float, shape (n,)
         Number of pixels of each cell.
     n_dims : int
         2 for areas, 3 for volumes.

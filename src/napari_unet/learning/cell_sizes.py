@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,6 +31,9 @@ _MOST_LOOKS = 3
 # Of fewer cells the size may be chance.
 _ENOUGH_CELLS = 3
 _NEAR = 0.15
+# Where to look, in turn, until there are enough cells: how far down and right the
+# window is of what it can be.
+_PLACES = ((0.5, 0.5), (0.0, 0.0), (1.0, 1.0), (0.0, 1.0), (1.0, 0.0))
 
 
 def wants_measuring(model: Model, config: PredictConfig | None) -> bool:
@@ -49,8 +52,9 @@ def measured_factors(
 ) -> tuple[float, ...]:
     """Return factors at which an image's cells are as large as the model knows them.
 
-    The middle of the image (of a stack its middle plane) is segmented; what is found
-    there tells a better factor, and so on until it changes little, three times at most.
+    The middle of the image (of a stack its middle plane) is segmented, or one of its
+    corners where that shows fewer than three cells; what is found there tells a better
+    factor, and so on until it changes by less than 15 %, three times at most.
 
     Parameters
     ----------
@@ -70,31 +74,73 @@ def measured_factors(
         normalization=NormalizationConfig(policy="dataset"),
         dataset_range=span,
     )
-    wanted = model.working_cell_px or 0.0
     factors = tuple(factors)
     for _ in range(_MOST_LOOKS):
-        part = _middle(image, factors)
-        outputs = run(fixed, part, factors)
-        settings = on_own_grid(model.instances, factors)
-        areas = np.bincount(find_instances(outputs, model.roles, settings).ravel())[1:]
-        if len(areas) < _ENOUGH_CELLS:
-            break
-        seen = typical_diameter(areas * np.prod(factors))
-        change = next_scale(1.0, seen, wanted)
-        if abs(change - 1) <= _NEAR:
+        areas = _found(fixed, image, factors, run)
+        step = step_of(model, areas * np.prod(factors))
+        if step == 1:
             break
         factors = tuple(
-            min(max(f * change, 1 / LARGEST_SCALE), LARGEST_SCALE) for f in factors
+            min(max(f * step, 1 / LARGEST_SCALE), LARGEST_SCALE) for f in factors
         )
     return factors
 
 
-def _middle(image: Image, factors: Sequence[float]) -> Image:
-    """Return the middle of an image's middle plane, as much as is looked at."""
+def step_of(model: Model, areas: NDArray[np.floating[Any]]) -> float:
+    """Return by how much to change the scale of an image, after a look at it.
+
+    Parameters
+    ----------
+    model : Model
+        One that knows how large its cells are.
+    areas : ndarray of float, shape (n,)
+        Those of the cells that were found, in pixels that the network sees.
+
+    Returns
+    -------
+    float
+        1 where they are as large as the model knows them, within 15 %, or too few.
+    """
+    if len(areas) < _ENOUGH_CELLS:
+        return 1.0
+    step = next_scale(1.0, typical_diameter(areas), model.working_cell_px or 0.0)
+    return step if abs(step - 1) > _NEAR else 1.0
+
+
+def _found(
+    model: Model, image: Image, factors: Sequence[float], run: Run
+) -> NDArray[np.int64]:
+    """Return the areas of cells in a part of an image, in its own pixels."""
+    settings = on_own_grid(model.instances, factors)
+    seen: list[Any] = []
+    areas = np.empty(0, np.int64)
+    for place in _PLACES:
+        window = _window(image, factors, place)
+        if window in seen:  # the image is no larger
+            continue
+        seen.append(window)
+        outputs = run(model, _part(image, window), factors)
+        found = find_instances(outputs, model.roles, settings)
+        areas = np.bincount(found.ravel())[1:]
+        if len(areas) >= _ENOUGH_CELLS:
+            break
+    return areas
+
+
+def _window(
+    image: Image, factors: Sequence[float], place: Sequence[float]
+) -> tuple[slice, ...]:
+    """Return a window of a plane, as large as is looked at."""
     window = []
-    for n, factor in zip(image.plane_shape, factors, strict=True):
+    for n, factor, share in zip(image.plane_shape, factors, place, strict=True):
         side = min(n, max(1, round(_LOOKED_AT_PX / factor)))
-        window.append(slice((n - side) // 2, (n - side) // 2 + side))
+        start = round((n - side) * share)
+        window.append(slice(start, start + side))
+    return tuple(window)
+
+
+def _part(image: Image, window: Sequence[slice]) -> Image:
+    """Return a window of an image's middle plane."""
     plane = tuple(n // 2 for n in image.stack_shape)
     part = np.asarray(image.data[(slice(None), *plane, *window)])
     return Image(part, source=image.source)

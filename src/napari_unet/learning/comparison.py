@@ -11,9 +11,12 @@ import numpy as np
 
 from napari_unet.events import Compared
 from napari_unet.imaging.intensity import IntensityRange
-from napari_unet.learning.held_back import HeldBack, predictions
+from napari_unet.imaging.resampling import resample
+from napari_unet.learning.as_predicted import scales_of_prediction, seen_at
+from napari_unet.learning.held_back import HeldBack, predictions, subset
 from napari_unet.learning.inference import for_inference
 from napari_unet.learning.outputs import activate
+from napari_unet.learning.scale import on_own_grid
 from napari_unet.learning.scoring import pooled, score_piece
 from napari_unet.learning.uncertainty import differences_drawn_again, score_of_images
 from napari_unet.learning.worse_cells import worse_cells
@@ -148,7 +151,8 @@ def compare(
     now : Model
         What came of it; its task, its classes and the score to choose by count.
     fields : sequence of Field or Plane
-        What is held back, normalised and scaled as for `now`.
+        What is held back, normalised as for `now`. Each model sees it at the size at
+        which it would predict it; scores are on the pixels that `now` sees.
     device : DeviceChoice
         Where to compute.
     tile_px : int, optional
@@ -163,7 +167,9 @@ def compare(
     ----------
     Efron, Tibshirani: An Introduction to the Bootstrap. 1993, chapter 13.
     """
-    held = HeldBack(fields, now, max_px=_MAX_PX)
+    fields = subset(getattr(fields, "fields", fields), _MAX_PX)
+    scales = scales_of_prediction(now, fields, device)
+    held = HeldBack(seen_at(scales, fields), now, max_px=_MAX_PX)
     held.tile_px = tile_px
     pairs = list(_both(before, now, held, device))
     if now.training.choose_by == "loss":
@@ -223,18 +229,25 @@ def _without_loss(seen: Validation) -> dict[str, float]:
 def _both(
     before: Model, now: Model, held: HeldBack, device: DeviceChoice
 ) -> Iterator[Both]:
+    fields = [piece.field for piece in held.pieces if piece.field is not None]
+    old_held = held.seen_at(scales_of_prediction(before, fields, device))
     old_range = _other_range(before, now)
-    old_held = held if old_range is None else held.changed(old_range)
+    if old_range is not None:
+        old_held = old_held.changed(old_range)
     networks = [for_inference(m.build(), device, "fp32") for m in (before, now)]
     every = zip(
         predictions(networks[0], old_held, device),
         predictions(networks[1], held, device),
         strict=True,
     )
-    for (_, old), (piece, new) in every:
+    for (old_piece, old), (piece, new) in every:
         a = activate(old, before.roles).cpu().numpy()
         b = activate(new, now.roles).cpu().numpy()
-        seen_a = score_piece(piece, a, before, before.instances, math.nan, 0.0)
+        own = before.instances
+        if a.shape[1:] != b.shape[1:]:
+            factor = (old_piece.scale / piece.scale,) * 2
+            a, own = resample(a, b.shape[1:]), on_own_grid(own, factor)
+        seen_a = score_piece(piece, a, before, own, math.nan, 0.0)
         seen_b = score_piece(piece, b, now, now.instances, math.nan, 0.0)
         yield piece, (seen_a, seen_b), (a, b)
 

@@ -139,6 +139,18 @@ class Field:
         height, width = scaled_shape(self.view.shape, (self.scale,) * 2)
         return height, width
 
+    def at(self, scale: float) -> Field:
+        """Return the same field with its plane at another scale.
+
+        Parameters
+        ----------
+        scale : float
+            Working pixels for each pixel of the image.
+        """
+        scales = list(self.recipe.scales)
+        scales[self.view.image] = scale
+        return replace(self, recipe=replace(self.recipe, scales=tuple(scales)))
+
     def load(self) -> Plane:
         """Read it and make its target.
 

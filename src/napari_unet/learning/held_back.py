@@ -15,12 +15,14 @@ from napari_unet.errors import ConfigError
 from napari_unet.imaging.cell_counts import TrueCells
 from napari_unet.imaging.intensity import normalize
 from napari_unet.imaging.tiling import mirror_pad
+from napari_unet.learning.cell_sizes import step_of
+from napari_unet.learning.fields import Field as ReadField
 from napari_unet.learning.outputs import is_of_softmax
 from napari_unet.learning.patches import Plane
 from napari_unet.learning.tiles import plan_for, tile_size_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import Protocol, TypeVar
 
     from numpy.typing import NDArray
@@ -54,6 +56,8 @@ _MAX_SIDE_PX = 1024
 # On a CPU larger batches would only leave its cache.
 _BATCH_PX = {"cpu": 2**16}
 _BATCH_PX_OF_GPUS = 2**20
+# More would make validation wait for what may be nothing but noise.
+_FURTHEST = 4.0
 _GOLDEN_RATIO = (math.sqrt(5) + 1) / 2
 _UNKNOWN = -1
 _OF_IMAGES = ("psnr", "ssim")
@@ -72,11 +76,19 @@ class Piece:
     classes : ndarray of int16, shape (Y, X), optional
         True class of each pixel, -1 where it is not known; boundaries are of the
         class of their cell.
+    field : Field or Plane, optional
+        What it was read from, and can be read from again at another scale.
     """
 
     plane: Plane
     cells: TrueCells | None
     classes: NDArray[np.int16] | None
+    field: Field | Plane | None = None
+
+    @property
+    def scale(self) -> float:
+        """Working pixels for each pixel of the image; 1 where nobody knows."""
+        return self.field.scale if isinstance(self.field, ReadField) else 1.0
 
 
 class HeldBack:
@@ -116,12 +128,84 @@ class HeldBack:
         _check_choice(model.training)
         self.tile_px: int | None = None
         max_px = max_px or px_while_training(model.training)
+        self._model = model
         # Fields that are read when needed are asked for their sizes first.
         fields = getattr(fields, "fields", fields)
-        planes = [_loaded(field) for field in subset(fields, max_px)]
+        self._take([_prepared(field, model) for field in subset(fields, max_px)])
+        # Where each image with a scale of its own began.
+        self._begun = self.scales if model.scales_by_cells else {}
+
+    @property
+    def scales(self) -> dict[int, float]:
+        """Working pixels for each pixel of an image, by the image's number."""
+        fields = [piece.field for piece in self.pieces]
+        return {f.region.image: f.scale for f in fields if isinstance(f, ReadField)}
+
+    def look_closer(self, areas: Sequence[NDArray[np.int64]]) -> None:
+        """See each image at a better scale from now on, by the cells found in it.
+
+        One step of what prediction does for an image that it has never seen
+        (`napari_unet.learning.cell_sizes.measured_factors`): nothing that is annotated
+        counts. Nothing changes unless the model learned each image at its own scale.
+
+        Parameters
+        ----------
+        areas : sequence of ndarray of int64
+            Those of the cells found in each piece, in pixels that the network sees.
+        """
+        found: dict[int, list[NDArray[np.int64]]] = {}
+        for piece, own in zip(self.pieces, areas, strict=True):
+            if isinstance(piece.field, ReadField):
+                found.setdefault(piece.field.region.image, []).append(own)
+        scales = self.scales
+        self.see_at(
+            {
+                image: _within(scales[image] * step, self._begun[image])
+                for image, own in found.items()
+                if image in self._begun
+                and (step := step_of(self._model, np.concatenate(own))) != 1
+            }
+        )
+
+    def see_at(self, scales: Mapping[int, float]) -> None:
+        """Read those pieces again whose image has another scale now."""
+        now = self.scales
+        if any(now.get(image, scale) != scale for image, scale in scales.items()):
+            self._take([self._seen_at(scales, piece) for piece in self._as_given])
+
+    def _seen_at(self, scales: Mapping[int, float], piece: Piece) -> Piece:
+        if not isinstance(field := piece.field, ReadField):
+            return piece
+        scale = scales.get(field.region.image, field.scale)
+        return (
+            piece if scale == field.scale else _prepared(field.at(scale), self._model)
+        )
+
+    def _take(self, pieces: list[Piece]) -> None:
+        """Take pieces in the order given, whatever happened before."""
+        self._as_given = pieces
         # Of one size they are predicted together.
-        planes.sort(key=lambda plane: plane.image.shape)
-        self.pieces = tuple(_prepared(plane, model) for plane in planes)
+        self.pieces = tuple(sorted(pieces, key=lambda p: p.plane.image.shape))
+
+    def state_dict(self) -> dict[str, float]:
+        """Return the scales, for a checkpoint."""
+        return {str(image): scale for image, scale in self.scales.items()}
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        """Go on from a checkpoint of the same training."""
+        self.see_at({int(image): scale for image, scale in state.items()})
+
+    def seen_at(self, scales: Mapping[int, float]) -> HeldBack:
+        """Return the same pieces in the same order, at other scales.
+
+        Parameters
+        ----------
+        scales : mapping of int to float
+            By the number of the image; those of other images stay as they are.
+        """
+        other = copy.copy(self)
+        other.pieces = tuple(self._seen_at(scales, piece) for piece in self.pieces)
+        return other
 
     def changed(self, limits: IntensityRange) -> HeldBack:
         """Return the same with intensities whose `low` is 0 and whose `high` is 1."""
@@ -251,14 +335,18 @@ def _what_counts(part: torch.Tensor, tile: Tile, finer: int) -> torch.Tensor:
     return part * y_weights[:, None] * x_weights
 
 
-def _loaded(field: Field | Plane) -> Plane:
-    return field if isinstance(field, Plane) else field.load()
+def _within(scale: float, begun: float) -> float:
+    """Return a scale that is not too far from where it began, to three digits."""
+    bounded = min(max(scale, begun / _FURTHEST), begun * _FURTHEST)
+    return float(f"{bounded:.3g}")
 
 
-def _prepared(plane: Plane, model: Model) -> Piece:
+def _prepared(field: Field | Plane, model: Model) -> Piece:
+    plane = field if isinstance(field, Plane) else field.load()
     if model.training.task == "regress" or plane.target.classes is None:
-        return Piece(plane, None, None)
-    return Piece(plane, TrueCells(plane.labels, plane.known), _classes(plane, model))
+        return Piece(plane, None, None, field)
+    cells = TrueCells(plane.labels, plane.known)
+    return Piece(plane, cells, _classes(plane, model), field)
 
 
 def _classes(plane: Plane, model: Model) -> NDArray[np.int16]:

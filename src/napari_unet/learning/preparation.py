@@ -15,7 +15,8 @@ from napari_unet.config import (
     WeightConfig,
 )
 from napari_unet.errors import ConfigError, LabelError
-from napari_unet.imaging.instances import gap_is_from_cutting, minimum_size
+from napari_unet.imaging.cell_size import typical_diameter
+from napari_unet.imaging.instances import derive_instances
 from napari_unet.learning.checkpoint import load_model
 from napari_unet.learning.fields import Recipe, fields_of
 from napari_unet.learning.model import Model
@@ -30,7 +31,7 @@ from napari_unet.learning.starting import (
     going_on,
     target_of,
 )
-from napari_unet.learning.survey import Survey, diameters, take_survey
+from napari_unet.learning.survey import Survey, take_survey
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
@@ -221,12 +222,11 @@ def prepare(  # noqa: PLR0913 - what training was given
     split = _split(division, recipe, _scales_of_prediction(material, scale))
     begin = going_on(start) if start else fresh_model(seen, config, network)
     own = [pair.span for pair in seen.pairs]
-    areas = _areas(seen, division.train)
     scaled = _areas(seen, division.train, recipe.scales)
     first = seen.pairs[0]
     model = replace(
         begin,
-        instances=_instances(begin.instances, scaled, split.train),
+        instances=_instances(begin, scaled, split.train),
         training=config,
         weights=weights,
         normalization=material.policy,
@@ -235,14 +235,41 @@ def prepare(  # noqa: PLR0913 - what training was given
         image_dtype=first.dtype,
         channel_names=first.channel_names,
         pixel_size_um=first.pixel_size_um,
-        cell_diameter_px=float(diameters(np.median(areas))) if areas.size else None,
+        cell_diameter_px=_diameter(scaled, scale),
         scale=scale,
+        scales_by_cells=_has_own_scales(material, scale, scales),
         value_range=_value_range(seen),
         class_colors=first.class_colors or begin.class_colors,
         fingerprint=seen.fingerprint,
         n_train_images=len(seen.pairs),
     )
     return Prepared(model, split, _warnings(material), seen)
+
+
+def _has_own_scales(
+    material: Material, scale: float, scales: Sequence[float] | None
+) -> bool:
+    """Return whether images are seen at scales that follow from their cells."""
+    known = material.start is not None and material.start.scales_by_cells
+    as_predicted = _scales_of_prediction(material, scale)
+    return known or (
+        scales is not None
+        and any(own != told for own, told in zip(scales, as_predicted, strict=False))
+    )
+
+
+def _diameter(scaled: NDArray[np.int64], scale: float) -> float | None:
+    """Return that of a typical cell, as the network sees it, in pixels of an image.
+
+    Parameters
+    ----------
+    scaled : ndarray of int64, shape (n,)
+        Areas of the cells in pixels that the network sees.
+    scale : float
+        Pixels that it sees for each of a typical image.
+    """
+    seen = typical_diameter(scaled)
+    return None if seen is None else seen / scale
 
 
 def _normalization_for(network: NetworkConfig | None) -> NormalizationConfig:
@@ -362,16 +389,12 @@ def _areas(
 
 
 def _instances(
-    base: InstanceConfig, areas: NDArray[np.int64], fields: Sequence[Field]
+    begin: Model, areas: NDArray[np.int64], fields: Sequence[Field]
 ) -> InstanceConfig:
     """Return instance settings with what follows from the annotation."""
     step = max(1, -(-len(fields) // _MAX_LOOKED_AT))
     labels = [each.labels() for each in fields[::step]] if areas.size else []
-    derived = {
-        "min_size_px": minimum_size(areas),
-        "give_back_gap": gap_is_from_cutting(labels),
-    }
-    return base.model_copy(update=derived)
+    return derive_instances(begin.instances, begin.roles, labels, areas)
 
 
 def _zipped(span: IntensityRange) -> list[tuple[float, float]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from napari_unet.learning.parallel import ALONE
 from napari_unet.learning.snapshots import Snapshot, copied
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from napari_unet.learning.live import Strokes
     from napari_unet.learning.model import Model
     from napari_unet.learning.networks.network import Network
+    from napari_unet.learning.parallel import Ranks
     from napari_unet.learning.patches import PatchSource
     from napari_unet.learning.previews import Preview
     from napari_unet.learning.progress import Best, Clock, History, Pace
@@ -48,7 +50,9 @@ class RunState:
     best, history, clock, memory, stability, looks, checkpoints
         What was seen so far, and what is due when.
     folder : path, optional
-        The run folder.
+        The run folder; None in all processes but the first.
+    ranks : Ranks
+        The processes that train together.
     decided : dict
         What is not decided again when the run is gone on with (see `Snapshot`).
     step : int
@@ -90,6 +94,7 @@ class RunState:
     looks: Pace
     checkpoints: Pace
     folder: Path | None = None
+    ranks: Ranks = ALONE
     decided: dict[str, Any] = field(default_factory=dict)
     step: int = 0
     loss: float | None = None
@@ -131,6 +136,7 @@ class RunState:
             "memory": self.memory.state_dict(),
             "stability": self.stability.state_dict(),
             "looks": self.looks.state_dict(),
+            "held": self.held.state_dict(),
             "elapsed_s": self.clock.elapsed_s,
             **{name: getattr(self, name) for name in _PLAIN},
         }
@@ -140,7 +146,7 @@ class RunState:
         """Go on from a snapshot of this run."""
         state = snapshot.state
         self._load_learned(state)
-        for name in ("best", "history", "memory", "stability", "looks"):
+        for name in ("best", "history", "memory", "stability", "looks", "held"):
             getattr(self, name).load_state_dict(state[name])
         for name in _PLAIN:
             setattr(self, name, state[name])

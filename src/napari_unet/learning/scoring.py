@@ -125,6 +125,8 @@ class Seen:
         Pixels of each true class (rows) that were taken for each class.
     psnr, ssim : float
         Of its image, where images are made.
+    areas : ndarray of int64, shape (n,)
+        Of the cells that were found, in pixels that the network sees.
     """
 
     loss: float
@@ -133,6 +135,7 @@ class Seen:
     confusion: NDArray[np.int64] | None = None
     psnr: float = math.nan
     ssim: float = math.nan
+    areas: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
 
 def score_piece(
@@ -160,8 +163,10 @@ def score_piece(
     """
     if piece.cells is None:
         return Seen(loss, weight, None, None, *image_scores(piece, outputs))
-    cells = count_cells(piece, outputs, model.roles, instances)
-    return Seen(loss, weight, cells, _confusion(piece, outputs, model))
+    found = find_instances(outputs, model.roles, instances)
+    areas = np.bincount(found.ravel())[1:]
+    cells, confusion = piece.cells.count(found), _confusion(piece, outputs, model)
+    return Seen(loss, weight, cells, confusion, areas=areas)
 
 
 def count_cells(

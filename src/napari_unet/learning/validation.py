@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,12 @@ import numpy as np
 import torch
 
 from napari_unet.imaging.cell_counts import joined, score_of, standard_error
-from napari_unet.imaging.instances import tune_instances
+from napari_unet.imaging.instances import foreground, has_cells, tune_instances
 from napari_unet.imaging.scores import Tally
+from napari_unet.learning.as_predicted import scales_of_prediction, seen_at
 from napari_unet.learning.augmentation import Batch
 from napari_unet.learning.device import training_precision
-from napari_unet.learning.held_back import HeldBack, predictions
+from napari_unet.learning.held_back import HeldBack, predictions, subset
 from napari_unet.learning.inference import for_inference
 from napari_unet.learning.losses.by_role import loss_for
 from napari_unet.learning.outputs import activate
@@ -36,17 +38,22 @@ if TYPE_CHECKING:
 
     from napari_unet.config import InstanceConfig
     from napari_unet.learning.device import DeviceChoice
-    from napari_unet.learning.held_back import Field
+    from napari_unet.learning.held_back import Field, Piece
     from napari_unet.learning.model import Model
     from napari_unet.learning.networks.network import Network
     from napari_unet.learning.patches import Plane
 
+# From this IoU on what is found says how large cells are.
+_FINDS_CELLS = 0.5
 _MAX_PX_AT_THE_END = 2**22
 _MAX_PX_FOR_TUNING = 2**20
 _MAX_TUNING_S = 60.0
 # Settings count as good as the best within so many standard errors: the best of many is
 # better than the rest by luck alone. One single cell more makes just one.
 _SURE = 1.2
+# Tried where a network is not sure of anything yet.
+_THRESHOLDS = (0.45, 0.4, 0.55, 0.35, 0.6, 0.3, 0.25, 0.7, 0.2, 0.8)
+_CLEARLY_MORE = 0.05
 # Settings chosen on fewer cells fit their noise: those derived from the labels stay.
 _MIN_CELLS_FOR_TUNING = 10
 # What settings get that are not tried any more, once the time is up.
@@ -70,7 +77,9 @@ def validate(
     network : Network
         The network as it is by now.
     held : HeldBack, or sequence of Field or Plane
-        What is held back. `HeldBack` is made once and used each time.
+        What is held back. `HeldBack` is made once and used each time; where the model
+        learns each image at a scale of its own, it sees them at better ones the next
+        time (`HeldBack.look_closer`).
     model : Model
         What the outputs mean, the loss and the instance settings; not the weights.
     device : DeviceChoice
@@ -87,7 +96,10 @@ def validate(
     if not isinstance(held, HeldBack):
         held = HeldBack(held, model)
     seen = _see(network, held, model, device, precision)
-    return pooled(seen, model)
+    result = pooled(seen, model)
+    if result.scores is not None and result.scores.iou > _FINDS_CELLS:
+        held.look_closer([each.areas for each in seen])
+    return result
 
 
 def tune(
@@ -103,7 +115,9 @@ def tune(
     Few cells would be fitted rather than learned from. So of all settings that the
     best one doesn't beat by more than 1.2 standard errors (jackknife over the cells)
     those are taken that are nearest to what was derived from the labels, and on fewer
-    than 10 cells the latter stay. After a minute nothing more is tried.
+    than 10 cells the latter stay (but see `by_pixels`). After a minute nothing more is
+    tried. Where the model learned each image at a scale of its own, that of a held-back
+    one is measured as in prediction.
 
     Parameters
     ----------
@@ -125,12 +139,17 @@ def tune(
         were chosen on.
     """
     instances = model.instances
+    model = replace(model, state=network.state_dict())
+    fields = subset(getattr(fields, "fields", fields), _MAX_PX_AT_THE_END)
     if model.training.task == "segment":
-        few = HeldBack(fields, model, max_px=_MAX_PX_FOR_TUNING)
+        scales = scales_of_prediction(model, fields, device)
+        few = HeldBack(seen_at(scales, fields), model, max_px=_MAX_PX_FOR_TUNING)
         few.tile_px = tile_px
-        if few.n_cells >= _MIN_CELLS_FOR_TUNING:
-            instances = _tuned(network, few, model, device)
-    held = HeldBack(fields, model, max_px=_MAX_PX_AT_THE_END)
+        instances = _tuned(network, few, model, device)
+    tuned = replace(model, instances=instances)
+    # By other settings cells are a little larger or smaller.
+    scales = scales_of_prediction(tuned, fields, device)
+    held = HeldBack(seen_at(scales, fields), model, max_px=_MAX_PX_AT_THE_END)
     held.tile_px = tile_px
     seen = _see(network, held, model, device, "fp32", instances)
     return instances, pooled(seen, model)
@@ -144,6 +163,8 @@ def _tuned(
         (piece, activate(logits, model.roles).cpu().numpy())
         for piece, logits in predictions(ready, held, device)
     ]
+    if held.n_cells < _MIN_CELLS_FOR_TUNING:
+        return by_pixels(every, model)
     until = time.monotonic() + _MAX_TUNING_S
     tried: dict[InstanceConfig, NDArray[np.float64]] = {}
 
@@ -158,6 +179,55 @@ def _tuned(
 
     best, _ = tune_instances(count, model.instances)
     return nearest_as_good(tried, best, model.instances)
+
+
+def by_pixels(
+    seen: Sequence[tuple[Piece, NDArray[np.float32]]], model: Model
+) -> InstanceConfig:
+    """Return a model's settings, with another threshold where it finds far more.
+
+    After few steps a network is not sure of anything yet: what it finds is right, but
+    below the threshold. Pixels say so even where there are too few cells to tune on.
+
+    Parameters
+    ----------
+    seen : sequence of (Piece, ndarray of float32, shape (K, Y, X))
+        Held-back pieces with the outputs of the network.
+    model : Model
+        What they mean, and the settings to begin with.
+
+    Returns
+    -------
+    InstanceConfig
+        Those of the model unless another threshold is better by more than .05 in the
+        IoU of the foreground; the seed threshold moves with it, but that of a distance.
+    """
+    own = model.instances
+    if not has_cells(model.roles):
+        return own
+    thresholds = np.array([own.threshold, *_THRESHOLDS])
+    counts = np.zeros((len(thresholds), 2))
+    for piece, outputs in seen:
+        known = piece.plane.known
+        is_cell = piece.plane.labels[known] > 0
+        chance = foreground(outputs, model.roles)[known]
+        for k, threshold in enumerate(thresholds):
+            found = chance > threshold
+            counts[k] += np.sum(found & is_cell), np.sum(found | is_cell)
+    iou = counts[:, 0] / np.maximum(counts[:, 1], 1)
+    best = int(iou.argmax())
+    if iou[best] <= iou[0] + _CLEARLY_MORE:
+        return own
+    moved = {"threshold": float(thresholds[best])}
+    if "distance" not in model.roles:
+        odds = _odds(own.seed_threshold)
+        odds *= _odds(thresholds[best]) / _odds(own.threshold)
+        moved["seed_threshold"] = round(odds / (1 + odds), 3)
+    return own.model_copy(update=moved)
+
+
+def _odds(probability: float) -> float:
+    return probability / (1 - probability)
 
 
 def nearest_as_good(
