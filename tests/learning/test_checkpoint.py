@@ -517,7 +517,7 @@ def _replace_tensors(path: Path, **tensors: torch.Tensor | None) -> None:
         ),
         ("head.bias", None, r"is absent and should be float32 \(3,\)"),
         ("extra", torch.zeros(1), r"is float32 \(1,\) and should be absent"),
-        ("head.bias", torch.zeros(3).half(), r"is F16 \(3,\) and should be float32"),
+        ("head.bias", torch.zeros(3).half(), r"is float16 \(3,\) and should be float32"),
         ("head.bias", torch.zeros(3).double(), r"is F64 \(3,\) and should be float32"),
         ("down.0.1.num_batches_tracked", torch.zeros(()), r"float32 \(\).*int64 \(\)"),
         ("selftest.output", torch.zeros(3, 9, 9), r"float32 \(3, 32, 32\)"),

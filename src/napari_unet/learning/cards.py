@@ -26,7 +26,7 @@ from napari_unet.imaging.instances import (
 )
 from napari_unet.imaging.scores import score
 from napari_unet.learning.card_text import Picture, card_text
-from napari_unet.learning.checkpoint import load_model, save_model
+from napari_unet.learning.checkpoint import load_model, read_stored, save_model
 from napari_unet.learning.model import Model
 from napari_unet.learning.pairs import pair_up
 from napari_unet.learning.prediction import predict
@@ -173,7 +173,7 @@ def name_on_card(
     )
     fields = ("authors", "license", "about")
     if any(getattr(named, field) != getattr(model, field) for field in fields):
-        save_model(path, named)
+        save_model(path, named, half=read_stored(path).is_half)
     return named
 
 

@@ -7,7 +7,7 @@ import math
 import os
 import platform
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -27,6 +27,7 @@ from napari_unet.learning.description import (
     read_description,
     unique_keys,
 )
+from napari_unet.learning.half_precision import as_used, halved, kinds_in_half
 from napari_unet.learning.model import (
     Look,
     Model,
@@ -56,7 +57,12 @@ __all__ = ["FORMAT_VERSION", "Look", "Model", "Origin", "load_model", "save_mode
 _KEY = "napari_unet"
 _MAX_HEADER_BYTES = 16 * 2**20
 # By their names in a file: what networks are made of, and what a graph's bytes are.
-_DTYPES = {"F32": torch.float32, "I64": torch.int64, "U8": torch.uint8}
+_DTYPES = {
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "I64": torch.int64,
+    "U8": torch.uint8,
+}
 # What was seen to compute what it did, in this process.
 _passed: set[str] = set()
 
@@ -65,29 +71,42 @@ _passed: set[str] = set()
 class Stored:
     """What a whole model file holds: the model, and what it computed back then.
 
-    `sha256` is that of the weights, `key` stands for them and the self-test.
+    `sha256` is that of the weights, `key` stands for them and the self-test, `is_half`
+    says that the file has them in half precision.
     """
 
     model: Model
     self_test: SelfTest
     sha256: str
     key: str
+    is_half: bool
 
 
-def save_model(path: Path | str, model: Model) -> Path:
+def save_model(path: Path | str, model: Model, *, half: bool = False) -> Path:
     """Write a model file, whole or not at all, and return its path.
 
     It gets a self-test: drawn cells, and what the network makes of them now. The same
     model gives the same bytes each time.
+
+    Parameters
+    ----------
+    path : path
+        The file, such as ``cells.unet``; replaced if it is there.
+    model : Model
+        The model; it is not changed.
+    half : bool
+        Store the weights in half precision, rounded to float16: half as large, for a
+        model to pass on. They come back as float32, and checksum and self-test are
+        those of the rounded weights.
 
     Raises
     ------
     SaveError
         The file can't be written; what was there before is untouched.
     ModelError, ConfigError
-        Weights or outputs that are not numbers (NU-M06), weights of another network
-        (NU-M04), or a field that `load_model` would not take (NU-C01): nothing is
-        written.
+        Weights or outputs that are not numbers (NU-M06), or that half precision has no
+        room for (NU-M12), weights of another network (NU-M04), or a field that
+        `load_model` would not take (NU-C01): nothing is written.
     """
     path = Path(path)
     state = {k: v.detach().cpu().contiguous() for k, v in model.state.items()}
@@ -95,16 +114,19 @@ def save_model(path: Path | str, model: Model) -> Path:
     _check_tensors(found, expected_tensors(model.network), "the model")
     _check_roles(model.roles, model.network, "the model")
     _check_numbers(state, "the model")
+    stored = halved(state) if half else state
+    model = replace(model, state=as_used(stored))
     test = make_self_test(model)
     _check_numbers(test.tensors(), "the model")
     description = describe(
         model,
         versions=versions_now(),
-        sha256=weights_sha256(state),
+        sha256=weights_sha256(model.state),
         self_test_sha256=weights_sha256(test.tensors()),
+        stored="float16" if half else "float32",
     )
     metadata = {_KEY: description.to_json()}
-    write_bytes(path, save_tensors(state | test.tensors(), metadata))
+    write_bytes(path, save_tensors(stored | test.tensors(), metadata))
     return path
 
 
@@ -179,6 +201,7 @@ def _take_apart(content: bytes, description: Description, path: Path) -> Stored:
         test = SelfTest.taken_from(state)
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
         raise damaged(path) from error
+    state = as_used(state)
     is_whole = (
         weights_sha256(state) == description.sha256
         and weights_sha256(test.tensors()) == description.self_test_sha256
@@ -188,7 +211,8 @@ def _take_apart(content: bytes, description: Description, path: Path) -> Stored:
     _check_numbers(state | test.tensors(), str(path))
     # The weights alone don't say what is done with them.
     key = f"{description.sha256} {description.self_test_sha256} {description.network!r}"
-    return Stored(description.to_model(state), test, description.sha256, key)
+    is_half = description.stored == "float16"
+    return Stored(description.to_model(state), test, description.sha256, key, is_half)
 
 
 def _read_header(file: BinaryIO, path: Path) -> dict[str, Any]:
@@ -219,7 +243,10 @@ def _check_fits(header: dict[str, Any], description: Description, path: Path) ->
     """
     network = description.network
     try:
-        expected = expected_tensors(network) | self_test_tensors(network)
+        weights = expected_tensors(network)
+        if description.stored == "float16":
+            weights = kinds_in_half(weights)
+        expected = weights | self_test_tensors(network)
     except (ValueError, RuntimeError) as error:
         raise ModelError(
             "NU-M04",

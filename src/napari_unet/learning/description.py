@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from itertools import chain
-from typing import TYPE_CHECKING, Annotated, Any, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -55,6 +55,8 @@ class Description(BaseModel):
         Of the weights; see `napari_unet.learning.model.weights_sha256`.
     self_test_sha256 : str
         Of the self-test's tensors, likewise.
+    stored : {"float32", "float16"}
+        Precision of the weights in the file; they are used in float32.
     versions : dict of str to str
         Of the libraries that wrote the file.
     """
@@ -103,6 +105,7 @@ class Description(BaseModel):
     rounds: tuple[Round, ...] = ()
     held_back: tuple[Region, ...] = ()
     validated_on: str = ""
+    stored: Literal["float32", "float16"] = "float32"
     versions: dict[str, str]
     sha256: str
     self_test_sha256: str
@@ -140,13 +143,18 @@ class Description(BaseModel):
         return json.dumps(raw | {_CHECKSUM: _checksum(raw)}, ensure_ascii=False)
 
 
-_OF_FILE = {"format_version", "sha256", "self_test_sha256"}
+_OF_FILE = {"format_version", "stored", "sha256", "self_test_sha256"}
 _RANGES = ("dataset_range", "value_range")
 _OF_MODEL = tuple(name for name in Description.model_fields if name not in _OF_FILE)
 
 
 def describe(
-    model: Model, *, versions: Mapping[str, str], sha256: str, self_test_sha256: str
+    model: Model,
+    *,
+    versions: Mapping[str, str],
+    sha256: str,
+    self_test_sha256: str,
+    stored: Literal["float32", "float16"] = "float32",
 ) -> Description:
     """Return the description of a model.
 
@@ -166,6 +174,7 @@ def describe(
         return Description(
             **own | {"versions": dict(versions)},
             format_version=FORMAT_VERSION,
+            stored=stored,
             sha256=sha256,
             self_test_sha256=self_test_sha256,
         )
