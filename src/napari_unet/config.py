@@ -322,6 +322,13 @@ class TrainConfig(_Config):
         "(2015), by a class of their own for boundaries, or by the distance to the "
         "cell's border.",
     )
+    start_with: Literal["auto", "all", "encoder"] = Field(
+        "auto",
+        title="Start with",
+        description="What is kept of a model to start from: 'auto' all that fits the "
+        "channels and classes, 'all' the whole model or nothing (an error), 'encoder' "
+        "the contracting path alone.",
+    )
     max_steps: int = Field(
         1000,
         ge=1,

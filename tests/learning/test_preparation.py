@@ -180,15 +180,18 @@ def test_other_network_settings_than_those_of_the_start_are_refused(random_model
     assert caught.value.code == "NU-C04"
 
 
-def test_a_start_with_other_classes_or_channels_is_refused(random_model):
+def test_a_start_with_other_classes_or_channels_is_refused_if_all_is_wanted(
+    random_model,
+):
     image, labels = np.random.default_rng(0).random((64, 64)), _labels()
+    given = {"network": None, "config": TrainConfig(start_with="all")}
     start = random_model(out_channels=3)
-    with pytest.raises(LabelError, match="start from scratch") as caught:
-        _prepare([image], [labels], network=None, start_from=start)
+    with pytest.raises(LabelError, match="begin with what fits of it") as caught:
+        _prepare([image], [labels], start_from=start, **given)
     assert caught.value.code == "NU-L06"
     start = random_model(in_channels=2)
     with pytest.raises(ImageError, match="expects 2 channels, array has 1"):
-        _prepare([image], [labels], network=None, start_from=start)
+        _prepare([image], [labels], start_from=start, **given)
 
 
 def test_networks_for_volumes_are_refused_for_now():
@@ -212,8 +215,9 @@ def test_only_a_new_network_is_to_be_set_otherwise(change, what, remedy):
         _prepare([image], [labels], network=network)
     assert f"set {remedy}" in str(caught.value)
     start = Model(network, {})
+    whole = TrainConfig(start_with="all")
     with pytest.raises(ConfigError, match=f"model to start from .*{what}") as caught:
-        _prepare([image], [labels], network=None, start_from=start)
+        _prepare([image], [labels], network=None, start_from=start, config=whole)
     assert "start from scratch" in str(caught.value)
     assert "set " not in str(caught.value)
 
@@ -351,3 +355,16 @@ def test_a_network_without_normalisation_layers_gets_standardised_images(
     start = random_model(norm=norm, base_width=2, depth=1)
     goes_on, _ = _prepare([cells[0]], [cells[1]], network=None, start_from=start)
     assert goes_on.normalization == start.normalization
+
+
+@pytest.mark.parametrize("scales", [None, (1.0, 1.0), (1.0, 2.0)])
+def test_the_model_knows_how_large_cells_are_for_the_network(scales):
+    image = np.random.default_rng(0).random((64, 64))
+    labels = [_labels(), np.where(_labels() == 2, 2, 0)]
+    held = ([image], [_labels()])
+    model, split = _prepare([image] * 2, labels, scales=scales, validation=held)
+    assert model.scales_by_cells == (scales == (1.0, 2.0))
+    areas = np.sort(_areas(split.train))
+    # The cell that half of all cell pixels are in cells no larger than.
+    middle = areas[np.searchsorted(np.cumsum(areas), areas.sum() / 2)]
+    assert model.working_cell_px == pytest.approx(2 * (middle / np.pi) ** 0.5)

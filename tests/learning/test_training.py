@@ -870,13 +870,13 @@ def test_a_finer_output_than_the_image_is_refused(cells):
 )
 def test_a_model_that_cannot_be_trained_on_is_refused(cells, network, sentence):
     with pytest.raises(ConfigError, match=sentence):
-        _train(cells, start_from=Model(network, {}))
+        _train(cells, start_from=Model(network, {}), start_with="all")
 
 
-def test_a_model_whose_outputs_are_no_classes_is_refused(cells):
+def test_a_model_whose_outputs_are_no_classes_is_refused_if_all_is_wanted(cells):
     start = Model(NetworkConfig(), {}, roles=("value:red", "value:green"))
     with pytest.raises(ConfigError, match="value:red, value:green but"):
-        _train(cells, start_from=start)
+        _train(cells, start_from=start, start_with="all")
 
 
 def _verdict(monkeypatch, *, is_new_kept: bool) -> None:

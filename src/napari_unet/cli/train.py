@@ -97,7 +97,7 @@ def train(  # noqa: PLR0913 - one parameter a flag
     val_targets
         Folder of their targets.
     start_from
-        Go on from this model instead of from scratch.
+        Go on from this model instead of from scratch, with what fits of it.
     pretrained
         Go on from a model that comes with napari-unet, by its name: nuclei. Or
         imagenet: begin a trans_unet of base width 64 with weights from ImageNet,

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from napari_unet.learning.device import DeviceChoice
     from napari_unet.learning.model import Model
     from napari_unet.learning.pairs import AnnotationLike, ImageLike
+    from napari_unet.learning.preparation import Material
     from napari_unet.learning.snapshots import Snapshot
 
 # Of the time of training: more would be noticed.
@@ -98,17 +99,7 @@ def begin(
         validation=given.validation,
         start_from=given.start_from,
     )
-    chosen = _planned_before(snapshot)
-    if chosen is None:
-        chosen = plan(
-            material.survey,
-            material.config,
-            given.network,
-            device,
-            start=given.start_from,
-        )
-        if chosen.choices:
-            yield Planned(chosen.choices)
+    chosen = yield from _planned(given, material, device, snapshot)
     model, split, warnings = prepare(
         given.images,
         given.annotations,
@@ -166,6 +157,27 @@ def _find(
     model = load_model(folder / runs.BEST)
     yield Finished(model, model.scores, end[1])
     return snapshot, True
+
+
+def _planned(
+    given: Given, material: Material, device: DeviceChoice, snapshot: Snapshot | None
+) -> Generator[Event, None, Plan]:
+    """Say what is anew in a model to start from, and plan, unless that was done."""
+    if material.told:
+        yield Note(material.told)
+    before = _planned_before(snapshot)
+    if before is not None:
+        return before
+    chosen = plan(
+        material.survey,
+        material.config,
+        given.network,
+        device,
+        start=material.start,
+    )
+    if chosen.choices:
+        yield Planned(chosen.choices)
+    return chosen
 
 
 def _planned_before(snapshot: Snapshot | None) -> Plan | None:

@@ -11,6 +11,7 @@ from napari_unet.learning import runs
 from napari_unet.learning.comparison import compare
 from napari_unet.learning.device import own_memory_errors
 from napari_unet.learning.learning_curve import next_round
+from napari_unet.learning.transfer import are_comparable
 from napari_unet.learning.validation import tune
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ def finish(run: RunState, reason: Reason, start: Model | None) -> Iterator[Event
     reason : Reason
         Why training ended.
     start : Model, optional
-        The one that was gone on from. Where the new one is worse, it is kept.
+        The one that was begun with. Where it takes the same images and makes the same
+        outputs, and the new one is worse, it is kept.
 
     Yields
     ------
@@ -55,7 +57,7 @@ def finish(run: RunState, reason: Reason, start: Model | None) -> Iterator[Event
         # The model is worth more than its threshold.
         yield Note(f"{error}; the settings stay as they are", is_warning=True)
     kept, scores = model, model.scores
-    if start is not None and run.split.is_held_back:
+    if start is not None and run.split.is_held_back and are_comparable(start, model):
         kept, scores = yield from _compared(run, start, model)
     yield from runs.keeping(lambda: runs.save_best(run.folder, kept))
     if reason != "stopped":

@@ -28,10 +28,10 @@ from napari_unet.learning.starting import (
     check_start,
     check_trainable,
     fresh_model,
-    going_on,
     target_of,
 )
 from napari_unet.learning.survey import Survey, take_survey
+from napari_unet.learning.transfer import fitted
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
@@ -67,9 +67,11 @@ class Material:
     policy : NormalizationConfig
         How the images are scaled.
     start : Model, optional
-        The model to start from.
+        What fits of the model to start from, completed.
     config : TrainConfig
         How to train; the target is that of the model to start from, unless given.
+    told : str
+        What is anew in `start`, in one sentence; empty where nothing is.
     """
 
     sources: Sources
@@ -78,6 +80,7 @@ class Material:
     policy: NormalizationConfig
     start: Model | None
     config: TrainConfig
+    told: str = ""
 
     @property
     def pairs(self) -> tuple[PairSummary, ...]:
@@ -145,8 +148,9 @@ def survey(
     start = start_from
     if start is not None and not isinstance(start, Model):
         start = load_model(start)
-    if start is not None and "target" not in config.model_fields_set:
-        config = config.model_copy(update={"target": target_of(start)})
+    target = None if start is None else target_of(start)
+    if target is not None and "target" not in config.model_fields_set:
+        config = config.model_copy(update={"target": target})
     is_regression = config.task == "regress"
     if network is not None:
         check_trainable(network, upscale=network.upscale if is_regression else 1)
@@ -157,15 +161,17 @@ def survey(
         check_trainable(network, upscale=seen.upscale)
     if not is_regression:
         _check_annotated(seen)
+    told = ""
     if start is not None:
         check_start(start, seen, config, network)
+        start, told = fitted(start, seen, config)
     held = None
     if validation is not None:
         others = Sources(*validation, is_regression=is_regression)
         held = take_survey(others, policy, first=sources.open(0))
         _check_validation(held, is_regression=is_regression)
         sources.extend(others)
-    return Material(sources, seen, held, policy, start, config)
+    return Material(sources, seen, held, policy, start, config, told)
 
 
 def prepare(  # noqa: PLR0913 - what training was given
@@ -220,7 +226,7 @@ def prepare(  # noqa: PLR0913 - what training was given
     recipe = _recipe(material, config, weights, scale, scales)
     division = _divided(material, config, groups)
     split = _split(division, recipe, _scales_of_prediction(material, scale))
-    begin = going_on(start) if start else fresh_model(seen, config, network)
+    begin = start or fresh_model(seen, config, network)
     own = [pair.span for pair in seen.pairs]
     scaled = _areas(seen, division.train, recipe.scales)
     first = seen.pairs[0]

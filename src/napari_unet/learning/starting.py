@@ -12,10 +12,15 @@ from napari_unet.errors import ConfigError, ImageError, LabelError
 from napari_unet.learning.model import Model, Origin, weights_sha256
 from napari_unet.learning.networks import build_network
 from napari_unet.learning.networks.pretrained import load_pretrained
-from napari_unet.learning.outputs import roles_for
+from napari_unet.learning.outputs import is_of_softmax, roles_for
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari_unet.learning.survey import Survey
+
+# What follows from the images and what is learned, not from whoever asks.
+_OF_DATA = {"in_channels", "out_channels", "upscale"}
 
 
 def going_on(start: Model) -> Model:
@@ -106,29 +111,52 @@ def check_trainable(
         )
 
 
-def target_of(start: Model) -> str:
-    """Return what keeps cells apart in a model."""
+def target_of(start: Model) -> str | None:
+    """Return what keeps cells apart in a model; None in one without classes."""
     if "softmax-boundary" in start.roles:
         return "boundary"
-    return "distance" if "distance" in start.roles else "gap"
+    if "distance" in start.roles:
+        return "distance"
+    return "gap" if any(map(is_of_softmax, start.roles)) else None
 
 
 def check_start(
     start: Model, survey: Survey, config: TrainConfig, network: NetworkConfig | None
 ) -> None:
-    """Refuse a model that can't go on with these images, or with other settings.
+    """Refuse a model that can't be begun with, or not with other settings.
 
     Raises
     ------
     ConfigError
-        NU-C04: other settings of the network; NU-C05: other outputs.
-    ImageError
-        NU-I10: other channels.
-    LabelError
-        NU-L06: other classes.
+        NU-C04: other settings of the network; NU-C05: a network that training can't
+        do, or, where all of it is to be kept, other outputs.
+    ImageError, LabelError
+        NU-I10, NU-L06: where all of it is to be kept, other channels or classes.
     """
-    check_trainable(start.network, upscale=survey.upscale, is_start=True)
-    is_regression = config.task == "regress"
+    is_whole = config.start_with == "all"
+    finer = survey.upscale if is_whole else start.network.upscale
+    check_trainable(start.network, upscale=finer, is_start=True)
+    if is_whole:
+        _check_whole(start, survey, config)
+    own = start.network.model_dump()
+    asked = set() if network is None else network.model_fields_set - _OF_DATA
+    if any(getattr(network, name) != own[name] for name in asked):
+        raise ConfigError(
+            "NU-C04",
+            "a model to start from came together with other network settings: leave "
+            "them out, its network goes on",
+        )
+
+
+def are_same_classes(names: Sequence[str], own: Sequence[str]) -> bool:
+    """Return whether the classes of images are a model's; background comes first.
+
+    A single class is the same whatever it is called.
+    """
+    return len(names) == len(own) and (len(own) <= 2 or tuple(names) == tuple(own))
+
+
+def _check_whole(start: Model, survey: Survey, config: TrainConfig) -> None:
     _check_roles(start, survey, config)
     pair = survey.pairs[0].facts
     if survey.n_channels != start.n_channels:
@@ -136,25 +164,16 @@ def check_start(
         raise ImageError(
             "NU-I10",
             f"the model expects {n} channel{'s' if n > 1 else ''}, {pair.image} has "
-            f"{own}: choose the channels that it was trained on",
+            f"{own}: choose the channels that it was trained on, or begin with what "
+            "fits of it (start_with auto)",
         )
     names = pair.class_names
-    if not is_regression and len(names) != len(start.class_names):
+    if config.task != "regress" and not are_same_classes(names, start.class_names):
         raise LabelError(
             "NU-L06",
             f"the model to start from has the classes {start.class_names} but "
             f"{pair.annotation} has {names}: annotate with the model's classes, "
-            "or start from scratch",
-        )
-    own_settings = start.network.model_dump()
-    if network is not None and any(
-        getattr(network, name) != own_settings[name]
-        for name in network.model_fields_set
-    ):
-        raise ConfigError(
-            "NU-C04",
-            "a model to start from came together with other network settings: leave "
-            "them out, its network goes on",
+            "or begin with what fits of it (start_with auto)",
         )
 
 
@@ -178,5 +197,5 @@ def _check_roles(start: Model, survey: Survey, config: TrainConfig) -> None:
         raise ConfigError(
             "NU-C05",
             f"the model to start from has the outputs {', '.join(start.roles)} but "
-            f"training learns {what}: start from scratch",
+            f"training learns {what}: begin with what fits of it (start_with auto)",
         )

@@ -79,7 +79,8 @@ def train(  # noqa: C901, PLR0913 - one loop that reads from top to bottom
     validation : (images, annotations), optional
         What to validate on. Otherwise `config.val_fraction` is held back.
     start_from : Model or path, optional
-        Model to fine-tune.
+        Model to fine-tune; of one with other channels or outputs, what fits
+        (`napari_unet.learning.transfer.fitted`).
     run_dir : path, optional
         Folder for settings, scores, checkpoints and the best model.
     mailbox : Mailbox, optional

@@ -60,13 +60,6 @@ def _not_for_training(summary: ModelSummary, *, is_foreign: bool) -> str:
         return "It is the graph of another program, which can't be trained on"
     if summary.n_dims != 2:
         return "It takes volumes, and training works on planes so far"
-    if summary.upscale != 1:
-        return (
-            f"Its output is {summary.upscale} times finer than the image, and "
-            "annotations are as fine as the image"
-        )
-    if not all(role.startswith("softmax") for role in summary.roles):
-        return "Its outputs are not the classes of one softmax, which training learns"
     return ""
 
 

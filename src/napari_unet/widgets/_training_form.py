@@ -168,6 +168,7 @@ class TrainingForm(QWidget):
         is_new = self.start_from.is_nothing
         self.network.setVisible(is_new)
         self.own_network.setVisible(not is_new)
+        self.settings.set_row_visible("start_with", not is_new)
 
     @guarded
     def _on_settings(self, config: TrainConfig) -> None:
