@@ -192,6 +192,12 @@ class NetworkConfig(_Config):
         description="Super-resolution: output pixels for each input pixel, along "
         "each axis.",
     )
+    adds_image: bool = Field(
+        False,
+        title="Add the image",
+        description="The network learns what to change of the image, and the image is "
+        "added: for images without noise, or with finer pixels.",
+    )
     transformer_layers: int = Field(
         12,
         ge=1,

@@ -17,11 +17,13 @@ from napari_unet.events import Region, Stroke
 from napari_unet.files.lazy import ImageFile, LazyLabels, MaskFile
 from napari_unet.imaging.arrays import Annotation, Image
 from napari_unet.imaging.drawn import draw_cells
+from napari_unet.imaging.intensity import intensity_range
 from napari_unet.imaging.targets import make_target
 from napari_unet.learning import sources
 from napari_unet.learning.painted import with_lost_cells
 from napari_unet.learning.patches import PatchSource
 from napari_unet.learning.preparation import prepare, survey
+from napari_unet.learning.value_units import span_of_values
 
 TINY = NetworkConfig(base_width=2, depth=1)
 
@@ -496,8 +498,12 @@ def test_images_can_be_made_from_images(upscale):
     assert model.roles == ("value:image",)
     assert model.network.upscale == prepared.survey.upscale == upscale
     assert split.is_held_back
-    assert model.value_range.low[0] == pytest.approx(1005, abs=3)
-    assert model.value_range.high[0] == pytest.approx(1499, abs=3)
+    made = span_of_values(
+        model.value_range, True, intensity_range(Image(images[1][None]))
+    )
+    assert model.values_follow_image
+    assert made.low[0] == pytest.approx(1005, abs=4)
+    assert made.high[0] == pytest.approx(1499, abs=4)
     plane = split.train[0].load()
     assert plane.target.classes is None
     height, width = plane.shape

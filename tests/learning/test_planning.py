@@ -22,6 +22,7 @@ class Looked:
     cell_diameters_of: tuple[np.ndarray, ...]
     shapes: tuple[tuple[int, int], ...]
     n_known_px: int = 100_000
+    changes_images: bool = False
 
     @property
     def n_images(self) -> int:

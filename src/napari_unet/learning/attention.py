@@ -121,6 +121,7 @@ def attention_tiles(
     known["network"] = gates.config
     known["roles"] = tuple(f"value:gate {i}" for i in gates.levels)
     known["value_range"] = None
+    known["values_follow_image"] = False
     image = as_image(image)
     # What is looked at is the prediction: at its scale, too.
     factors = working_factors(model, image, config)

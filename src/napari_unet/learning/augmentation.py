@@ -43,12 +43,15 @@ class Batch:
         Weight of each pixel, 0 where ignored.
     values : Tensor of float32, shape (N, M, s Y, s X), optional
         What outputs of values should be: distances, or target images.
+    values_follow_image : bool
+        Whether what makes the image brighter makes the values brighter.
     """
 
     image: Tensor
     classes: Tensor | None
     weights: Tensor
     values: Tensor | None = None
+    values_follow_image: bool = False
 
     @property
     def upscale(self) -> int:
@@ -71,10 +74,15 @@ class Batch:
         return [self._each(operator.itemgetter(slice(a, b))) for a, b in pairs]
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        found = (self.image, self.classes, self.weights, self.values)
-        image, classes, weights, values = (t if t is None else change(t) for t in found)
-        assert image is not None and weights is not None  # noqa: PT018, S101
-        return Batch(image, classes, weights, values)
+        classes = None if self.classes is None else change(self.classes)
+        values = None if self.values is None else change(self.values)
+        return replace(
+            self,
+            image=change(self.image),
+            classes=classes,
+            weights=change(self.weights),
+            values=values,
+        )
 
 
 def _middle(tensor: Tensor, size: int) -> Tensor:
@@ -101,6 +109,8 @@ def augment(
         As for `deform`.
     """
     batch = deform(batch, size, config, rng)
+    if batch.values is not None and batch.values_follow_image:
+        return change_brightness(batch, batch.values, config, rng)
     return replace(batch, image=change_intensity(batch.image, config, rng))
 
 
@@ -151,6 +161,7 @@ def deform(batch: Batch, size: int, config: TrainConfig, rng: torch.Generator) -
         classes,
         _sample(weights[:, None], of_target, "nearest")[:, 0],
         values,
+        batch.values_follow_image,
     )
 
 
@@ -199,6 +210,32 @@ def change_intensity(
     changed += inside.log_().mul_(gamma.exp()).exp_()
     changed.mul_(contrast.exp()).add_(brightness)
     return changed.addcmul_(noise, _normal(image, rng))
+
+
+def change_brightness(
+    batch: Batch, values: Tensor, config: TrainConfig, rng: torch.Generator
+) -> Batch:
+    """Return a batch in which images and values are brighter or darker alike.
+
+    By a factor for each channel: noise, blur and gamma would change what there is to
+    learn, how the image came of what is to be made.
+
+    Parameters
+    ----------
+    batch : Batch
+        With as many values as channels.
+    values : Tensor
+        Its values.
+    config : TrainConfig
+        `intensity`: the factor is at most e to this, and at least its inverse.
+    rng : torch.Generator
+        On the CPU.
+    """
+    if config.intensity == 0:
+        return batch
+    factors = torch.exp(uniform(batch.image.shape[:2], config.intensity, rng))
+    factors = factors.to(batch.image.device)[..., None, None]
+    return replace(batch, image=batch.image * factors, values=values * factors)
 
 
 def _normal(like: Tensor, rng: torch.Generator) -> Tensor:

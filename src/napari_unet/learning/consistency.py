@@ -29,6 +29,7 @@ def _contradictions(about: Description) -> Iterator[str]:
     yield from _of_intensities(about)
     yield from _of_values(about)
     yield from _of_rounds(about)
+    yield from _of_sums(about)
     own_axes = "CZYX" if about.network.n_dims == 3 else "CYX"
     if about.axes != own_axes:
         yield f"axes: {about.axes!r}, where its network takes {own_axes!r}"
@@ -72,6 +73,17 @@ def _of_values(about: Description) -> Iterator[str]:
         yield f"value_range: of {lengths} values, where it has {n_values}"
     elif any(low >= high for low, high in zip(*span, strict=True)):
         yield "value_range: low ends that are not below high ones"
+    elif about.values_follow_image and n_values != about.network.in_channels:
+        n = about.network.in_channels
+        yield f"values_follow_image: {n_values} values can't follow {n} channels"
+
+
+def _of_sums(about: Description) -> Iterator[str]:
+    network = about.network
+    is_sum = network.architecture != "foreign" and network.adds_image
+    if is_sum and network.in_channels != network.out_channels:
+        n, wanted = network.out_channels, network.in_channels
+        yield f"network.adds_image: its {n} outputs can't be added to {wanted} channels"
 
 
 def _of_intensities(about: Description) -> Iterator[str]:

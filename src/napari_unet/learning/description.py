@@ -102,6 +102,7 @@ class Description(BaseModel):
     scale: _Positive = 1.0
     scales_by_cells: bool = False
     value_range: _Ends | None = None
+    values_follow_image: bool = False
     rounds: tuple[Round, ...] = ()
     held_back: tuple[Region, ...] = ()
     validated_on: str = ""

@@ -61,6 +61,11 @@ class Recipe:
         Working pixels for each pixel of the image, for each image.
     upscale : int
         Pixels to be made for each pixel of the image; to regress only.
+    values : (IntensityRange or None, bool)
+        What 0 and 1 of the images to be made stand for, and whether that follows the
+        image (see `value_units.units_for`); to regress only.
+    value_spans : tuple of IntensityRange
+        The same for each image, in intensities.
     """
 
     sources: Sources
@@ -70,6 +75,8 @@ class Recipe:
     spans: tuple[IntensityRange, ...]
     scales: tuple[float, ...]
     upscale: int = 1
+    values: tuple[IntensityRange | None, bool] = (None, False)
+    value_spans: tuple[IntensityRange, ...] = ()
 
     def reach_px(self, index: int) -> int:
         """Return how far around a pixel its weight looks, in working pixels."""
@@ -272,13 +279,12 @@ class Field:
         )
         values = np.asarray(made.data[(slice(None), *self.view.plane, *finer)])
         weights = np.isfinite(values).all(axis=0)
-        span = self.recipe.pairs[self.view.image].value_span
-        if span is None:
-            raise TypeError("regression needs the range of what is to be made")
+        span = self.recipe.value_spans[self.view.image]
         target = Target(None, weights.astype(np.float32), normalize(values, span))
         known = coarser(weights, self.recipe.upscale)
         nothing = np.zeros(known.shape, np.int32)
-        return Plane(pixels, nothing, known, target, self.view)
+        follows = self.recipe.values[1]
+        return Plane(pixels, nothing, known, target, self.view, follows)
 
 
 def fields_of(

@@ -138,6 +138,10 @@ class Model:
         Of a model that makes images: what 0 and 1 of each value stand for, in the
         units of the images that it learned to make. Without one its outputs are taken
         as they are.
+    values_follow_image : bool
+        Whether `value_range` is in shares of the range of the image that they are made
+        from, 0 its low end and 1 its high end: what is twice as bright comes out twice
+        as bright.
     scores : mapping of str to float
         On the held-back pixels.
     n_train_images : int
@@ -202,6 +206,7 @@ class Model:
     scale: float = 1.0
     scales_by_cells: bool = False
     value_range: IntensityRange | None = None
+    values_follow_image: bool = False
     rounds: tuple[Round, ...] = ()
     held_back: tuple[Region, ...] = ()
     validated_on: str = ""

@@ -243,6 +243,7 @@ def _cut(chosen: Sequence[tuple[Plane, list[int]]], size: int) -> Batch:
         classes=None if classes is None else torch.from_numpy(classes),
         weights=torch.from_numpy(weights),
         values=None if values is None else torch.from_numpy(values),
+        values_follow_image=first.values_follow_image,
     )
 
 

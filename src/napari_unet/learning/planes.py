@@ -36,6 +36,8 @@ class Plane:
         Classes, values and weights (Y, X); finer where images are made that are finer.
     region : Region, optional
         Where it lies in the image, in pixels of the image.
+    values_follow_image : bool
+        Whether values are the brighter, the brighter the image is.
     """
 
     image: NDArray[np.float32]
@@ -43,6 +45,7 @@ class Plane:
     known: NDArray[np.bool_]
     target: Target
     region: Region | None = None
+    values_follow_image: bool = False
 
     @property
     def shape(self) -> tuple[int, int]:

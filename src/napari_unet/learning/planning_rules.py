@@ -36,6 +36,13 @@ _FLOP_PER_S = {"cpu": 1.5e11, "mps": 2e12, "cuda": 3e13}
 _LONGEST_S = {"cpu": 300, "mps": 300, "cuda": 120}
 _FEWEST_STEPS, _MOST_STEPS = 300, 4000
 _LEARNING_RATE = 3e-3
+# Augmentations that resample, which leaves no noise as it was.
+_SMOOTHING = {
+    "rotation_deg": "turning by any angle",
+    "scale": "shrinking and enlarging",
+    "elastic_px": "bending",
+    "blur_px": "blurring",
+}
 
 
 def typical_px(diameters: NDArray[np.float64]) -> float:
@@ -206,4 +213,32 @@ def _steps(draft: Draft) -> None:
     draft.choose("max_steps", steps, f"{why}; it ends before if nothing gets better.")
 
 
-RULES = (_depth, _width, _patch, _batch, _learning_rate, _steps)
+def _deformation(draft: Draft) -> None:
+    """Leave pixels as they are where images are made from images."""
+    if draft.config.task != "regress":
+        return
+    for name, what in _SMOOTHING.items():
+        if draft.is_open(name) and getattr(draft.config, name):
+            why = f"{what} would smooth the noise and the detail that are learned."
+            draft.choose(name, 0.0, f"Not augmented so: {why}")
+
+
+def _sum(draft: Draft) -> None:
+    """Let the network learn the change alone where the image says most."""
+    if draft.config.task != "regress" or not draft.is_open("adds_image"):
+        return
+    if draft.survey.changes_images:
+        why = "The image is added to what the network makes: it learns the change."
+        draft.choose("adds_image", True, why)
+
+
+RULES = (
+    _depth,
+    _width,
+    _patch,
+    _batch,
+    _learning_rate,
+    _steps,
+    _deformation,
+    _sum,
+)

@@ -29,6 +29,7 @@ from napari_unet.learning.outputs import activate
 from napari_unet.learning.pairs import check_channels
 from napari_unet.learning.scale import factors_for
 from napari_unet.learning.tiles import plan_for, tile_size_for
+from napari_unet.learning.value_units import span_of_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -108,9 +109,9 @@ def predict_tiles(
     _check_axes(model, image)
     own = image.shape[-model.network.n_dims :]
     seen = scaled_shape(own, factors or working_factors(model, image, config))
-    engine, size = _start(model, config, seen)
-    plan = plan_for(engine.net, seen, tile_size=size, halo=config.halo)
     span = image_range(model, image)
+    engine, size = _start(model, config, seen, values_span(model, span))
+    plan = plan_for(engine.net, seen, tile_size=size, halo=config.halo)
     finer = model.network.upscale
     grids = Grids(tuple(own), seen, finer)
     stack = image.shape[: -len(own)]
@@ -177,6 +178,21 @@ def image_range(model: Model, image: Image) -> IntensityRange:
     return intensity_range(image, model.normalization)
 
 
+def values_span(model: Model, span: IntensityRange) -> IntensityRange | None:
+    """Return what 0 and 1 of the values made of an image stand for; None if unknown.
+
+    Parameters
+    ----------
+    model : Model
+        Of any kind.
+    span : IntensityRange
+        What the image was normalised with.
+    """
+    if model.value_range is None:
+        return None
+    return span_of_values(model.value_range, model.values_follow_image, span)
+
+
 def resolved_precision(config: PredictConfig, device: DeviceChoice) -> str:
     """Return "fp32", "bf16" or "fp16"; auto is fast on CUDA only."""
     is_fast = config.precision == "fast" or (
@@ -216,7 +232,10 @@ def _check_axes(model: Model, image: Image) -> None:
 
 
 def _start(
-    model: Model, config: PredictConfig, shape: Sequence[int]
+    model: Model,
+    config: PredictConfig,
+    shape: Sequence[int],
+    values: IntensityRange | None,
 ) -> tuple[_Engine, int]:
     """Return the network on its device, and the size of a tile."""
     device = choose_device(config.device)
@@ -225,7 +244,7 @@ def _start(
         net = for_inference(model.build(), device, precision)
     size = config.tile_size or tile_size_for(net, shape, device, precision)
     # A tile larger than the image would only be padding.
-    engine = _Engine(net, device, model.roles, model.value_range)
+    engine = _Engine(net, device, model.roles, values)
     return engine, min(size, max(shape))
 
 

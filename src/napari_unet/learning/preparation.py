@@ -32,6 +32,7 @@ from napari_unet.learning.starting import (
 )
 from napari_unet.learning.survey import Survey, take_survey
 from napari_unet.learning.transfer import fitted
+from napari_unet.learning.value_units import span_of_values, units_for
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
@@ -244,7 +245,8 @@ def prepare(  # noqa: PLR0913 - what training was given
         cell_diameter_px=_diameter(scaled, scale),
         scale=scale,
         scales_by_cells=_has_own_scales(material, scale, scales),
-        value_range=_value_range(seen),
+        value_range=recipe.values[0],
+        values_follow_image=recipe.values[1],
         class_colors=first.class_colors or begin.class_colors,
         fingerprint=seen.fingerprint,
         n_train_images=len(seen.pairs),
@@ -338,6 +340,8 @@ def _recipe(
         each,
         seen.upscale,
     )
+    if config.task == "regress":
+        recipe = _with_values(recipe, material)
     for index in range(len(material.pairs)):
         recipe.reach_px(index)  # a pixel size that is missing is told now
     return recipe
@@ -407,9 +411,12 @@ def _zipped(span: IntensityRange) -> list[tuple[float, float]]:
     return list(zip(span.low, span.high, strict=True))
 
 
-def _value_range(seen: Survey) -> IntensityRange | None:
-    spans = [pair.value_span for pair in seen.pairs if pair.value_span is not None]
-    return pooled_range(spans) if spans else None
+def _with_values(recipe: Recipe, material: Material) -> Recipe:
+    """Return a recipe that knows the ranges of the images to be made."""
+    pairs = material.survey.pairs
+    units = units_for(material.start, pairs, recipe.spans[: len(pairs)])
+    each = tuple(span_of_values(*units, span) for span in recipe.spans)
+    return replace(recipe, values=units, value_spans=each)
 
 
 def _warnings(material: Material) -> list[str]:

@@ -55,6 +55,7 @@ def fresh_model(
     else:
         names = survey.class_names
         roles = roles_for(config.target, names, survey.area_classes)
+    _check_sum(network, len(roles), survey)
     network = (network or NetworkConfig()).model_copy(
         update={
             "in_channels": survey.n_channels,
@@ -68,6 +69,18 @@ def fresh_model(
         if network.pretrained:
             load_pretrained(fresh)
     return Model(network, fresh.state_dict(), roles=roles, class_names=names)
+
+
+def _check_sum(network: NetworkConfig | None, n_outputs: int, survey: Survey) -> None:
+    """Refuse to add an image to what is none (NU-C05)."""
+    is_image = not survey.class_names and n_outputs == survey.n_channels
+    if network is not None and network.adds_image and not is_image:
+        raise ConfigError(
+            "NU-C05",
+            f"the network is to add the image to its outputs but it has {n_outputs} "
+            f"outputs for {survey.n_channels} channels, or finds cells: set adds_image "
+            "to false",
+        )
 
 
 def roles_of_values(survey: Survey) -> tuple[str, ...]:

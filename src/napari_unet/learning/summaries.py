@@ -17,6 +17,7 @@ from napari_unet.imaging.resampling import resample
 from napari_unet.imaging.windows import blocks, boxes
 from napari_unet.learning.fingerprint import PairDigest
 from napari_unet.learning.pairs import Facts, check_not_constant
+from napari_unet.learning.value_units import likeness
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -133,6 +134,8 @@ class PairSummary:
         Of the image to be made; to regress only.
     value_names : tuple of str
         Its channels, where named.
+    likeness : float
+        How alike both are; -1 where there is no image to be made.
     planes : tuple of PlaneSummary
         Those with a known pixel.
     n_px_of_class : tuple of int
@@ -155,6 +158,7 @@ class PairSummary:
     span: IntensityRange
     value_span: IntensityRange | None
     value_names: tuple[str, ...]
+    likeness: float
     planes: tuple[PlaneSummary, ...]
     n_px_of_class: tuple[int, ...]
     digest: bytes
@@ -244,6 +248,7 @@ def summarize(pair: LazyPair, policy: NormalizationConfig) -> PairSummary:
         span=span,
         value_span=intensity_range(made_image, policy) if made_image else None,
         value_names=made_image.channel_names if made_image else (),
+        likeness=likeness(image, made_image) if made_image else -1.0,
         planes=tuple(planes),
         n_px_of_class=tuple(counts.tolist()),
         digest=digest.whole(),

@@ -10,6 +10,7 @@ import numpy as np
 from napari_unet.learning.fingerprint import of_digests
 from napari_unet.learning.pairs import Facts, check_pair, check_target_image
 from napari_unet.learning.summaries import summarize
+from napari_unet.learning.value_units import are_of_one_scale, follow_the_image
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -111,6 +112,11 @@ class Survey:
             )
             for pair in self.pairs
         )
+
+    @property
+    def changes_images(self) -> bool:
+        """Whether the images to be made show the same, as bright; False to segment."""
+        return follow_the_image(self.pairs) and are_of_one_scale(self.pairs)
 
     @property
     def fingerprint(self) -> str:

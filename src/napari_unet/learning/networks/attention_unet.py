@@ -152,8 +152,7 @@ class AttentionUNet(UNet):
 
     def forward(self, image: Tensor) -> Tensor:
         """Map images (N, C, [Z,] Y, X) to logits (N, K, [s Z,] s Y, s X)."""
-        logits: Tensor = self.head(self.decode(image)[0])
-        return logits
+        return self.with_image(self.head(self.decode(image)[0]), image)
 
     def attention(self, image: Tensor) -> list[Tensor]:
         """Return the coefficients of each gate, from the finest to the coarsest.

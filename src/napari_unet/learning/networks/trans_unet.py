@@ -208,9 +208,8 @@ class TransUNet(Network):
 
     def forward(self, image: Tensor) -> Tensor:
         """Map images (N, C, Y, X) to logits (N, K, Y, X)."""
-        if self.config.in_channels == 1:
-            image = image.expand(-1, 3, -1, -1)
-        features = self.stem(image)
+        is_grey = self.config.in_channels == 1
+        features = self.stem(image.expand(-1, 3, -1, -1) if is_grey else image)
         skips = [features]
         features = self.pool(features)
         for stage in self.stages:
@@ -222,8 +221,7 @@ class TransUNet(Network):
             if skips:
                 features = torch.cat([features, skips.pop()], dim=1)
             features = merge(features)
-        logits: Tensor = self.head(features)
-        return logits
+        return self.with_image(self.head(features), image)
 
     def _attend(self, features: Tensor) -> Tensor:
         """Map features (N, C, Y, X) to those that know of each other, (N, D, Y, X)."""

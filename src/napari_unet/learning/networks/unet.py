@@ -109,5 +109,4 @@ class UNet(Network):
         *skips, features = self.encode(image)
         for up, crop, merge in zip(self.up, self.crop, self.merge, strict=True):
             features = merge(self.join(crop(skips.pop()), up(features)))
-        logits: Tensor = self.head(features)
-        return logits
+        return self.with_image(self.head(features), image)
