@@ -4,18 +4,22 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from napari_unet.config import TrainConfig
 from napari_unet.demo import sample_images
+from napari_unet.events import StepDone, Validated
 from napari_unet.files.model_places import shipped_model
 from napari_unet.imaging.arrays import Annotation, Image
 from napari_unet.imaging.resampling import resample, resample_labels
+from napari_unet.learning import held_back
 from napari_unet.learning.as_predicted import scales_of_prediction, seen_at
 from napari_unet.learning.checkpoint import load_model
 from napari_unet.learning.comparison import compare
 from napari_unet.learning.device import DeviceChoice
 from napari_unet.learning.held_back import HeldBack
 from napari_unet.learning.preparation import prepare
+from napari_unet.learning.training import train
 from napari_unet.learning.validation import tune, validate
 
 CPU = DeviceChoice("cpu", "CPU")
@@ -32,15 +36,23 @@ def nuclei():
 
 
 @pytest.fixture(scope="module")
-def fields(nuclei):
-    """What is held back: a quarter of the sample as it is, and one zoomed."""
+def pairs():
+    """The quarters of the sample; the second is zoomed."""
     pairs = [(np.asarray(i.data, np.float32)[0], np.asarray(a, np.int32))
              for _, i, a in sample_images()]  # fmt: skip
     shape = tuple(round(n * ZOOM) for n in pairs[1][0].shape)
     pairs[1] = (resample(pairs[1][0][None], shape)[0],
                 resample_labels(pairs[1][1], shape))  # fmt: skip
-    images = [Image(image[None], source=f"{k}") for k, (image, _) in enumerate(pairs)]
-    given = [Annotation.complete(labels) for _, labels in pairs]
+    return (
+        [Image(image[None], source=f"{k}") for k, (image, _) in enumerate(pairs)],
+        [Annotation.complete(labels) for _, labels in pairs],
+    )
+
+
+@pytest.fixture(scope="module")
+def fields(nuclei, pairs):
+    """What is held back: a quarter of the sample as it is, and the zoomed one."""
+    images, given = pairs
     return prepare(
         images[2:], given[2:], nuclei.training, network=None, weights=None,
         validation=(images[:2], given[:2]), start_from=nuclei,
@@ -156,3 +168,41 @@ def test_two_models_are_compared_each_at_its_own_sizes(nuclei, fields):
     assert lost.verdict == "worse"
     # Scores are on the pixels of the new one, so that they differ a little.
     assert lost.before.score == pytest.approx(gained.now.score, abs=0.05)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_gone_on_with_sees_the_same_sizes(
+    nuclei, pairs, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(held_back, "_LEAST_PX", 2**19)  # both images
+    images, given = pairs
+    config = TrainConfig(
+        max_steps=4, validate_every=1, checkpoint_every=2, patch_size=32, batch_size=2,
+        learning_rate=1e-6, device="cpu",
+    )  # fmt: skip
+
+    def events(folder, *, until=None, resume=False):
+        running = train(
+            images[2:], given[2:], config, validation=(images[:2], given[:2]),
+            start_from=nuclei, run_dir=tmp_path / folder, resume=resume,
+        )  # fmt: skip
+        seen = []
+        for event in running:
+            seen.append(event)
+            if isinstance(event, StepDone) and event.step == until:
+                running.close()
+        return seen
+
+    whole = events("a")
+    parts = [*events("b", until=3), *events("b", resume=True)]
+
+    def scores(seen):
+        return [e.scores for e in seen if isinstance(e, Validated)]
+
+    assert scores(parts) == scores(whole)
+    # The zoomed image was seen at a better size from the second look on.
+    assert scores(whole)[1]["map"] > scores(whole)[0]["map"] + 0.05
+    own, other = whole[-1].model, parts[-1].model
+    assert (own.instances, own.scores) == (other.instances, other.scores)
+    for name, tensor in own.state.items():
+        assert torch.equal(tensor, other.state[name])

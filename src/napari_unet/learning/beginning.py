@@ -113,7 +113,6 @@ def begin(
         scales=chosen.scales,
         material=material,
     )
-    model = replace(model, scales_by_cells=len(set(chosen.scales)) > 1)
     if split.is_held_back:
         model = replace(model, held_back=split.held_back, validated_on=split.how)
     else:

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from napari_unet.config import InstanceConfig, NetworkConfig
+from napari_unet.imaging.arrays import Image
+from napari_unet.imaging.intensity import IntensityRange
+from napari_unet.learning.cell_sizes import measured_factors, step_of
+from napari_unet.learning.model import Model
+
+SPAN = IntensityRange((0.0,), (1.0,))
+# It knows cells of 20 px.
+KNOWN = Model(
+    NetworkConfig(),
+    {},
+    instances=InstanceConfig(min_size_px=1, smoothing_px=0, give_back_gap=False),
+    cell_diameter_px=20.0,
+    scales_by_cells=True,
+)
+
+
+def _squares(shape, corners, side=10) -> Image:
+    data = np.zeros((1, *shape), np.float32)
+    for y, x in corners:
+        data[:, y : y + side, x : x + side] = 1
+    return Image(data)
+
+
+def _measure(image, factors=(1.0, 1.0), model=KNOWN):
+    looks = []
+
+    def run(model, part, factors):
+        looks.append((part.data.shape[1:], factors))
+        bright = np.asarray(part.data)
+        return np.concatenate([1 - bright, bright])
+
+    return measured_factors(model, image, factors, span=SPAN, run=run), looks
+
+
+def test_cells_become_as_large_as_the_model_knows_them():
+    image = _squares((100, 100), [(10, 10), (10, 40), (40, 10), (60, 60)])
+    factors, looks = _measure(image)
+    # A disc of 100 px is 11.3 across.
+    assert factors == pytest.approx((20 / 11.28,) * 2, rel=1e-3)
+    assert len(looks) == 2  # the second finds them as they should be
+
+
+def test_of_pieces_it_takes_bounded_steps():
+    image = _squares((100, 100), [(10, 10), (10, 40), (40, 10)], side=2)
+    factors, looks = _measure(image)
+    assert factors == pytest.approx((20 / 2.257,) * 2, rel=1e-2)
+    assert [f[0] for _, f in looks] == pytest.approx([1, 2.5, 6.25])
+
+
+@pytest.mark.parametrize("at", [(20, 20), (1700, 1700), (20, 1700), (1700, 20)])
+def test_where_the_middle_shows_no_cells_corners_are_looked_at(at):
+    y, x = at
+    corners = [(y, x), (y + 30, x), (y, x + 30)]
+    factors, looks = _measure(_squares((1800, 1800), corners))
+    assert factors == pytest.approx((20 / 11.28,) * 2, rel=1e-3)
+    assert all(max(shape) <= 768 for shape, _ in looks)
+
+
+def test_an_image_of_two_cells_stays_as_it_is():
+    factors, looks = _measure(_squares((100, 100), [(10, 10), (60, 60)]))
+    assert factors == (1.0, 1.0)
+    assert len(looks) == 1  # its corners would show the same
+
+
+@pytest.mark.parametrize(
+    ("areas", "step"),
+    [
+        ([100, 100, 100], 20 / 11.2838),
+        ([100, 100], 1.0),
+        ([], 1.0),
+        ([290, 290, 290], 1.0),  # 19.2 px across: near enough
+        ([1, 1, 1], 2.5),
+        ([10**6] * 3, 1 / 2.5),
+    ],
+)
+def test_a_step_brings_cells_to_their_size(areas, step):
+    assert step_of(KNOWN, np.array(areas, int)) == pytest.approx(step, rel=1e-4)
+
+
+def test_a_cell_counts_as_the_network_sees_it():
+    at_half = replace(KNOWN, cell_diameter_px=40.0, scale=0.5)
+    assert step_of(at_half, np.full(3, 100)) == step_of(KNOWN, np.full(3, 100))
