@@ -5,7 +5,7 @@
 #   make lint         ruff, mypy, import-linter
 #   make coverage     the tests with branch coverage
 #   make screenshots  the pictures of the docs, from the real window
-#   make shipped-model  the model that comes with the package, trained anew
+#   make shipped-model DATA=dsb2018_fluo_all  the model that comes along, trained anew
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -59,7 +59,7 @@ screenshots: $(READY)
 	scripts/with_display.sh $(BIN) $(BIN)/python scripts/screenshots.py $(ARGS)
 
 shipped-model: $(READY)
-	$(BIN)/python scripts/make_shipped_model.py $(ARGS)
+	$(BIN)/python benchmarks/pretrain.py $(DATA) $(ARGS)
 
 clean:
 	rm -rf $(VENV) demo dist build .coverage .hypothesis .*_cache
