@@ -23,6 +23,7 @@ from napari_unet.cli import (
     predict,
     train,
     verify,
+    voice,
     weights,
 )
 from napari_unet.cli.settings import UsageError, describe, flag_of
@@ -87,18 +88,22 @@ def run(argv: Sequence[str]) -> int:
                 print_error=False,
                 result_action="return_value",
             )
-    except CycloptsError as error:
-        return _usage_error(error)
-    except UsageError as error:
-        console.say_error(f"error: {error}")
-        return 2
-    except UNetError as error:
-        console.say_error(f"error: {error}")
-        return 1
+    except (CycloptsError, UsageError, UNetError) as error:
+        voice.before_an_error()
+        code = _say_error(error)
+        voice.after_an_error()
+        return code
     except KeyboardInterrupt:
         console.say_error("interrupted")
         return 128 + signal.SIGINT
     return code or 0
+
+
+def _say_error(error: CycloptsError | UsageError | UNetError) -> int:
+    if isinstance(error, CycloptsError):
+        return _usage_error(error)
+    console.say_error(f"error: {error}")
+    return 2 if isinstance(error, UsageError) else 1
 
 
 def _usage_error(error: CycloptsError) -> int:

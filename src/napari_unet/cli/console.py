@@ -16,6 +16,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from napari_unet.cli import voice
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
@@ -27,7 +29,7 @@ T = TypeVar("T")
 
 def _to(*, stderr: bool) -> Console:
     # Made anew each time: sys.stdout and sys.stderr may have been redirected since.
-    return Console(stderr=stderr, highlight=False)
+    return Console(stderr=stderr, highlight=False, quiet=voice.is_silent())
 
 
 def say(text: str) -> None:

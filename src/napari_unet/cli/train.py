@@ -37,6 +37,7 @@ from napari_unet.events import Event, Mailbox
 from napari_unet.files.images import find_images
 from napari_unet.files.model_places import shipped_model
 from napari_unet.files.pairs import find_pairs
+from napari_unet.learning import launched
 
 _Pairs = list[tuple[Path, Path]]
 _IMAGENET = "imagenet"
@@ -132,6 +133,7 @@ def train(  # noqa: PLR0913 - one parameter a flag
 
     from napari_unet.learning.checkpoint import save_model
     from napari_unet.learning.device import keep_freed_memory
+    from napari_unet.learning.parallel import leave
     from napari_unet.learning.training import train as train_events
 
     keep_freed_memory()
@@ -150,9 +152,12 @@ def train(  # noqa: PLR0913 - one parameter a flag
     )
     with _stopping(mailbox) as received:
         finished = draw_training(_saying_stop(events, received))
-    if finished is None:
-        return 128 + received[0]
-    save_model(out, finished.model)
+        leave()
+        if launched.rank() > 0:
+            return 0
+        if finished is None:
+            return 128 + received[0]
+        save_model(out, finished.model)
     console.show_table(
         "Scores on the held-back pixels",
         ("", "value"),
@@ -268,7 +273,8 @@ def _saying_stop(events: Iterator[Event], received: list[int]) -> Iterator[Event
     for event in events:
         if received and not is_said:
             console.say_error(
-                "Stopping; the best model is kept. Ctrl-C again leaves now."
+                "Stopping; the best model is kept."
+                + (" Ctrl-C again leaves now." if launched.n_ranks() == 1 else "")
             )
             is_said = True
         yield event
@@ -283,7 +289,9 @@ def _stopping(mailbox: Mailbox) -> Iterator[list[int]]:
     received: list[int] = []
 
     def on_signal(signum: int, _frame: object) -> None:
-        if received:
+        # A launcher passes on what the processes may have got already, and ends them
+        # by itself after a while.
+        if received and launched.n_ranks() == 1:
             raise SystemExit(128 + signum)
         # Nothing is written here: the signal may have come in the midst of writing.
         received.append(signum)

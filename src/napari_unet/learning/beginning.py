@@ -13,11 +13,16 @@ from napari_unet.files.atomic import write_text
 from napari_unet.learning import resuming, runs, snapshots
 from napari_unet.learning.averaging import Average
 from napari_unet.learning.checkpoint import load_model
-from napari_unet.learning.device import choose_device, own_memory_errors
+from napari_unet.learning.device import (
+    choose_device,
+    own_memory_errors,
+    training_precision,
+)
 from napari_unet.learning.held_back import HeldBack
 from napari_unet.learning.live import Strokes
 from napari_unet.learning.losses.by_role import loss_for
 from napari_unet.learning.model import weights_sha256
+from napari_unet.learning.parallel import join
 from napari_unet.learning.patches import PatchSource
 from napari_unet.learning.planning import Plan, plan
 from napari_unet.learning.preparation import prepare, survey
@@ -36,6 +41,7 @@ if TYPE_CHECKING:
     from napari_unet.learning.device import DeviceChoice
     from napari_unet.learning.model import Model
     from napari_unet.learning.pairs import AnnotationLike, ImageLike
+    from napari_unet.learning.parallel import Ranks
     from napari_unet.learning.preparation import Material
     from napari_unet.learning.snapshots import Snapshot
 
@@ -85,11 +91,10 @@ def begin(
     UNetError
         The input can't be learned from, or it is not that of the run (NU-C30).
     """
-    snapshot = None
-    if resume:
-        snapshot, is_finished = yield from _find(given, folder)
-        if is_finished:
-            return None
+    ranks = join(given.config.device)
+    snapshot, is_finished = yield from _taken_up(given, folder, ranks, resume=resume)
+    if is_finished:
+        return None
     device = choose_device(given.config.device)
     material = survey(
         given.images,
@@ -99,7 +104,8 @@ def begin(
         validation=given.validation,
         start_from=given.start_from,
     )
-    chosen = yield from _planned(given, material, device, snapshot)
+    chosen = yield from _planned(given, material, device, snapshot, ranks)
+    ranks.check(chosen.config.batch_size, device)
     model, split, warnings = prepare(
         given.images,
         given.annotations,
@@ -118,18 +124,33 @@ def begin(
     else:
         warnings.append(split.how)
     yield from (Note(warning, is_warning=True) for warning in warnings)
-    precision = _same_precision(snapshot, device)
-    run = _assembled(given, model, split, device, folder, precision)
+    wanted = chosen.config.precision
+    precision = _same_precision(snapshot, device) or ranks.decide(
+        lambda: training_precision(device, wanted)
+    )
+    run = _assembled(given, model, split, device, folder, precision, ranks)
     run.decided = _decided(given, run, chosen)
     run.n_cells = material.survey.cell_areas_px.size
     if given.validation is None and split.is_held_back:
         run.n_cells -= run.held.n_cells
     if snapshot is None or folder is None:
-        runs.start(folder, model)
-        _write_split(folder, run)
+        runs.start(run.folder, model)
+        _write_split(run)
         return run
     yield from _go_on(run, snapshot, folder)
     return run
+
+
+def _taken_up(
+    given: Given, folder: Path | None, ranks: Ranks, *, resume: bool
+) -> Generator[Event, None, tuple[Snapshot | None, bool]]:
+    """Return what the first process finds to go on from: the same in all."""
+    found: tuple[Snapshot | None, bool] = (None, False)
+    if not resume:
+        return found
+    if ranks.is_first:
+        found = yield from _find(given, folder)
+    return ranks.decide(lambda: found)
 
 
 def _find(
@@ -159,7 +180,11 @@ def _find(
 
 
 def _planned(
-    given: Given, material: Material, device: DeviceChoice, snapshot: Snapshot | None
+    given: Given,
+    material: Material,
+    device: DeviceChoice,
+    snapshot: Snapshot | None,
+    ranks: Ranks,
 ) -> Generator[Event, None, Plan]:
     """Say what is anew in a model to start from, and plan, unless that was done."""
     if material.told:
@@ -167,12 +192,14 @@ def _planned(
     before = _planned_before(snapshot)
     if before is not None:
         return before
-    chosen = plan(
-        material.survey,
-        material.config,
-        given.network,
-        device,
-        start=material.start,
+    chosen = ranks.decide(
+        lambda: plan(
+            material.survey,
+            material.config,
+            given.network,
+            device,
+            start=material.start,
+        )
     )
     if chosen.choices:
         yield Planned(chosen.choices)
@@ -202,13 +229,14 @@ def _assembled(
     split: Any,
     device: DeviceChoice,
     folder: Path | None,
-    precision: str | None,
+    precision: str,
+    ranks: Ranks,
 ) -> RunState:
     config = model.training
     with own_memory_errors(device):
         net = model.build().train().to(device.torch)
         loss = loss_for(config, model.roles)
-        stepper = Stepper(net, loss, config, device, precision)
+        stepper = Stepper(net, loss, config, device, precision, ranks)
     run = RunState(
         model=model,
         split=split,
@@ -226,7 +254,7 @@ def _assembled(
         clock=Clock(),
         memory=Memory(
             device,
-            batch_size=config.batch_size,
+            batch_size=-(-config.batch_size // ranks.n),
             patch_size=config.patch_size,
             # One pixel at the bottom is too few for a norm to learn from one patch.
             min_patch_size=2 * net.multiple,
@@ -242,7 +270,8 @@ def _assembled(
             if "checkpoint_every" in given.config.model_fields_set
             else _CHECKPOINT_SHARE,
         ),
-        folder=folder,
+        folder=folder if ranks.is_first else None,
+        ranks=ranks,
         keeps_learning=config.keep_learning and given.is_live,
     )
     run.keep_good()
@@ -277,7 +306,8 @@ def _go_on(
     run.restore(snapshot)
     run.held.tile_px = run.memory.tile_px
     run.strokes.replay()
-    runs.go_back_to(folder, run.step)
+    if run.folder is not None:
+        runs.go_back_to(run.folder, run.step)
     where = f"Training goes on after step {run.step}"
     if difference:
         yield Note(f"{where}; {difference}", is_warning=True)
@@ -290,7 +320,7 @@ def _go_on(
         yield Note(where)
 
 
-def _write_split(folder: Path | None, run: RunState) -> None:
-    if folder is not None:
+def _write_split(run: RunState) -> None:
+    if run.folder is not None:
         text = json.dumps(run.split.as_json(), indent=2)
-        write_text(folder / runs.SPLIT, text + "\n")
+        write_text(run.folder / runs.SPLIT, text + "\n")

@@ -10,6 +10,7 @@ import torch
 
 from napari_unet.errors import ConfigError
 from napari_unet.learning.checkpoint import versions_now
+from napari_unet.learning.launched import n_ranks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -99,6 +100,7 @@ def environment(device: DeviceChoice) -> dict[str, str]:
     return {
         "device": device.label if device.name != "cpu" else "CPU",
         "number of threads": str(torch.get_num_threads()),
+        "number of processes": str(n_ranks()),
         "machine": f"{platform.machine()} {capability}, {os.cpu_count()} cores",
         **versions_now(),
     }

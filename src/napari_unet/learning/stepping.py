@@ -16,6 +16,7 @@ from napari_unet.learning.device import (
     with_channels_last,
 )
 from napari_unet.learning.optimizers import build_optimizer
+from napari_unet.learning.parallel import ALONE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from napari_unet.learning.device import DeviceChoice
     from napari_unet.learning.losses.by_role import LossByRole
     from napari_unet.learning.networks.network import Network
+    from napari_unet.learning.parallel import Ranks
 
 _MAX_GRADIENT_NORM = 5.0
 # A scale below this can't be what keeps fp16 gradients from being finite.
@@ -51,6 +53,9 @@ class Stepper:
     precision : {"fp32", "bf16", "fp16"}, optional
         That of the forward pass; without it, chosen by `training_precision`. Weights,
         gradients and the loss are float32 always.
+    ranks : Ranks, optional
+        The processes that train this network together. All take the same steps, on the
+        gradient of the whole batch, of which each goes through its own share.
 
     Attributes
     ----------
@@ -65,10 +70,13 @@ class Stepper:
         config: TrainConfig,
         device: DeviceChoice,
         precision: str | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         channels_last(net)
+        ranks.begin_alike(net)
         self.precision = precision or training_precision(device, config.precision)
         self._net, self._loss, self._device = net, loss, device
+        self._ranks = ranks
         self._names = {p: name for name, p in net.named_parameters()}
         self._optimizer = build_optimizer(list(self._names), config, device)
         # In fp16 it keeps small gradients from becoming 0. On CUDA it also leaves out
@@ -86,13 +94,14 @@ class Stepper:
         Parameters
         ----------
         batch : Batch
-            Patches on the device. The middle of their target, as large as the
-            network's output, is what is learned.
+            Patches on the device, those of all processes. The middle of their target,
+            as large as the network's output, is what is learned.
         lr : float
             Learning rate of this step.
         n_micro : int
-            In how many parts the batch goes through the network, one after the other:
-            less memory, the same gradient. (BatchNorm sees each part by itself.)
+            In how many parts the share of this process goes through the network, one
+            after the other: less memory, the same gradient. (BatchNorm sees each part
+            by itself.)
 
         Returns
         -------
@@ -115,8 +124,8 @@ class Stepper:
             group["lr"] = lr
         self._optimizer.zero_grad(set_to_none=True)
         with self._algorithms():
-            parts = batch.parts(n_micro)
-            if len(parts) == 1:
+            parts = self._ranks.own(batch).parts(n_micro)
+            if len(parts) == self._ranks.n == 1:
                 loss = self._learn(parts[0])
             elif self._loss.is_mean_over_pixels:
                 loss = self._learn_means(parts, batch)
@@ -144,10 +153,13 @@ class Stepper:
         )
         return float(loss) if is_finite else math.nan
 
+    @property
+    def _gradients(self) -> list[Tensor]:
+        return [p.grad for p in self._names if p.grad is not None]
+
     def _clip(self) -> Tensor:
         """Shorten the gradient to the norm that is allowed; return its norm before."""
-        gradients = [p.grad for p in self._names if p.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
+        norm = nn.utils.get_total_norm(self._gradients)
         # Most gradients are short enough, and a look saves the CPU a pass over them. A
         # GPU would have to be waited for.
         if self._device.name == "cuda" or norm > _MAX_GRADIENT_NORM:
@@ -173,17 +185,20 @@ class Stepper:
     def _learn_means(self, parts: list[Batch], batch: Batch) -> Tensor:
         """Add up the parts' gradients, each by its share of the weights."""
         total, losses = None, []
-        for part in parts:
-            logits = self._logits(part)
-            if total is None:
-                total = batch.middle(logits.shape[-1]).weights.sum()
-            share = part.middle(logits.shape[-1]).weights.sum() / total.clamp_min(
-                torch.finfo(total.dtype).tiny
-            )
-            loss = share * self._loss_of(logits, part)
-            self._backward(loss)
-            losses.append(loss.detach())
-        return torch.stack(losses).sum()
+        with self._ranks.all_or_none(self._device):
+            for part in parts:
+                logits = self._logits(part)
+                if total is None:
+                    total = batch.middle(logits.shape[-1]).weights.sum()
+                share = part.middle(logits.shape[-1]).weights.sum() / total.clamp_min(
+                    torch.finfo(total.dtype).tiny
+                )
+                loss = share * self._loss_of(logits, part)
+                self._backward(loss)
+                losses.append(loss.detach())
+        found = torch.stack(losses).sum()
+        self._ranks.add_up([found, *self._gradients])
+        return found
 
     def _learn_pooled(self, parts: list[Batch], batch: Batch) -> Tensor:
         """Learn from a loss of the whole batch, part by part.
@@ -194,14 +209,17 @@ class Stepper:
         setup. RepL4NLP 2021, section 3: first the gradient at the outputs of all parts,
         then each part again, from that gradient back.
         """
-        with torch.no_grad(), self._looking():
-            logits = torch.cat([self._logits(part) for part in parts])
-        logits = logits.requires_grad_()
-        loss = self._loss_of(logits, batch)
-        (gradient,) = torch.autograd.grad(self._scaler.scale(loss), logits)
-        sizes = [len(part.image) for part in parts]
-        for part, there in zip(parts, torch.split(gradient, sizes), strict=True):
-            self._logits(part).backward(there)  # type: ignore[no-untyped-call]
+        with self._ranks.all_or_none(self._device), torch.no_grad(), self._looking():
+            own = torch.cat([self._logits(part) for part in parts])
+        logits = self._ranks.joined(own, len(batch.image)).requires_grad_()
+        with self._ranks.all_or_none(self._device):
+            loss = self._loss_of(logits, batch)
+            (gradient,) = torch.autograd.grad(self._scaler.scale(loss), logits)
+            gradient = self._ranks.rows(gradient)
+            sizes = [len(part.image) for part in parts]
+            for part, there in zip(parts, torch.split(gradient, sizes), strict=True):
+                self._logits(part).backward(there)  # type: ignore[no-untyped-call]
+        self._ranks.add_up(self._gradients)
         return loss.detach()
 
     @contextmanager

@@ -117,9 +117,10 @@ def train(  # noqa: C901, PLR0913 - one loop that reads from top to bottom
     run = yield from begin(given, folder, resume=resume)
     if run is None:
         return
+    mailbox = run.ranks.hears(mailbox)
     with run.source:
         yield _started(run)
-        if mailbox.wants_stop and run.step == 0:
+        if run.step == 0 and run.ranks.any_wants(mailbox.wants_stop):
             yield Note("Stopped before the first step: no model was trained", True)
             return
         try:
@@ -127,7 +128,7 @@ def train(  # noqa: C901, PLR0913 - one loop that reads from top to bottom
                 # What is due after so many steps, or else the next one.
                 if _is_look_due(run, start):
                     yield from _look(run)
-                reason = _reason_to_end(run, mailbox)
+                reason = run.ranks.any_reason(_reason_to_end(run, mailbox))
                 if reason is not None:
                     break
                 if run.checkpoints.is_due(run.step):
@@ -154,7 +155,7 @@ def train(  # noqa: C901, PLR0913 - one loop that reads from top to bottom
             with contextlib.suppress(SaveError):
                 _write_checkpoint(run)
             raise
-    yield from finish(run, reason, start)
+    yield from run.ranks.led(finish(run, reason, start))
 
 
 def _loaded(start_from: Model | Path | str | None) -> Model | None:
@@ -190,7 +191,9 @@ def _look(run: RunState) -> Iterator[Event]:
     def work() -> Validation:
         with run.average.swapped(run.net):
             precision = run.stepper.precision
-            return validate(run.net, run.held, run.model, run.device, precision)
+            return run.ranks.decide(
+                lambda: validate(run.net, run.held, run.model, run.device, precision)
+            )
 
     result = yield from run.memory.within_tiles(run.held, work)
     step, scores = run.step, result.as_dict()
@@ -212,7 +215,9 @@ def _look(run: RunState) -> Iterator[Event]:
         lambda: runs.log(run.folder, step, run.loss, elapsed_s, scores),
         lambda: runs.save_best(run.folder, run.best.model) if is_better else None,
     )
-    run.looks.took(time.monotonic() - began, step, elapsed_s)
+    # By one clock: all processes look again after the same step.
+    took = run.ranks.decide(lambda: (time.monotonic() - began, step, elapsed_s))
+    run.looks.took(*took)
     yield from notes
     yield Validated(step, result.loss, result.score, scores)
     if is_better:
@@ -250,15 +255,19 @@ def _step(run: RunState) -> float:
     """
     step, config = run.step + 1, run.config
     # The learning rate follows whichever ends first, the steps or the time.
-    progress = share_done(step, run.clock.elapsed_s, config)
+    elapsed_s = 0.0
+    if config.max_minutes is not None:
+        elapsed_s = run.ranks.decide(lambda: run.clock.elapsed_s)
+    progress = share_done(step, elapsed_s, config)
     rate = learning_rate(progress, config, run.peak) * run.stability.lr_factor
     size = run.net.input_size_for(run.memory.patch_size)
     seed = (config.seed << 32) % 2**63 + step
     try:
-        with seeded(run.device, seed):
-            windows = _windows(run, step, size).to(run.device.torch)
-            rng = torch.Generator().manual_seed(seed)
-            batch = augment(windows, size, config, rng)
+        with seeded(run.device, run.ranks.seed(seed)):
+            with run.ranks.all_or_none(run.device):
+                windows = _windows(run, step, size).to(run.device.torch)
+                rng = torch.Generator().manual_seed(seed)
+                batch = augment(windows, size, config, rng)
             run.stepper.begin(batch, rate, run.memory.n_micro)
             if run.device.name == "cuda":
                 # While the device computes, this draws what it gets next.
