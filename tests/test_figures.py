@@ -12,6 +12,7 @@ from napari_unet.figures import (
     draw_curve,
     draw_history,
     draw_learning_curve,
+    draw_made_images,
     draw_overlay,
     draw_thumbnails,
     draw_weights,
@@ -148,3 +149,16 @@ def test_the_learning_curve_shows_what_was_reached_and_what_is_estimated() -> No
     assert band.get_datalim(axis.transData).ymax == pytest.approx(0.8)
     assert axis.get_xlim()[0] == 0
     assert texts(draw_learning_curve(points)) == {"", "reached"}
+
+
+def test_made_images_are_drawn_beside_their_targets() -> None:
+    target = IMAGE * 100
+    rows = [
+        ("a", IMAGE * 110, IMAGE * 101, target),
+        ("b", IMAGE[::2, ::2], target, target),
+    ]
+    figure = draw_made_images(rows)
+    found = texts(figure)
+    assert {"target", "prediction - target", "b"} <= found
+    assert any(text.startswith("a: PSNR 2") for text in found)
+    assert any(text.startswith("prediction: PSNR 4") for text in found)

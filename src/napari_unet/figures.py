@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from skimage.segmentation import find_boundaries
 
 from napari_unet.files.atomic import write_atomically
+from napari_unet.imaging.image_comparison import compare_images
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -140,6 +141,55 @@ def draw_learning_curve(
     axis.set_xlim(left=0)
     axis.legend(loc="lower right")
     return figure
+
+
+def draw_made_images(
+    rows: Sequence[tuple[str, NDArray[Any] | None, NDArray[Any], NDArray[Any]]],
+) -> Figure:
+    """Draw images, what was made of them, what that should be, and the difference.
+
+    Image and prediction are shown in the range of the target where they are of its
+    size and units, with PSNR and SSIM above them.
+
+    Parameters
+    ----------
+    rows : sequence of (name, image, made, target)
+        One at least; arrays (Y, X), the image coarser or None. The difference is made
+        - target.
+    """
+    figure = Figure(figsize=(13, 3.5 * len(rows)), layout="constrained")
+    grid = figure.subplots(len(rows), 4, squeeze=False)
+    for axes, (name, image, made, target) in zip(grid, rows, strict=True):
+        limits = np.nanpercentile(target, (0.1, 99.9))
+        error = made.astype(float) - target
+        for axis in axes:
+            axis.set_axis_off()
+        if image is not None:
+            is_alike = image.shape == target.shape
+            own = np.nanpercentile(image, (0.1, 99.9))
+            is_alike &= bool(own[0] < limits[1] and own[1] > limits[0])
+            _show_between(axes[0], image, limits if is_alike else own)
+            scores = f": {_scores(target, image)}" if is_alike else ""
+            axes[0].set_title(f"{name}{scores}", fontsize=9)
+        _show_between(axes[1], made, limits)
+        axes[1].set_title(f"prediction: {_scores(target, made)}", fontsize=9)
+        _show_between(axes[2], target, limits)
+        axes[2].set_title("target", fontsize=9)
+        most = max(float(np.nanpercentile(np.abs(error), 99.5)), 1e-12)
+        shown = axes[3].imshow(error, cmap="RdBu_r", vmin=-most, vmax=most)
+        axes[3].set_title("prediction - target", fontsize=9)
+        figure.colorbar(shown, ax=axes[3], shrink=0.8)
+    return figure
+
+
+def _show_between(axis: Any, plane: NDArray[Any], limits: Any) -> None:
+    low, high = limits
+    axis.imshow(plane, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+
+
+def _scores(target: NDArray[Any], made: NDArray[Any]) -> str:
+    found = compare_images(target[None], made[None])
+    return f"PSNR {found.psnr:.1f} dB, SSIM {found.ssim:.2f}"
 
 
 def draw_thumbnails(planes: Sequence[NDArray[Any]]) -> Figure:

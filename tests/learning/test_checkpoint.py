@@ -103,7 +103,8 @@ def test_every_field_comes_back(model, path):
     for field in fields(model):
         if field.name not in {"state", "versions"}:
             assert getattr(loaded, field.name) == getattr(model, field.name), field.name
-            if field.name in {"value_range", "values_follow_image"}:  # of other models, see below
+            # Of other models, see below.
+            if field.name in {"value_range", "values_follow_image"}:
                 continue
             # The fixture would prove nothing with a default.
             assert getattr(model, field.name) != field.default, field.name
@@ -524,7 +525,11 @@ def _replace_tensors(path: Path, **tensors: torch.Tensor | None) -> None:
         ),
         ("head.bias", None, r"is absent and should be float32 \(3,\)"),
         ("extra", torch.zeros(1), r"is float32 \(1,\) and should be absent"),
-        ("head.bias", torch.zeros(3).half(), r"is float16 \(3,\) and should be float32"),
+        (
+            "head.bias",
+            torch.zeros(3).half(),
+            r"is float16 \(3,\) and should be float32",
+        ),
         ("head.bias", torch.zeros(3).double(), r"is F64 \(3,\) and should be float32"),
         ("down.0.1.num_batches_tracked", torch.zeros(()), r"float32 \(\).*int64 \(\)"),
         ("selftest.output", torch.zeros(3, 9, 9), r"float32 \(3, 32, 32\)"),

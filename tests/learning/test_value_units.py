@@ -240,3 +240,17 @@ def test_noise_is_removed_and_brightness_kept():
         start_from=replace(last.model, scores={}),
     )  # fmt: skip
     assert again.model.value_range == last.model.value_range
+
+
+@pytest.mark.parametrize("upscale", [2, 4])
+def test_how_much_finer_follows_from_the_targets(upscale):
+    clean, noisy = _blobs()
+    finer = np.kron(clean, np.ones((upscale, upscale)))
+    assert _prepared([noisy], [finer]).model.network.upscale == upscale
+    other = TINY.model_copy(update={"upscale": 1})
+    with pytest.raises(ConfigError, match=f"set upscale to {upscale}") as caught:
+        prepare(
+            [noisy], [finer], TrainConfig(task="regress"), validation=None,
+            network=NetworkConfig(**other.model_dump()), weights=None, start_from=None,
+        )  # fmt: skip
+    assert caught.value.code == "NU-C05"

@@ -2,15 +2,24 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from cyclopts import Parameter
 from numpy.typing import NDArray
 
 from napari_unet.cli import console
-from napari_unet.cli.flags import FILES, Axes, InputFolder, Pattern, Switch
+from napari_unet.cli.evaluate_images import evaluate_images
+from napari_unet.cli.flags import (
+    FILES,
+    Axes,
+    InputFolder,
+    OptionalInputFolder,
+    Pattern,
+    Switch,
+)
 from napari_unet.cli.folders import prepare_file
+from napari_unet.cli.settings import UsageError
 from napari_unet.errors import FolderError, LabelError
 from napari_unet.files.annotations import load_annotation, path_of_json
 from napari_unet.files.atomic import write_text
@@ -25,16 +34,19 @@ from napari_unet.imaging.scores import Tally, pool, tally
 _ENDINGS = ("", "_labels")
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 - one parameter a flag
     *,
     truth: InputFolder,
     pred: InputFolder,
     pattern: Pattern = None,
     paired_only: Switch = False,
     axes: Axes = None,
+    task: Annotated[Literal["segment", "regress"], Parameter(group=FILES)] = "segment",
+    images: OptionalInputFolder = None,
+    figure: Annotated[Path | None, Parameter(group=FILES)] = None,
     json_file: Annotated[Path | None, Parameter(name="--json", group=FILES)] = None,
 ) -> None:
-    """Score predicted labels against the truth, over all files together.
+    """Score predicted labels, or images, against the truth, over all files together.
 
     A predicted cell counts as right if it overlaps a true one enough; each cell has
     one partner at most. The files are paired by name: NAME with NAME or NAME_labels.
@@ -56,11 +68,38 @@ def evaluate(
     paired_only
         Leave out true files without a prediction. Otherwise their cells count as
         missed.
+    task
+        regress compares images with images, NAME or NAME_predicted, by PSNR and SSIM.
+    images
+        Folder of the images that they were made from, to be judged beside them.
+    figure
+        Also draw images, predictions, truth and differences to this PNG file.
     json_file
         Also write the scores to this file, as JSON.
     """
     if json_file is not None:
         prepare_file(json_file)
+    if task == "regress":
+        found = evaluate_images(
+            truth, pred, pattern=pattern, axes=axes, images=images, figure=figure
+        )
+        if json_file is not None:
+            write_text(json_file, json.dumps(found, indent=2) + "\n")
+        return
+    if images is not None or figure is not None:
+        raise UsageError("--images and --figure are for --task regress")
+    _evaluate_labels(truth, pred, pattern, axes, json_file, paired_only=paired_only)
+
+
+def _evaluate_labels(
+    truth: Path,
+    pred: Path,
+    pattern: str | None,
+    axes: str | None,
+    json_file: Path | None,
+    *,
+    paired_only: bool,
+) -> None:
     paths = find_images(truth, pattern)
     predictions = _predictions(pred)
     pairs, missing = (

@@ -11,6 +11,7 @@ from napari_unet.learning import runs
 from napari_unet.learning.comparison import compare
 from napari_unet.learning.device import own_memory_errors
 from napari_unet.learning.learning_curve import next_round
+from napari_unet.learning.pictures import draw_comparison
 from napari_unet.learning.transfer import are_comparable
 from napari_unet.learning.validation import tune
 
@@ -59,7 +60,10 @@ def finish(run: RunState, reason: Reason, start: Model | None) -> Iterator[Event
     kept, scores = model, model.scores
     if start is not None and run.split.is_held_back and are_comparable(start, model):
         kept, scores = yield from _compared(run, start, model)
-    yield from runs.keeping(lambda: runs.save_best(run.folder, kept))
+    yield from runs.keeping(
+        lambda: runs.save_best(run.folder, kept),
+        lambda: draw_comparison(run, kept, run.folder),
+    )
     if reason != "stopped":
         yield from runs.keeping(lambda: runs.end(run.folder, run.step, reason))
     yield Finished(kept, scores, reason)

@@ -159,7 +159,9 @@ def survey(
     sources = Sources(images, annotations, is_regression=is_regression)
     seen = take_survey(sources, policy)
     if network is not None:
-        check_trainable(network, upscale=seen.upscale)
+        # What was not given follows from the targets.
+        given = "upscale" in network.model_fields_set
+        check_trainable(network, upscale=seen.upscale if given else network.upscale)
     if not is_regression:
         _check_annotated(seen)
     told = ""
