@@ -195,6 +195,18 @@ def test_finer_images_begin_with_a_new_last_layer(random_model):
     assert "merge.0.0.weight" in _same(begin, start)
 
 
+def test_a_network_that_adds_the_image_does_so_only_to_an_image(random_model, labels):
+    start = random_model(out_channels=1, adds_image=True)
+    start = replace(start, roles=("value:image",), class_names=("background",))
+    cells, _ = _begun(start, _image(), labels)
+    grey_of_two, _ = _begun(start, _image(2), _image(), task="regress")
+    two, _ = _begun(start, _image(2), _image(2), task="regress")
+    assert not cells.network.adds_image
+    assert not grey_of_two.network.adds_image
+    assert two.network.adds_image
+    assert two.roles == ("value:1", "value:2")
+
+
 def test_what_is_anew_depends_on_the_seed_alone(random_model, labels):
     start, wanted = random_model(), _annotated(labels, 2)
     torch.manual_seed(5)

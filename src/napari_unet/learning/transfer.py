@@ -63,7 +63,7 @@ def fitted(start: Model, survey: Survey, config: TrainConfig) -> tuple[Model, st
     owed = going_on(start)
     if is_alike and survey.n_channels == start.n_channels and not is_encoder:
         return owed, ""
-    fresh = fresh_model(survey, config, _network_for(start))
+    fresh = fresh_model(survey, config, _network_for(start, survey, config))
     skipped = () if is_alike else (_LAST,)
     wanted = _ENCODER if is_encoder else ("",)
     taken = _ALWAYS + _OF_OUTPUTS * is_alike + _OF_TASK * is_of_task
@@ -111,10 +111,16 @@ def _is_of_task(start: Model, config: TrainConfig) -> bool:
     return makes_images == (config.task == "regress")
 
 
-def _network_for(start: Model) -> NetworkConfig:
-    """Return the model's own network; its weights are no longer those of ImageNet."""
+def _network_for(start: Model, survey: Survey, config: TrainConfig) -> NetworkConfig:
+    """Return the model's own network, without what only holds for other outputs."""
     network: NetworkConfig = start.network  # type: ignore[assignment] # no foreign one
-    return network.model_copy(update={"pretrained": False})
+    changes = {"pretrained": False}
+    is_image = (
+        config.task == "regress" and len(roles_of_values(survey)) == survey.n_channels
+    )
+    if network.adds_image and not is_image:
+        changes["adds_image"] = False
+    return network.model_copy(update=changes)
 
 
 def _joined(
