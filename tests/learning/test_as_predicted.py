@@ -9,7 +9,6 @@ import torch
 from napari_unet.config import TrainConfig
 from napari_unet.demo import sample_images
 from napari_unet.events import StepDone, Validated
-from napari_unet.files.model_places import shipped_model
 from napari_unet.imaging.arrays import Annotation, Image
 from napari_unet.imaging.resampling import resample, resample_labels
 from napari_unet.learning import held_back
@@ -28,9 +27,9 @@ ZOOM = 1.8
 
 
 @pytest.fixture(scope="module")
-def nuclei():
-    """The shipped model; it knows its cells as those of images with their own scale."""
-    model = load_model(shipped_model("nuclei"))
+def nuclei(sample_model):
+    """A model of the sample that knows its cells as if each image had its own scale."""
+    model = load_model(sample_model)
     training = TrainConfig(val_fraction=0.5, device="cpu")
     return replace(model, scales_by_cells=True, training=training)
 
