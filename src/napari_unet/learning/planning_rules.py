@@ -33,7 +33,7 @@ _CELLS_FOR_WIDTH_64 = 200
 _MEMORY_SHARE = {"cpu": 0.25, "mps": 0.25, "cuda": 0.5}
 # Float operations a second in training: of one core with bf16, and what any GPU does.
 _FLOP_PER_S = {"cpu": 1.5e11, "mps": 2e12, "cuda": 3e13}
-_LONGEST_S = {"cpu": 300, "mps": 300, "cuda": 120}
+_LONGEST_S = {"cpu": 540, "mps": 300, "cuda": 120}
 _FEWEST_STEPS, _MOST_STEPS = 300, 4000
 _LEARNING_RATE = 3e-3
 # Augmentations that resample, which leaves no noise as it was.
