@@ -101,7 +101,14 @@ def train(  # noqa: C901, PLR0913 - one loop that reads from top to bottom
     ------
     UNetError
         Before the first step, if the input can't be learned from or is not that of
-        the run (NU-C30); NU-R02 and NU-R03 where memory or numbers fail for good.
+        the run (NU-C30); NU-R02 and NU-R03 where memory or numbers fail for good;
+        NU-R05 where one of several processes is gone.
+
+    Notes
+    -----
+    Where `torchrun` started several processes, each one calls this with the same
+    arguments and learns from its share of every batch; the first one alone writes
+    (`napari_unet.learning.parallel`).
 
     References
     ----------
