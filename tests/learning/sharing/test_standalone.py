@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 _CONFIGS = {
     "unet": NetworkConfig(base_width=2, depth=1, out_channels=3),
     "finer": NetworkConfig(base_width=2, depth=1, out_channels=3, upscale=2, n_dims=3),
+    "sum": NetworkConfig(
+        base_width=2, depth=1, in_channels=3, out_channels=3, upscale=2, adds_image=True
+    ),
     "valid": NetworkConfig(base_width=2, depth=1, out_channels=3, padding="valid"),
     "residual": NetworkConfig(
         architecture="residual_unet",

@@ -14,6 +14,7 @@ from napari_unet.learning.networks.layers import (
     convolution,
     linear_up_sampling,
     start_as_he,
+    with_image,
 )
 from napari_unet.learning.networks.unet import UNet
 
@@ -152,7 +153,7 @@ class AttentionUNet(UNet):
 
     def forward(self, image: Tensor) -> Tensor:
         """Map images (N, C, [Z,] Y, X) to logits (N, K, [s Z,] s Y, s X)."""
-        return self.with_image(self.head(self.decode(image)[0]), image)
+        return with_image(self.head(self.decode(image)[0]), image, self.config)
 
     def attention(self, image: Tensor) -> list[Tensor]:
         """Return the coefficients of each gate, from the finest to the coarsest.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 if TYPE_CHECKING:
     from napari_unet.config import NetworkConfig
@@ -176,6 +177,37 @@ def head(n_in: int, config: NetworkConfig, *, size: int = 1) -> nn.Module:
     if config.upscale == 1:
         return conv
     return nn.Sequential(conv, PixelShuffle(config.upscale, config.n_dims))
+
+
+def with_image(outputs: Tensor, image: Tensor, config: NetworkConfig) -> Tensor:
+    """Return the outputs with the image added, where the settings say so.
+
+    Parameters
+    ----------
+    outputs : Tensor, shape (N, C, [s Z,] s Y, s X)
+        What the network changes.
+    image : Tensor, shape (N, C, [Z,] Y, X)
+        Its input; up-sampled linearly where the outputs are finer, and cropped where
+        an unpadded network makes them smaller.
+    config : NetworkConfig
+        `adds_image`.
+
+    References
+    ----------
+    Zhang, Zuo, Chen, Meng, Zhang: Beyond a Gaussian denoiser. IEEE Trans. Image
+    Process. 26, 3142 (2017), section III (residual learning). Kim, Lee, Lee: Accurate
+    image super-resolution using very deep convolutional networks. CVPR 2016, section
+    3.1.
+    """
+    if not config.adds_image:
+        return outputs
+    if config.upscale > 1:
+        mode = _LINEAR[config.n_dims]
+        image = functional.interpolate(image, scale_factor=config.upscale, mode=mode)
+    if config.padding == "valid":
+        lost = (image.shape[-1] - outputs.shape[-1]) // 2
+        image = image[(..., *[slice(lost, -lost)] * config.n_dims)]
+    return outputs + image
 
 
 def start(network: nn.Module, config: NetworkConfig) -> None:

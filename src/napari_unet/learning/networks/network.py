@@ -5,14 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torch import nn
-from torch.nn import functional
 
 from napari_unet.errors import ConfigError
 from napari_unet.learning.networks import geometry
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from napari_unet.config import NetworkConfig
 
 
@@ -49,32 +46,6 @@ class Network(nn.Module):
     def margin(self) -> int:
         """Pixels lost on each side: 0 with same padding, 92 in the 2015 network."""
         return geometry.margin_px(self.config)
-
-    def with_image(self, outputs: Tensor, image: Tensor) -> Tensor:
-        """Return the outputs with the image added, where the settings say so.
-
-        Parameters
-        ----------
-        outputs : Tensor, shape (N, C, [s Z,] s Y, s X)
-            What the network changes.
-        image : Tensor, shape (N, C, [Z,] Y, X)
-            Its input; up-sampled linearly where the outputs are finer.
-
-        References
-        ----------
-        Zhang, Zuo, Chen, Meng, Zhang: Beyond a Gaussian denoiser. IEEE Trans. Image
-        Process. 26, 3142 (2017), section III (residual learning). Kim, Lee, Lee:
-        Accurate image super-resolution using very deep convolutional networks. CVPR
-        2016, section 3.1.
-        """
-        if not self.config.adds_image:
-            return outputs
-        finer, lost = self.config.upscale, self.margin * self.config.upscale
-        if finer > 1:
-            mode = "trilinear" if self.config.n_dims == 3 else "bilinear"
-            image = functional.interpolate(image, scale_factor=finer, mode=mode)
-        middle = (..., *[slice(lost, -lost or None)] * self.config.n_dims)
-        return outputs + image[middle]
 
     def output_size(self, n: int) -> int:
         """Return the output size along an axis for the input size `n`.

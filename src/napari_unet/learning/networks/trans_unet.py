@@ -15,6 +15,7 @@ from napari_unet.learning.networks.layers import (
     n_groups,
     start,
     two_convolutions,
+    with_image,
 )
 from napari_unet.learning.networks.network import Network
 
@@ -221,7 +222,7 @@ class TransUNet(Network):
             if skips:
                 features = torch.cat([features, skips.pop()], dim=1)
             features = merge(features)
-        return self.with_image(self.head(features), image)
+        return with_image(self.head(features), image, self.config)
 
     def _attend(self, features: Tensor) -> Tensor:
         """Map features (N, C, Y, X) to those that know of each other, (N, D, Y, X)."""

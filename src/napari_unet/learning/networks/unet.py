@@ -14,6 +14,7 @@ from napari_unet.learning.networks.layers import (
     start,
     two_convolutions,
     up_sampling,
+    with_image,
 )
 from napari_unet.learning.networks.network import Network
 
@@ -109,4 +110,4 @@ class UNet(Network):
         *skips, features = self.encode(image)
         for up, crop, merge in zip(self.up, self.crop, self.merge, strict=True):
             features = merge(self.join(crop(skips.pop()), up(features)))
-        return self.with_image(self.head(features), image)
+        return with_image(self.head(features), image, self.config)

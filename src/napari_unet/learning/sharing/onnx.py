@@ -165,6 +165,7 @@ def _metadata(model: Model, name: str) -> dict[str, str]:
         "scale": model.scale,
         "cell_diameter_px": model.working_cell_px,
         "value_range": _ends(model.value_range),
+        "values_follow_image": model.values_follow_image,
         "authors": model.authors,
         "license": model.license,
     }

@@ -315,7 +315,8 @@ def left_to_do(model: Model) -> list[str]:
             ", ".join(f"{end:.6g}" for end in ends)
             for ends in (model.value_range.low, model.value_range.high)
         )
-        sentences.append(f"Its values 0 and 1 stand for {low} and {high}.")
+        of = " of the range of the image" if model.values_follow_image else ""
+        sentences.append(f"Its values 0 and 1 stand for {low} and {high}{of}.")
     return sentences
 
 
