@@ -206,7 +206,8 @@ def with_image(outputs: Tensor, image: Tensor, config: NetworkConfig) -> Tensor:
         image = functional.interpolate(image, scale_factor=config.upscale, mode=mode)
     if config.padding == "valid":
         lost = (image.shape[-1] - outputs.shape[-1]) // 2
-        image = image[(..., *[slice(lost, -lost)] * config.n_dims)]
+        sides = tuple(slice(lost, -lost) for _ in range(config.n_dims))
+        image = image[(..., *sides)]
     return outputs + image
 
 
