@@ -206,8 +206,7 @@ def with_image(outputs: Tensor, image: Tensor, config: NetworkConfig) -> Tensor:
         image = functional.interpolate(image, scale_factor=config.upscale, mode=mode)
     if config.padding == "valid":
         lost = (image.shape[-1] - outputs.shape[-1]) // 2
-        sides = tuple(slice(lost, -lost) for _ in range(config.n_dims))
-        image = image[(..., *sides)]
+        image = functional.pad(image, [-lost] * (2 * config.n_dims))
     return outputs + image
 
 
