@@ -30,8 +30,8 @@ NETWORK = NetworkConfig(base_width=16, depth=4)
 ABOUT = (
     "Nuclei in fluorescence images, bright on dark, of many sizes and kinds of cells. "
     "A start to fine-tune from, and something to try the program with.\n\nTrained on "
-    "{n_images} fluorescence images with {n_learned:,} annotated nuclei of the 2018 Data "
-    "Science Bowl (CC0; Caicedo et al., Nature Methods 16, 1247, 2019), by "
+    "{n_images} fluorescence images with {n_learned:,} annotated nuclei of the 2018 "
+    "Data Science Bowl (CC0; Caicedo et al., Nature Methods 16, 1247, 2019), by "
     "benchmarks/pretrain.py. On {n_held} images of other fields: AP@0.5 {ap50:.3f}, "
     "mean AP {map:.3f}, {separated:.0%} of touching pairs separated."
 )

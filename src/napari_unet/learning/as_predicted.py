@@ -61,9 +61,10 @@ def seen_at(scales: Mapping[int, float], fields: Sequence[AnyField]) -> list[Any
     fields : sequence of Field or Plane
         Those of other images, and planes, stay as they are.
     """
-    return [
-        field.at(scales[field.region.image])
-        if isinstance(field, Field) and field.region.image in scales
-        else field
-        for field in fields
-    ]
+    found: list[AnyField] = []
+    for field in fields:
+        if isinstance(field, Field) and field.region.image in scales:
+            found.append(field.at(scales[field.region.image]))
+        else:
+            found.append(field)
+    return found

@@ -104,7 +104,7 @@ class ReLU(nn.ReLU):
         """Map numbers below 0 to 0."""
         is_half = features.dtype in (torch.bfloat16, torch.float16)
         if is_half and features.device.type == "cpu":
-            found: Tensor = _SignBitReLU.apply(features)
+            found: Tensor = _SignBitReLU.apply(features)  # type: ignore[no-untyped-call]
             return found
         return super().forward(features)
 
@@ -120,12 +120,14 @@ class _SignBitReLU(torch.autograd.Function):
         return features
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (outputs,) = ctx.saved_tensors
         # -n is below 0 for n > 0, and a shift by 15 spreads its sign to all bits.
         passes = outputs.view(torch.int16).neg().bitwise_right_shift_(15)
-        return passes.bitwise_and_(gradient.view(torch.int16)).view(outputs.dtype)
+        kept = passes.bitwise_and_(gradient.view(torch.int16))
+        passed: Tensor = kept.view(outputs.dtype)
+        return passed
 
 
 class Crop(nn.Module):
