@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from napari_unet.config import PredictConfig
 from napari_unet.learning.cell_sizes import wants_measuring
@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
     from napari_unet.learning.device import DeviceChoice
     from napari_unet.learning.model import Model
-
-    AnyField = TypeVar("AnyField")
+    from napari_unet.learning.patches import Plane
 
 
 def scales_of_prediction(
@@ -51,7 +50,9 @@ def scales_of_prediction(
     return found
 
 
-def seen_at(scales: Mapping[int, float], fields: Sequence[AnyField]) -> list[AnyField]:
+def seen_at(
+    scales: Mapping[int, float], fields: Sequence[Field | Plane]
+) -> list[Field | Plane]:
     """Return fields at other scales.
 
     Parameters
@@ -61,7 +62,7 @@ def seen_at(scales: Mapping[int, float], fields: Sequence[AnyField]) -> list[Any
     fields : sequence of Field or Plane
         Those of other images, and planes, stay as they are.
     """
-    found: list[AnyField] = []
+    found: list[Field | Plane] = []
     for field in fields:
         if isinstance(field, Field) and field.region.image in scales:
             found.append(field.at(scales[field.region.image]))
