@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from napari_unet.events import WorseCell
     from napari_unet.learning.device import DeviceChoice
-    from napari_unet.learning.held_back import Field
+    from napari_unet.learning.fields import Field
     from napari_unet.learning.model import Model
     from napari_unet.learning.planes import Plane
     from napari_unet.learning.scoring import Validation

@@ -23,7 +23,7 @@ from napari_unet.learning.tiles import plan_for, tile_size_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from typing import Protocol, TypeVar
+    from typing import TypeVar
 
     from numpy.typing import NDArray
 
@@ -31,18 +31,9 @@ if TYPE_CHECKING:
     from napari_unet.imaging.intensity import IntensityRange
     from napari_unet.imaging.tiling import Tile
     from napari_unet.learning.device import DeviceChoice
+    from napari_unet.learning.fields import Field
     from napari_unet.learning.model import Model
     from napari_unet.learning.networks.network import Network
-
-    class Field(Protocol):
-        """A plane, or a block of a large one, that is read when it is needed."""
-
-        @property
-        def shape(self) -> tuple[int, ...]:
-            """Rows and columns."""
-
-        def load(self) -> Plane:
-            """Return it with its target."""
 
     AnyField = TypeVar("AnyField", bound="Field | Plane")
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_unet.learning.held_back import Field
+    from napari_unet.learning.fields import Field
     from napari_unet.learning.planes import Plane
     from napari_unet.learning.scoring import Validation
 

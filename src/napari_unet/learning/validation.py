@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
     from napari_unet.config import InstanceConfig
     from napari_unet.learning.device import DeviceChoice
-    from napari_unet.learning.held_back import Field, Piece
+    from napari_unet.learning.fields import Field
+    from napari_unet.learning.held_back import Piece
     from napari_unet.learning.model import Model
     from napari_unet.learning.networks.network import Network
     from napari_unet.learning.patches import Plane
