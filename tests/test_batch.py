@@ -574,6 +574,7 @@ def test_a_model_of_values_writes_what_it_makes_of_an_image(tmp_path):
     *_, done, finished = segment_folder(model, images, tmp_path / "out", config=CONFIG)
     assert finished == FolderFinished(1, 0)
     assert done.output == tmp_path / "out/a_predicted.tif"
+    assert done.n_cells is None
     written = read_image(done.output)
     assert written.channel_names == ("red", "green")
     # Twice as fine as the image.

@@ -341,8 +341,8 @@ def _write(
     image: Image,
     outputs: NDArray[np.float32],
     factors: Sequence[float],
-) -> tuple[Path, int]:
-    """Write what was asked for; return the main file and the number of cells."""
+) -> tuple[Path, int | None]:
+    """Write what was asked for; return the main file and the cells that are in it."""
     model, size = job.model, _pixel_size(job.model, image)
     common: dict[str, Any] = {"axes": image.axes, "pixel_size_um": size}
     roles = [role.partition(":")[2] for role in model.roles]
@@ -358,7 +358,7 @@ def _write(
         write_image(named("attention"), maps, channel_names=gates, **own)
     if not finds_cells(model.roles):
         write_image(named("predicted"), outputs, channel_names=roles, **common)
-        return named("predicted"), 0
+        return named("predicted"), None
     if job.probabilities:
         write_image(named("probabilities"), outputs, channel_names=roles, **common)
     settings = job.instances or on_own_grid(model.instances, factors)

@@ -133,16 +133,28 @@ def scores_in_words(scores: Mapping[str, float]) -> str:
     --------
     >>> scores_in_words({"f1": 0.9, "ap": 0.818, "iou": 0.9, "n_cells": 12})
     'F1 0.90, AP 0.82, IoU 0.90 on 12 held-back cells'
-    >>> scores_in_words({"psnr": 31.24, "ssim": 0.912, "n_images": 4})
-    'PSNR 31.2 dB, SSIM 0.91 on 4 held-back images'
+    >>> scores_in_words({"psnr": 31.24, "ssim": 0.912, "n_images": 1})
+    'PSNR 31.2 dB, SSIM 0.91 on 1 held-back image'
     """
     if "psnr" in scores:
-        n_images = scores.get("n_images", 0)
         both = f"PSNR {scores['psnr']:.1f} dB, SSIM {scores.get('ssim', math.nan):.2f}"
-        return f"{both} on {n_images:.0f} held-back images"
+        return f"{both} on {counted(scores.get('n_images', 0), 'held-back image')}"
     names = {"f1": "F1", "ap": "AP", "iou": "IoU"}
     parts = [f"{word} {scores[k]:.2f}" for k, word in names.items() if k in scores]
-    return f"{', '.join(parts)} on {scores.get('n_cells', 0):.0f} held-back cells"
+    return (
+        f"{', '.join(parts)} on {counted(scores.get('n_cells', 0), 'held-back cell')}"
+    )
+
+
+def counted(n: float, noun: str) -> str:
+    """Return how many of something there are.
+
+    Examples
+    --------
+    >>> counted(1, "file"), counted(2.0, "file")
+    ('1 file', '2 files')
+    """
+    return f"{n:.0f} {noun}{'' if n == 1 else 's'}"
 
 
 @dataclass(frozen=True)
@@ -181,12 +193,14 @@ class StrokesTaken(Event):
 class Previewed(Event):
     """The region that the user looks at, predicted with the averaged weights.
 
-    `labels` is int32 (Y, X) and `outputs` float32 (K, Y, X), both of the region.
+    `labels` is int32 (Y, X) and `outputs` float32 (K, Y, X), both of the region. Of a
+    model that makes images from images `labels` is None and `outputs` is in the units
+    of its targets, with as many pixels for each of the region as these have.
     """
 
     step: int
     region: Region
-    labels: NDArray[np.int32] = field(repr=False)
+    labels: NDArray[np.int32] | None = field(repr=False)
     outputs: NDArray[np.float32] = field(repr=False)
 
 
@@ -280,14 +294,15 @@ class FileProgress(Event):
 class FileDone(Event):
     """A file of a batch is done or failed.
 
-    `message` is empty, a warning, or (state "failed") the error's sentence.
+    `n_cells` is None where images are made, and no cells found; `message` is empty, a
+    warning, or (state "failed") the error's sentence.
     """
 
     index: int
     path: Path
     state: Literal["done", "skipped", "failed"]
     output: Path | None
-    n_cells: int
+    n_cells: int | None
     elapsed_s: float
     message: str = ""
 
@@ -337,6 +352,7 @@ class Mailbox:
         self._strokes: list[Stroke] = []
         self._view: Region | None = None
         self._learning_rate: float | None = None
+        self._keeps_learning: bool | None = None
 
     def paint(self, stroke: Stroke) -> None:
         """Hand in what was just painted; it is learned from as soon as possible.
@@ -381,6 +397,17 @@ class Mailbox:
         """The peak learning rate that was asked for while running, if any."""
         with self._lock:
             return self._learning_rate
+
+    def keep_learning(self, is_wanted: bool) -> None:
+        """Say whether training goes on after its last step, whatever the settings."""
+        with self._lock:
+            self._keeps_learning = is_wanted
+
+    @property
+    def keeps_learning(self) -> bool | None:
+        """Whether training is to go on after its last step; None as in the settings."""
+        with self._lock:
+            return self._keeps_learning
 
     def stop(self) -> None:
         """Ask the work to end after this step and keep what it has."""

@@ -9,6 +9,7 @@ import tifffile
 
 import napari_unet as nu
 from napari_unet.cli import run
+from napari_unet.learning.networks import build_network
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,6 +36,21 @@ def test_a_folder_is_segmented_as_the_api_does_it(
     assert f"3 segmented, 0 failed: {out}" in said
     assert told.startswith("Device: CPU")
     assert "val_a.tif: " in told
+
+
+def test_of_made_images_no_cells_are_told(
+    cells: Cells, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = nu.NetworkConfig(base_width=2, depth=1, out_channels=1)
+    state = build_network(network).state_dict()
+    model = nu.Model(network, state, roles=("value:image",))
+    nu.save_model(tmp_path / "a.unet", model)
+    out = tmp_path / "out"
+    assert predict(tmp_path / "a.unet", cells.images, out, "--pattern=val_*") == 0
+    said, told = capsys.readouterr()
+    assert f"1 predicted, 0 failed: {out}" in said
+    assert "val_a.tif: " in told
+    assert "cell" not in told.replace(str(tmp_path), "")
 
 
 def test_pattern_one_file_and_probabilities(

@@ -69,7 +69,10 @@ def test_images_are_made_from_images_with_targets(
     out = tmp_path / "a.unet"
     given = [a for a in arguments(cells, out) if not a.startswith("--masks")]
     assert run([*given, f"--targets={cells.images}"]) == 0
-    assert "psnr" in capsys.readouterr().out
+    said, told = capsys.readouterr()
+    assert "psnr" in said
+    assert "3 images with targets" in told
+    assert "Tuning" not in told
     model = load_model(out)
     assert model.training.task == "regress"
     assert model.roles == ("value:image",)
@@ -78,6 +81,10 @@ def test_images_are_made_from_images_with_targets(
     assert "give either --masks" in capsys.readouterr().err
     assert run([*given, f"--masks={cells.masks}", "--task=regress"]) == 2
     assert "--task regress needs --targets" in capsys.readouterr().err
+    targets = f"--targets={cells.images}"
+    assert run([*given, targets, "--val-images=x"]) == 2
+    assert "--val-images and --val-targets belong" in capsys.readouterr().err
+    assert run([*given, f"--targets={tmp_path}"]) == 1
 
 
 def test_the_same_seed_gives_the_same_file(cells: Cells, tmp_path: Path) -> None:

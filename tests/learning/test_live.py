@@ -231,6 +231,31 @@ def test_the_preview_equals_a_prediction_of_the_whole_image(cells, fake_clock):
     )
 
 
+@pytest.mark.parametrize(("finer", "follows"), [(1, True), (2, False)])
+def test_the_preview_of_a_made_image_is_its_prediction(fake_clock, finer, follows):
+    rng = np.random.default_rng(0)
+    image = rng.uniform(100, 900, (48, 56)).astype(np.float32)
+    sign = 1 if follows else -1
+    target = 5000 + sign * np.kron(image, np.ones((finer, finer), np.float32))
+    mailbox, shown, model = Mailbox(), None, None
+    config = _config(max_steps=4, task="regress")
+    for event in train([image], [target], config, network=TINY, mailbox=mailbox):
+        if isinstance(event, StepDone) and event.step == 3:
+            mailbox.look_at(VIEW)
+        if isinstance(event, Previewed):
+            shown = shown or event
+        if isinstance(event, Improved) and event.step == 3:
+            model = event.model
+    assert model.values_follow_image == follows
+    assert (shown.step, shown.labels) == (3, None)
+    assert shown.outputs.shape == (1, 30 * finer, 25 * finer)
+    window = tuple(slice(s.start * finer, s.stop * finer) for s in VIEW.slices)
+    whole = nu.predict(model, image)[(slice(None), *window)]
+    # A thousandth of the range: poolings meet the mirrored edge of the view otherwise.
+    np.testing.assert_allclose(shown.outputs, whole, atol=0.8)
+    assert np.ptp(whole) > 10
+
+
 def test_a_preview_changes_nothing_about_training(cells):
     mailbox = Mailbox()
     mailbox.look_at(VIEW)
@@ -286,6 +311,22 @@ def test_previews_go_on_while_training_is_paused(cells):
             mailbox.resume()
     assert len(_of(StepDone, events)) == 6
     assert _of(Previewed, events)[0].step == 1
+
+
+@pytest.mark.parametrize("is_at_first", [True, False])
+def test_going_on_after_the_last_step_is_decided_while_it_runs(cells, is_at_first):
+    mailbox, n_steps = Mailbox(), 0
+    config = _config(max_steps=3, keep_learning=is_at_first)
+    for event in _start(cells, mailbox, config=config):
+        if isinstance(event, StepDone):
+            n_steps = event.step
+            if n_steps == 1:
+                mailbox.keep_learning(not is_at_first)
+            if n_steps == 7:
+                mailbox.keep_learning(False)
+        if isinstance(event, Finished):
+            assert event.reason == "steps"
+    assert n_steps == (3 if is_at_first else 7)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from napari_unet.events import (
     TileDone,
     TrainingStarted,
     Validated,
+    counted,
     scores_in_words,
 )
 
@@ -94,11 +95,11 @@ def _say_note(event: Note) -> None:
     (console.warn if event.is_warning else console.say_error)(event.message)
 
 
-def draw_folder(events: Iterable[Event]) -> FolderFinished:
+def draw_folder(events: Iterable[Event], doing: str = "Segmenting") -> FolderFinished:
     """Run a batch to its end and show each file; return its last event."""
     last: FolderFinished | None = None
     with console.progress_bar() as bar:
-        task = bar.add_task("Segmenting", total=None, note="")
+        task = bar.add_task(doing, total=None, note="")
         for event in events:
             _draw_file(bar, task, event)
             if isinstance(event, FolderFinished):
@@ -127,8 +128,9 @@ def _say_file(event: FileDone) -> None:
         console.say_error(f"failed: {event.path}: {event.message}")
         return
     more = f" ({event.message})" if event.message else ""
-    console.say_error(f"{event.path.name}: {console.counted(event.n_cells, 'cell')}, "
-                      f"{event.elapsed_s:.1f} s{more}")  # fmt: skip
+    # Of a model that makes images nobody counts cells.
+    cells = "" if event.n_cells is None else f"{counted(event.n_cells, 'cell')}, "
+    console.say_error(f"{event.path.name}: {cells}{event.elapsed_s:.1f} s{more}")
 
 
 def draw_demo(events: Iterable[Event]) -> DemoFinished:

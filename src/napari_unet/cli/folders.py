@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from napari_unet.cli.console import track, warn
 from napari_unet.errors import FolderError, SaveError
-from napari_unet.files.lazy import ImageFile, MaskFile
 from napari_unet.files.pairs import read_pair
 
 if TYPE_CHECKING:
@@ -67,31 +66,6 @@ def prepare_model_file(path: Path) -> None:
             f"{path} is no name for a model: choose a file that ends in .unet",
         )
     prepare_folder(path.parent)
-
-
-def as_files(
-    pairs: Sequence[tuple[Path, Path]],
-    axes: str | None = None,
-    channels: Sequence[str] | None = None,
-    *,
-    are_targets: bool = False,
-) -> tuple[list[ImageFile], list[MaskFile] | list[ImageFile]]:
-    """Return images and what is learned from them as files to be read when needed.
-
-    Parameters
-    ----------
-    pairs : sequence of (Path, Path)
-        Image, and its mask or target.
-    axes, channels
-        As for `read_image`; the channels are those of the images.
-    are_targets : bool
-        The second of each pair is an image to be made, not a mask.
-    """
-    chosen = None if channels is None else tuple(channels)
-    images = [ImageFile(image, axes, chosen) for image, _ in pairs]
-    if are_targets:
-        return images, [ImageFile(target, axes) for _, target in pairs]
-    return images, [MaskFile(mask, axes) for _, mask in pairs]
 
 
 def read_pairs(

@@ -58,6 +58,7 @@ def predict(  # noqa: PLR0913 - one parameter a flag
         Also write what the gates of an Attention U-Net let through.
     """
     from napari_unet.batch import segment_folder
+    from napari_unet.imaging.instances import finds_cells
     from napari_unet.learning.checkpoint import load_model
     from napari_unet.learning.device import choose_device, keep_freed_memory
 
@@ -76,6 +77,8 @@ def predict(  # noqa: PLR0913 - one parameter a flag
         probabilities=probabilities,
         attention=attention,
     )
-    finished = draw_folder(events)
-    console.say(f"{finished.n_done} segmented, {finished.n_failed} failed: {output}")
+    is_of_cells = finds_cells(loaded.roles)
+    finished = draw_folder(events, "Segmenting" if is_of_cells else "Predicting")
+    done = f"{finished.n_done} {'segmented' if is_of_cells else 'predicted'}"
+    console.say(f"{done}, {finished.n_failed} failed: {output}")
     return 3 if finished.n_failed else 0

@@ -24,7 +24,7 @@ from napari_unet.cli.flags import (
     Weights,
     channel_list,
 )
-from napari_unet.cli.folders import as_files, prepare_model_file
+from napari_unet.cli.folders import prepare_model_file
 from napari_unet.cli.settings import (
     UsageError,
     flag_of,
@@ -36,7 +36,7 @@ from napari_unet.errors import FolderError
 from napari_unet.events import Event, Mailbox
 from napari_unet.files.images import find_images
 from napari_unet.files.model_places import shipped_model
-from napari_unet.files.pairs import find_pairs
+from napari_unet.files.pairs import as_files, find_pairs
 from napari_unet.learning import launched
 
 _Pairs = list[tuple[Path, Path]]
@@ -112,7 +112,8 @@ def train(  # noqa: PLR0913 - one parameter a flag
     """
     makes, learned = _learned(masks, targets)
     val_learned = val_targets if makes else val_masks
-    _check_flags(val_pattern, val_images, val_learned, config)
+    what = "target" if makes else "mask"
+    _check_flags(val_pattern, val_images, val_learned, config, what)
     is_of_images = pretrained == _IMAGENET
     start_from = _start(start_from, None if is_of_images else pretrained)
     parts = read_settings(settings)
@@ -123,7 +124,7 @@ def train(  # noqa: PLR0913 - one parameter a flag
     shape = _pretrained(shape) if is_of_images else shape
     prepare_model_file(out)
     pairs, validation_pairs = _find_pairs(
-        images, learned, pattern, val_pattern, val_images, val_learned
+        images, learned, pattern, val_pattern, val_images, val_learned, what
     )
     wanted = channel_list(channels)
     given = as_files(pairs, axes, wanted, are_targets=makes)
@@ -211,11 +212,12 @@ def _pretrained(shape: NetworkConfig) -> NetworkConfig:
 def _check_flags(
     val_pattern: str | None,
     val_images: Path | None,
-    val_masks: Path | None,
+    val_learned: Path | None,
     config: TrainConfig,
+    what: str,
 ) -> None:
-    if (val_images is None) != (val_masks is None):
-        raise UsageError("--val-images and --val-masks belong together: give both")
+    if (val_images is None) != (val_learned is None):
+        raise UsageError(f"--val-images and --val-{what}s belong together: give both")
     ways = {
         "--val-pattern": val_pattern is not None,
         "--val-images": val_images is not None,
@@ -228,13 +230,17 @@ def _check_flags(
 
 def _find_pairs(
     images: Path,
-    masks: Path,
+    learned: Path,
     pattern: str | None,
     val_pattern: str | None,
     val_images: Path | None,
-    val_masks: Path | None,
+    val_learned: Path | None,
+    what: str,
 ) -> tuple[_Pairs, _Pairs]:
-    """Return the pairs to learn from and those to validate on (none: hold back)."""
+    """Return the pairs to learn from and those to validate on (none: hold back).
+
+    `what` is learned: a "mask" or a "target".
+    """
     paths = find_images(images, pattern)
     held: list[Path] = []
     if val_pattern is not None:
@@ -248,22 +254,22 @@ def _find_pairs(
             )
     elif val_images is not None:
         held = find_images(val_images)
-    pairs = _paired(paths, masks)
+    pairs = _paired(paths, learned, what)
     if not held:
-        console.say_error(f"{console.counted(len(pairs), 'image')} with masks")
+        console.say_error(f"{console.counted(len(pairs), 'image')} with {what}s")
         return pairs, []
-    held_pairs = _paired(held, val_masks or masks)
+    held_pairs = _paired(held, val_learned or learned, what)
     console.say_error(
-        f"{console.counted(len(pairs), 'image')} with masks to learn from, "
+        f"{console.counted(len(pairs), 'image')} with {what}s to learn from, "
         f"{len(held_pairs)} to validate"
     )
     return pairs, held_pairs
 
 
-def _paired(paths: list[Path], masks: Path) -> _Pairs:
-    pairs, missing = find_pairs(paths, masks)
+def _paired(paths: list[Path], folder: Path, what: str) -> _Pairs:
+    pairs, missing = find_pairs(paths, folder, what=what)
     for path in missing:
-        console.warn(f"{path.name} has no mask in {masks} and is left out")
+        console.warn(f"{path.name} has no {what} in {folder} and is left out")
     return pairs
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from napari_unet.errors import FolderError, LabelError
 from napari_unet.files.images import pair_by_stem, read_image
+from napari_unet.files.lazy import ImageFile, MaskFile
 from napari_unet.files.masks import read_mask
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def find_pairs(
-    images: Sequence[Path], masks: Path
+    images: Sequence[Path], masks: Path, *, what: str = "mask"
 ) -> tuple[list[tuple[Path, Path]], list[Path]]:
     """Pair each image with the mask of its name, one pair at least.
 
@@ -26,6 +27,8 @@ def find_pairs(
         Images of one folder, at least one, such as `find_images` returns them.
     masks : Path
         Folder of the masks.
+    what : str
+        What is in it, named in messages: "mask" or "target".
 
     Returns
     -------
@@ -45,10 +48,35 @@ def find_pairs(
         none = f"none of the {n} images" if n > 1 else "not even the only image"
         raise FolderError(
             "NU-F08",
-            f"{none} in {images[0].parent} has a mask of the "
-            f"same name in {masks}: name each mask as its image",
+            f"{none} in {images[0].parent} has a {what} of the "
+            f"same name in {masks}: name each {what} as its image",
         )
     return pairs, missing
+
+
+def as_files(
+    pairs: Sequence[tuple[Path, Path]],
+    axes: str | None = None,
+    channels: Sequence[str] | None = None,
+    *,
+    are_targets: bool = False,
+) -> tuple[list[ImageFile], list[MaskFile] | list[ImageFile]]:
+    """Return images and what is learned from them as files to be read when needed.
+
+    Parameters
+    ----------
+    pairs : sequence of (Path, Path)
+        Image, and its mask or target.
+    axes, channels
+        As for `read_image`; the channels are those of the images.
+    are_targets : bool
+        The second of each pair is an image to be made, not a mask.
+    """
+    chosen = None if channels is None else tuple(channels)
+    images = [ImageFile(image, axes, chosen) for image, _ in pairs]
+    if are_targets:
+        return images, [ImageFile(target, axes) for _, target in pairs]
+    return images, [MaskFile(mask, axes) for _, mask in pairs]
 
 
 def read_pair(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from napari_unet.errors import ResourceError
 from napari_unet.events import Finished, Note
+from napari_unet.imaging.instances import finds_cells
 from napari_unet.learning import runs
 from napari_unet.learning.comparison import compare
 from napari_unet.learning.device import own_memory_errors
@@ -50,7 +51,8 @@ def finish(run: RunState, reason: Reason, start: Model | None) -> Iterator[Event
     if reason == "diverged":
         said = _diverged(run.step).message
         yield Note(f"{said}; the best model so far is kept", is_warning=True)
-    yield Note("Tuning thresholds and smoothing on the validation pixels")
+    if finds_cells(run.best.model.roles):
+        yield Note("Tuning thresholds and smoothing on the validation pixels")
     model = replace(run.best.model, history=run.history.looks)
     try:
         model = _tuned(run, model)

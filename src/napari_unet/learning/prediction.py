@@ -259,13 +259,23 @@ def _forward(
         crop = (slice(c.start * finer, c.stop * finer) for c in tile.crop)
         logits = logits[(slice(None), *crop)]
     found = np.asarray(activate(logits, engine.roles).cpu().numpy())
-    return _in_units(found, engine.roles, engine.value_range)
+    return in_units(found, engine.roles, engine.value_range)
 
 
-def _in_units(
+def in_units(
     found: NDArray[np.float32], roles: Sequence[str], span: IntensityRange | None
 ) -> NDArray[np.float32]:
-    """Return outputs with values in the units of the images that were learned from."""
+    """Return outputs with values in the units of the images that were learned from.
+
+    Parameters
+    ----------
+    found : ndarray of float32, shape (K, [Z,] Y, X)
+        What a network gives.
+    roles : sequence of str
+        What each output means; all but values stay as they are.
+    span : IntensityRange, optional
+        What 0 and 1 of the values stand for (see `values_span`).
+    """
     values = [i for i, role in enumerate(roles) if role.startswith("value:")]
     if span is None or not values:
         return found

@@ -12,7 +12,7 @@ import torch
 
 from napari_unet.errors import UNetError
 from napari_unet.events import Note, Previewed, Region
-from napari_unet.imaging.instances import find_instances
+from napari_unet.imaging.instances import find_instances, finds_cells
 from napari_unet.imaging.intensity import normalize
 from napari_unet.imaging.resampling import resample, resample_labels, scaled_shape
 from napari_unet.imaging.tiling import mirror_pad
@@ -20,6 +20,7 @@ from napari_unet.imaging.windows import within
 from napari_unet.learning.device import own_memory_errors
 from napari_unet.learning.inference import for_inference
 from napari_unet.learning.outputs import activate
+from napari_unet.learning.prediction import in_units, values_span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,11 +107,18 @@ def _predicted(run: RunState, view: Region) -> Previewed | None:
     seen = _grown(region, math.ceil(halo / scale), image.plane_shape)
     pixels = np.asarray(image.data[(slice(None), *seen.plane, *seen.slices)])
     pixels = normalize(pixels, recipe.spans[view.image])
+    inner = within(region.slices, seen.slices)
+    if not finds_cells(run.model.roles):
+        made = _outputs(run, pixels)
+        span = values_span(run.model, recipe.spans[view.image])
+        finer = run.model.network.upscale
+        window = tuple(slice(s.start * finer, s.stop * finer) for s in inner)
+        shown = np.ascontiguousarray(made[(slice(None), *window)])
+        return Previewed(run.step, region, None, in_units(shown, run.model.roles, span))
     shape = scaled_shape(seen.shape, (scale, scale))
     outputs = _outputs(run, resample(pixels, shape))
     # Cells are found at the size that the network knows, and shown on the image's grid.
     labels = find_instances(outputs, run.model.roles, run.model.instances)
-    inner = within(region.slices, seen.slices)
     return Previewed(
         run.step,
         region,
@@ -142,15 +150,19 @@ def _grown(region: Region, margin: int, shape: tuple[int, int]) -> Region:
 
 @torch.no_grad()
 def _outputs(run: RunState, image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return what the averaged weights make of an image, float32 (K, Y, X)."""
+    """Return what the averaged weights make of an image, float32 (K, Y, X).
+
+    Its pixels may be finer than the image's, as the network makes them.
+    """
     with run.average.swapped(run.net):
         net = for_inference(run.net, run.device, run.stepper.precision)
     height, width = image.shape[-2:]
-    sizes = [net.input_size_for(n) for n in (height, width)]
+    finer = run.model.network.upscale
+    sizes = [net.input_size_for(finer * n) for n in (height, width)]
     pads = [(0, 0)] + [
         (net.margin, size - net.margin - n)
         for size, n in zip(sizes, (height, width), strict=True)
     ]
     padded = torch.from_numpy(mirror_pad(image, pads))[None].to(run.device.torch)
-    logits = net(padded)[..., :height, :width]
+    logits = net(padded)[..., : finer * height, : finer * width]
     return activate(logits.float(), run.model.roles, dim=1)[0].cpu().numpy()

@@ -238,11 +238,13 @@ def _reason_to_end(run: RunState, mailbox: Mailbox) -> Reason | None:
         return "diverged"
     if mailbox.wants_stop:
         return "stopped"
-    if run.step >= config.max_steps and not run.keeps_learning:
+    asked = mailbox.keeps_learning
+    keeps_learning = run.keeps_learning if asked is None else asked
+    if run.step >= config.max_steps and not keeps_learning:
         return "steps"
     if minutes is not None and run.clock.elapsed_s >= 60 * minutes:
         return "time"
-    has_patience = run.keeps_learning or run.best.n_worse < config.patience
+    has_patience = keeps_learning or run.best.n_worse < config.patience
     return None if has_patience else "patience"
 
 
