@@ -78,6 +78,12 @@ def test_cells_are_brought_to_one_size(diameter, scale):
         assert found.scale * diameter == pytest.approx(26, rel=0.05)
 
 
+@pytest.mark.parametrize(("diameter", "seen_px"), [(40, 26), (60, 30), (120, 32)])
+def test_large_cells_keep_more_of_their_detail(diameter, seen_px):
+    found = _plan(_survey(diameter, shape=(3000, 3000)))
+    assert found.scale * diameter == pytest.approx(seen_px, rel=0.05)
+
+
 def test_images_whose_cells_differ_get_a_scale_each():
     cells = (*(np.full(10, d) for d in (13.0, 26.0, 52.0)), np.array([90.0]))
     found = _plan(Looked(cells, ((512, 512),) * 4))

@@ -95,8 +95,8 @@ def test_more_is_better_but_of_a_loss_less_and_a_nan_is_below_everything():
     assert Validation(0.5, None, psnr=-300.0).rank > -math.inf
 
 
-def test_scores_that_differ_by_less_than_half_a_cell_are_alike():
-    assert _seen().noise == 0.25
+def test_the_more_cells_the_less_noise():
+    assert _seen().noise == pytest.approx(0.15 / 2**0.5)  # of two cells
     assert _seen(choose_by="loss").noise == 0
     assert Validation(0.5, None, psnr=30.0).noise == 0
 

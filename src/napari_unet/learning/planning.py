@@ -13,9 +13,9 @@ from napari_unet.config import NetworkConfig
 from napari_unet.learning.memory import free_bytes
 from napari_unet.learning.planning_rules import (
     RULES,
-    WORKING_CELL_PX,
     Draft,
     typical_px,
+    wanted_px,
 )
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def _choose_scale(draft: Draft) -> tuple[float, ...]:
 
 
 def _scale_by_cells(draft: Draft) -> tuple[float, ...]:
-    wanted, said = WORKING_CELL_PX, "the size that is learned best"
+    wanted, said = wanted_px(draft.diameter), "the size that is learned best"
     start = draft.start
     if start is not None:
         if not start.cell_diameter_px:

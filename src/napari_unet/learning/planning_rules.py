@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # The size of a cell at which training did best, in pixels that the network sees.
 WORKING_CELL_PX = 26.0
+# What large cells are halved to at most: they lose what tells them apart.
+LARGEST_WORKING_CELL_PX = 32.0
 _CELLS_ACROSS = 5
 _PATCH_WITHOUT_CELLS = {"cpu": 128, "mps": 192, "cuda": 256}
 _SMALLEST_PATCH = 64
@@ -49,6 +51,17 @@ def typical_px(diameters: NDArray[np.float64]) -> float:
     """Return the diameter of a typical cell, in pixels; 0 where there is none."""
     areas = np.rint(np.pi / 4 * diameters**2).astype(np.int64)
     return typical_diameter(areas) or 0.0
+
+
+def wanted_px(diameter: float) -> float:
+    """Return how large the network is to see cells, in pixels, by their diameter.
+
+    Examples
+    --------
+    >>> wanted_px(10), wanted_px(40), wanted_px(60), wanted_px(200)
+    (26.0, 26.0, 30.0, 32.0)
+    """
+    return min(max(WORKING_CELL_PX, diameter / 2), LARGEST_WORKING_CELL_PX)
 
 
 @dataclass

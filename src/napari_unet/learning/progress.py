@@ -39,8 +39,8 @@ class Best:
     def is_beaten_by(self, result: Validation) -> bool:
         """Return whether a result is better, and count it; a NaN never is.
 
-        A score on few cells is mostly noise: of models whose scores differ by less
-        than half a cell the one that was trained longest is taken for the best.
+        A score on few cells is mostly noise: of models whose scores can't be told
+        apart the one that was trained longest is taken for the best.
         """
         if not (math.isfinite(result.loss) and math.isfinite(result.rank)):
             self.n_worse += 1

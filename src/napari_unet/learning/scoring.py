@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from napari_unet.learning.held_back import Piece
     from napari_unet.learning.model import Model
 
+# On one cell; a share of .8 has a standard error of .4 there.
+_NOISE = 0.15
+
 
 @dataclass(frozen=True)
 class Validation:
@@ -84,10 +87,13 @@ class Validation:
 
     @property
     def noise(self) -> float:
-        """How near two scores are that can't be told apart: half a cell's worth."""
+        """How near two scores are that can't be told apart.
+
+        About a third of the standard error of a share of so many cells.
+        """
         if self.choose_by == "loss" or self.scores is None:
             return 0.0
-        return 0.5 / max(self.scores.n_truth, 1)
+        return _NOISE / math.sqrt(max(self.scores.n_truth, 1))
 
     def as_dict(self) -> dict[str, float]:
         """Return the scores by name, with the numbers that they rest on."""
