@@ -80,7 +80,7 @@ def test_predict_and_weights_have_a_flag_for_every_setting(
     ("argv", "sentence"),
     [
         (["nonsense"], 'Unknown command "nonsense"'),
-        (["train", "--images", "a"], "error: --masks is required"),
+        (["train", "--images", "a"], "error: --out is required"),
         (["predict", "--model"], "error: --model needs a value"),
         (
             ["predict", "--model=a", "--input=b", "--output=c", "--axes=QYX"],
@@ -111,7 +111,7 @@ def test_predict_and_weights_have_a_flag_for_every_setting(
             ["predict", "--model=a", "--input=b", "--output=c", "--halo=wide"],
             "error: --halo is wide: it should be 'exact' or a whole number",
         ),
-        (["train", "--images=a", "--masks=b", "--out=c", "--task=regress"], "--task"),
+        (["train", "--images=a", "--masks=b", "--out=c", "--task=paint"], "--task"),
     ],
 )
 def test_flags_not_understood_are_code_2_and_one_sentence(

@@ -443,5 +443,5 @@ def test_the_model_has_nothing_that_was_never_known(tmp_path):
     for field in fields(model):
         if field.name not in told and field.default_factory.__class__ is not type:
             assert not getattr(model, field.name) or field.name in {
-                "training", "weights", "instances",
+                "training", "weights", "instances", "scale",
             }  # fmt: skip
