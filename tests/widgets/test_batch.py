@@ -122,7 +122,7 @@ def test_values_have_no_cells_and_open_as_images(qtbot, widget, viewer):
     offer(widget, "value:denoised", "value:depth", upscale=2)
     run(qtbot, widget)
     assert row_of(widget.table, 0) == ["a.tif", "done", ""]
-    names = ["a.tif", "a.tif denoised", "a.tif depth"]
+    names = ["a.tif", "a.tif predicted denoised", "a.tif predicted depth"]
     assert opened(qtbot, widget) == names
     assert failure_of(widget) == ""
     image, *values = [viewer.layers[name] for name in names]

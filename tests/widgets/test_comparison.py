@@ -22,6 +22,15 @@ def box(qtbot):
     return box
 
 
+def test_made_images_are_compared_by_their_own_scores() -> None:
+    before = {"loss": 0.1, "psnr": 31.24, "ssim": 0.9, "n_images": 1}
+    now = before | {"psnr": 33.0, "ssim": 0.914}
+    assert in_words(Compared("better", before, now)) == (
+        "Better than the model before: PSNR 31.2 → 33.0 dB, SSIM 0.90 → 0.91 on 1 "
+        "held-back image"
+    )
+
+
 def test_nothing_is_shown_before(box) -> None:
     assert box.isHidden()
 

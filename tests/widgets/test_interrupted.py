@@ -89,6 +89,12 @@ def test_folders_and_a_model_come_back(tmp_path, tiny_model) -> None:
     assert load_model(read.start_from).network == tiny_model.network
 
 
+def test_an_image_and_its_target_come_back(tmp_path) -> None:
+    begin(tmp_path, painted=None, image="noisy", target="clean")
+    read = read_beginning(tmp_path)
+    assert (read.image, read.target, read.painted) == ("noisy", "clean", None)
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": "other"}'])
 def test_what_says_nothing_is_refused(tmp_path, content) -> None:
     (tmp_path / "napari.json").write_text(content)

@@ -3,12 +3,34 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from napari_unet import events as ev
 from napari_unet.events import Note, StepDone, StrokesTaken, Validated
 from napari_unet.widgets._loss_plot import Curves, LossPlot
 
 
 def step(i, loss=1.0):
     return StepDone(i, 1000, loss, 0.1)
+
+
+def test_decibels_are_drawn_as_far_as_they_go(qtbot, viewer) -> None:
+    plot = LossPlot(viewer)
+    qtbot.addWidget(plot)
+    plot.show()
+    scores = {"psnr": 31.2, "ssim": 0.9, "n_images": 1}
+    steps = [ev.StepDone(step, 9, 0.1, 1.0) for step in (1, 2)]
+    plot.add([*steps, ev.Validated(2, 0.1, 31.2, scores)])
+    plot.add([ev.Validated(3, 0.1, 35.0, scores | {"psnr": 35.0})])
+    assert plot.score.getAxis("left").labelText == "PSNR (dB)"
+    plot.score.vb.updateAutoRange()  # as the next drawing does
+    (low, high) = plot.score.viewRange()[1]
+    assert 25 < low < 31.2
+    assert 35 < high < 41
+    assert plot.curves.words == "PSNR 35.0 dB, SSIM 0.90 on 1 image"
+    plot.clear()
+    plot.add([*steps, ev.Validated(2, 0.1, 0.5, {"f1": 0.5, "n_cells": 1})])
+    assert plot.score.getAxis("left").labelText == "score"
+    assert plot.score.viewRange()[1][1] < 1.2
+    assert plot.curves.words == "F1 0.50 on 1 cell"
 
 
 def test_a_constant_loss_stays_constant():

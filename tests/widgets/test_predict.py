@@ -166,24 +166,27 @@ def test_values_come_as_images_named_by_their_roles(qtbot, widget, viewer, drawn
     assert failure_of(widget) == ""
     assert [layer.name for layer in viewer.layers] == [
         "nuclei",
-        "nuclei denoised",
-        "nuclei value 1",
+        "nuclei predicted denoised",
+        "nuclei predicted 1",
     ]
     expected = api_predict(model, Image(drawn[0][None]), ON_CPU)
     for layer, values in zip(viewer.layers[1:], expected, strict=True):
         np.testing.assert_array_equal(layer.data, values)
     assert [layer.visible for layer in viewer.layers[1:]] == [True, False]
     assert widget.panel.state.phase == "done"
-    assert widget.panel.state.message == "Shown: denoised, value 1"
+    assert widget.panel.state.message == "Shown: predicted denoised, predicted 1"
 
 
 def test_values_of_another_range_are_seen(qtbot, widget, viewer):
     offer(widget, "value:denoised")
     predict(qtbot, widget)
-    layer = viewer.layers["nuclei denoised"]
+    layer = viewer.layers["nuclei predicted"]
     layer.contrast_limits = (1000, 2000)
     predict(qtbot, widget)
-    assert layer.contrast_limits == pytest.approx([layer.data.min(), layer.data.max()])
+    expected = np.percentile(layer.data, [1, 99.8])
+    assert layer.contrast_limits == pytest.approx(expected)
+    low, high = layer.contrast_limits_range
+    assert low <= expected[0] < expected[1] <= high
 
 
 def test_values_are_warned_of_where_the_image_is_not_what_the_model_knows(
@@ -219,7 +222,7 @@ def test_finer_outputs_cover_the_image(qtbot, widget, viewer, nuclei):
 def test_finer_values_cover_the_image(qtbot, widget, viewer, nuclei):
     offer(widget, "value:sharp", upscale=4)
     predict(qtbot, widget)
-    layer = viewer.layers["nuclei sharp"]
+    layer = viewer.layers["nuclei predicted"]
     assert layer.data.shape == (192, 192)
     assert_covers(layer, nuclei)
 
@@ -251,15 +254,27 @@ def test_an_image_of_other_channels_is_refused_in_a_sentence(qtbot, widget, view
     assert "has 2" in failure_of(widget)
 
 
-def test_another_pixel_size_is_warned_of_with_both_numbers(
+def test_an_image_of_another_pixel_size_is_rescaled_and_that_is_told(
     qtbot, widget, viewer, tiny_model
 ):
     TRAINED.add("small pixels", replace(tiny_model, pixel_size_um=(0.25, 0.25)))
     widget.model.box.setCurrentText("small pixels")
     predict(qtbot, widget)
-    (warning,) = [n for n in widget.panel.state.notes if n.startswith("⚠")]
-    assert "0.5" in warning
-    assert "0.25" in warning
+    (note,) = [n for n in widget.panel.state.notes if "rescaled by 2" in n]
+    assert "results are on its own grid" in note
+
+
+def test_the_scale_of_a_made_image_is_told(qtbot, widget, viewer):
+    model = offer(widget, "value:image")
+    TRAINED.add("other", replace(model, pixel_size_um=(0.25, 0.25)))
+    widget.settings.setValue(ON_CPU.model_copy(update={"scale": 0.5}))
+    predict(qtbot, widget)
+    notes = widget.panel.state.notes
+    assert [n for n in notes if "rescaled by 0.5" in n]
+    # It was given: nobody needs to be warned of the pixel sizes.
+    assert not [n for n in notes if n.startswith("⚠") and "µm" in n]
+    assert viewer.layers["nuclei predicted"].data.shape == (48, 48)
+    assert widget.panel.state.message == "Shown: predicted"
 
 
 def test_a_file_that_is_no_model_is_told(qtbot, widget, tmp_path):

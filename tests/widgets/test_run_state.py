@@ -133,7 +133,7 @@ def test_a_folder_counts_its_files():
     done = ev.FileDone(1, paths[1], "done", None, 3, 0.1)
     assert after(done, state=state).n_done == 2
     end = after(ev.FolderFinished(1, 1, 2), state=state)
-    assert end.message == "1 files done, 1 failed (see the table), 2 skipped"
+    assert end.message == "1 file done, 1 failed (see the table), 2 skipped"
 
 
 def test_an_event_that_shows_nothing_changes_nothing():

@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
 
 from napari_unet import events as ev
 from napari_unet.config import NetworkConfig, TrainConfig
+from napari_unet.files.lazy import ImageFile, MaskFile
 from napari_unet.widgets import train as module
 from napari_unet.widgets._choices import TRAINED
 from napari_unet.widgets.train import (
@@ -432,8 +433,10 @@ def test_two_folders_train(qtbot, viewer, folders, monkeypatch):
     widget.form.data.pattern.setText("train_*")
     train(qtbot, widget)
     assert failure_of(widget) == ""
-    assert [image.shape for image in calls[0]["images"]] == [(48, 48)] * 2
-    assert all(a.is_known.all() for a in calls[0]["annotations"])
+    # Read when they are needed.
+    names = ["train_a.tif", "train_b.tif"]
+    assert calls[0]["images"] == [ImageFile(folders[0] / name) for name in names]
+    assert calls[0]["annotations"] == [MaskFile(folders[1] / name) for name in names]
 
 
 def test_folders_are_asked_for(qtbot, widget):

@@ -7,18 +7,14 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 
-from napari_unet.errors import FolderError, LabelError
+from napari_unet.errors import FolderError, ImageError, LabelError
 from napari_unet.files.images import write_labels
+from napari_unet.files.lazy import ImageFile
 from napari_unet.imaging.arrays import Annotation
 from napari_unet.widgets import _training_data as module
-from napari_unet.widgets._painted import link_regions
-from napari_unet.widgets._training_data import (
-    TrainingData,
-    annotated_image,
-    count_slices,
-    counting,
-    read_folders,
-)
+from napari_unet.widgets._painted import annotated_image, link_regions
+from napari_unet.widgets._taken import count_slices, counting, read_folders
+from napari_unet.widgets._training_data import TrainingData
 
 
 def run_out(reading):
@@ -53,7 +49,8 @@ def test_annotation_pairs_keep_what_is_unknown(folders, drawn):
     for mask in folders[1].iterdir():
         save_annotation(mask, Annotation(drawn[1]))
     reading = read_folders(*folders, "train_a*", None)
-    _, ((_, annotation),) = run_out(reading)
+    _, ((image, mask),) = run_out(reading)
+    annotation = mask.read(image.read())
     assert not annotation.is_known.all()
 
 
@@ -90,10 +87,77 @@ def test_folders_are_asked_for(data):
         data.take()
 
 
-def test_a_note_about_a_file_is_told_once(folders):
-    (folders[1] / "val_c.tif").unlink()
-    notes, _ = run_out(read_folders(*folders, None, None))
-    assert [note.is_warning for note in notes] == [True, False, False]
+def test_files_of_images_and_targets_are_named_and_not_read(folders, tmp_path):
+    for folder in folders:
+        for path in folder.iterdir():
+            path.write_bytes(b"no image")
+    notes, pairs = run_out(read_folders(*folders, "t*", "YX", are_targets=True))
+    assert [note.message for note in notes] == ["2 images with targets"]
+    names = ["train_a.tif", "train_b.tif"]
+    expected = [tuple(ImageFile(f / name, "YX") for f in folders) for name in names]
+    assert pairs == expected
+    (tmp_path / "other").mkdir()
+    write_labels(tmp_path / "other" / "x.tif", np.ones((4, 4), np.int32))
+    with pytest.raises(FolderError, match="name each target as its image"):
+        list(read_folders(folders[0], tmp_path / "other", None, None, are_targets=True))
+
+
+def shown(data, control):
+    return control.isVisibleTo(data)
+
+
+def test_each_task_asks_for_what_it_learns_from(data, viewer):
+    viewer.add_image(np.zeros((8, 8)), name="noisy")
+    clean = viewer.add_image(np.ones((16, 16)), name="clean")
+    of_cells = (data.labels, data.mask_folder)
+    of_images = (data.target, data.target_folder)
+    for makes_images in (True, False):
+        data.choose_task(makes_images=makes_images)
+        for is_folders in (False, True):
+            data.source.setCurrentIndex(int(is_folders))
+            for controls, is_asked in (
+                (of_cells, not makes_images),
+                (of_images, makes_images),
+            ):
+                expected = [is_asked and not is_folders, is_asked and is_folders]
+                assert [shown(data, c) for c in controls] == expected
+    data.source.setCurrentIndex(0)
+    data.choose_task(makes_images=True)
+    data.images.choose(viewer.layers["noisy"])
+    # An image is never offered as its own target.
+    assert data.target.count() == 1
+    assert data.target.layer() is clean
+    taken = data.take()
+    assert (taken.target, taken.layers.name) == ("clean", "noisy")
+    _, ((image, target),) = run_out(taken.read())
+    assert (image.shape, target.shape) == ((8, 8), (16, 16))
+    data.images.choose(clean)
+    assert data.target.layer() is viewer.layers["noisy"]
+
+
+def test_a_target_takes_the_axes_of_its_image(data, viewer):
+    viewer.add_image(np.zeros((3, 8, 8)), name="noisy")
+    viewer.add_image(np.ones((3, 16, 16)), name="clean")
+    data.choose_task(makes_images=True)
+    data.images.choose(viewer.layers["noisy"])
+    data.images.axes.setCurrentIndex(data.images.axes.findData("TYX"))
+    _, ((image, target),) = run_out(data.take().read())
+    assert (image.axes, target.axes) == ("CTYX", "CTYX")
+    data.images.axes.setCurrentIndex(data.images.axes.findData("CYX"))
+    _, ((image, target),) = run_out(data.take().read())
+    assert (image.axes, target.axes) == ("CYX", "CYX")
+    # It has no layer of its own pixels to draw on.
+    assert data.take().layers.grid() is None
+
+
+def test_without_a_target_it_says_what_to_do(data, viewer):
+    viewer.add_image(np.zeros((8, 8)), name="noisy")
+    data.choose_task(makes_images=True)
+    with pytest.raises(ImageError, match='"noisy" has no target'):
+        data.take()
+    data.source.setCurrentIndex(1)
+    with pytest.raises(FolderError, match="images and targets are needed"):
+        data.take()
 
 
 def test_only_a_few_of_many_names_are_told(folders):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QListWidget, QListWidgetItem, QVBoxLayout, QWidget
 
+from napari_unet.events import counted
 from napari_unet.widgets._controls import button, describe, plain_label
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 _N_ROWS = 5
 _WORDS = {"f1": "F1", "ap": "AP", "iou": "IoU", "psnr": "PSNR", "ssim": "SSIM"}
+_FORMS = {"psnr": ".1f"}
 _VERDICTS = {
     "better": "Better than the model before",
     "same": "As good as the model before",
@@ -59,7 +61,9 @@ class ComparisonBox(QWidget):
         """Show what came out."""
         self.verdict.setText(in_words(compared))
         cells = compared.worse_cells
-        self.hint.setText(f"{_count(len(cells))} got worse; click one to see it:")
+        self.hint.setText(
+            f"{counted(len(cells), 'cell')} got worse; click one to see it:"
+        )
         self.cells.clear()
         for cell in sorted(cells, key=lambda cell: cell.iou_now - cell.iou_before):
             item = QListWidgetItem(_line(cell))
@@ -88,7 +92,8 @@ def in_words(compared: Compared) -> str:
     """
     before, now = compared.before, compared.now
     parts = [
-        f"{word} {before[name]:.2f} → {now[name]:.2f}"
+        f"{word} {before[name]:{_FORMS.get(name, '.2f')}} → "
+        f"{now[name]:{_FORMS.get(name, '.2f')}}{' dB' if name == 'psnr' else ''}"
         for name, word in _WORDS.items()
         if name in before and name in now
     ]
@@ -96,14 +101,10 @@ def in_words(compared: Compared) -> str:
 
 
 def _rest_on(scores: Mapping[str, float]) -> str:
-    for name, what in (("n_cells", "cells"), ("n_images", "images")):
+    for name, what in (("n_cells", "cell"), ("n_images", "image")):
         if name in scores:
-            return f" on {scores[name]:.0f} held-back {what}"
+            return f" on {counted(scores[name], f'held-back {what}')}"
     return ""
-
-
-def _count(n: int) -> str:
-    return "1 cell" if n == 1 else f"{n} cells"
 
 
 def _line(cell: WorseCell) -> str:

@@ -199,6 +199,14 @@ def rows(*titled: tuple[str, QWidget]) -> QWidget:
     return group
 
 
+def set_row_visible(control: QWidget, is_visible: bool) -> None:
+    """Show or hide a control of `rows`, with its title."""
+    group = control.parentWidget()
+    layout = None if group is None else group.layout()
+    if isinstance(layout, QFormLayout):
+        layout.setRowVisible(control, is_visible)
+
+
 def scrollable(content: QWidget) -> QScrollArea:
     """Return a frameless area that scrolls `content` up and down only."""
     area = QScrollArea()

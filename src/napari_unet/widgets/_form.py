@@ -9,7 +9,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFormLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_unet.errors import ConfigError
-from napari_unet.widgets._controls import Fold, plain_label, rows
+from napari_unet.widgets._controls import Fold, plain_label, rows, set_row_visible
 from napari_unet.widgets._field_row import FieldRow
 
 if TYPE_CHECKING:
@@ -98,11 +98,7 @@ class ConfigForm(QWidget, Generic[M]):
 
     def set_row_visible(self, name: str, is_visible: bool) -> None:
         """Show or hide a field with its title; its value is kept."""
-        row = self.rows[name]
-        group = row.parentWidget()
-        layout = None if group is None else group.layout()
-        if isinstance(layout, QFormLayout):
-            layout.setRowVisible(row, is_visible)
+        set_row_visible(self.rows[name], is_visible)
 
     def value(self) -> M:
         """Return the model that the form shows.

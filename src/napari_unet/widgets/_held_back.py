@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari.components import ViewerModel
-    from napari.layers import Labels
+    from napari.layers import Layer
     from numpy.typing import NDArray
 
     from napari_unet.events import Region
@@ -42,16 +42,16 @@ class HeldBackLayer:
                 return layer
         return None
 
-    def show(self, regions: Sequence[Region], labels: Labels, name: str) -> Vectors:
-        """Draw the regions where they lie on an annotation."""
+    def show(self, regions: Sequence[Region], grid: Layer, name: str) -> Vectors:
+        """Draw the regions where they lie on an annotation or image."""
         dashes = [dashes_of(region) for region in regions]
-        dashes.append(np.zeros((0, 2, labels.ndim)))
+        dashes.append(np.zeros((0, 2, grid.ndim)))
         data = np.concatenate(dashes)
         side = max((max(region.shape) for region in regions), default=1)
         width = max(0.7, _SHARE_OF_SIDE * side)
-        place = placed_like(labels, labels.ndim)
+        place = placed_like(grid, grid.ndim)
         layer = self.layer()
-        if layer is None or layer.ndim != labels.ndim:
+        if layer is None or layer.ndim != grid.ndim:
             return self._add(data, name, edge_width=width, **place)
         layer.data, layer.name, layer.edge_width = data, name, width
         move_to(layer, place)

@@ -40,6 +40,7 @@ class _BeginningFile(BaseModel):
     start_from: str = ""
     image: str = ""
     labels_source: str = ""
+    target: str = ""
     folders: tuple[str, str, str, str] | None = None
 
 
@@ -57,7 +58,9 @@ class Beginning:
         Name of the image layer; empty for folders.
     painted : Painted or None
         The annotation of a layer, as it was then.
-    folders : (images, masks, pattern, axes) or None
+    target : str
+        Name of the layer of the image to be made; empty where cells are found.
+    folders : (images, masks or targets, pattern, axes) or None
         Where the files are.
     """
 
@@ -67,6 +70,7 @@ class Beginning:
     start_from: Model | Path | None = None
     image: str = ""
     painted: Painted | None = None
+    target: str = ""
     folders: tuple[str, str, str, str] | None = None
 
     def keep(self, folder: Path) -> None:
@@ -94,6 +98,7 @@ class Beginning:
             start_from=self._kept_model(folder),
             image=self.image,
             labels_source="" if painted is None else painted.source,
+            target=self.target,
             folders=self.folders,
         )
         write_text(folder / _BEGINNING, about.model_dump_json(exclude_unset=True))
@@ -127,7 +132,8 @@ def read_beginning(folder: Path) -> Beginning:
         weights=about.weights,
         start_from=Path(about.start_from) if about.start_from else None,
         image=about.image,
-        painted=_painted(folder, about) if about.image else None,
+        painted=_painted(folder, about) if about.image and not about.target else None,
+        target=about.target,
         folders=about.folders,
     )
 

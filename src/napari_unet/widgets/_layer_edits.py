@@ -14,7 +14,7 @@ from napari_unet.widgets._painting import next_id, redraw
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Labels
+    from napari.layers import Labels, Layer
 
     from napari_unet.imaging.edits import Edit
 
@@ -26,7 +26,7 @@ def as_annotation(viewer: ViewerModel, labels: Labels) -> Labels:
     return labels
 
 
-def on_screen(viewer: ViewerModel, labels: Labels, n_axes: int = 2) -> tuple[int, ...]:
+def on_screen(viewer: ViewerModel, labels: Layer, n_axes: int = 2) -> tuple[int, ...]:
     """Return the index of the plane (or volume) of `n_axes` last axes on screen.
 
     Raises

@@ -33,12 +33,13 @@ class LiveControls(QWidget):
         super().__init__()
         self.keep_learning = _box(
             "Keep learning while I paint",
-            "What is painted while training runs is learned from within seconds",
+            "What is painted while training runs is learned from within seconds, and "
+            "training goes on until you stop it; without, it ends after its last step",
         )
         self.preview = _box(
             "Live preview",
-            "Outline the cells that the network sees now in the part of the image "
-            "that is on screen",
+            "Show what the network makes now of the part of the image that is on "
+            "screen: the outlines of cells, or the image",
         )
         self.split = _box(
             "Show what is held back",

@@ -6,19 +6,25 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from napari.layers import Image
+from napari.layers import Image, Vectors
 from napari.utils import Colormap
 from napari.utils.transforms import Affine
 
 from napari_unet.events import Event, Previewed, Region
+from napari_unet.widgets._contrast import limits_of
 from napari_unet.widgets._grids import divided
-from napari_unet.widgets._layers import META, about, placed_like, unwrapped
+from napari_unet.widgets._layers import (
+    META,
+    about,
+    placed_like,
+    unwrapped,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from napari.components import ViewerModel
-    from napari.layers import Labels, Layer
+    from napari.layers import Layer
     from numpy.typing import NDArray
 
 _SHOWN_AS = "live preview"
@@ -28,18 +34,28 @@ _COLORMAP = Colormap([[0, 0, 0, 0], [0, 0.9, 1, 1]], name="napari-unet live")
 
 @dataclass(frozen=True, eq=False)
 class Drawn(Event):
-    """A preview as a picture: uint8 (Y, X), 255 on the outlines of cells."""
+    """A preview as a picture of a region.
+
+    uint8 (Y, X), 255 on the outlines of cells; or float32, the image that is made, in
+    its first channel and with as many pixels as it has there.
+    """
 
     step: int
     region: Region
-    picture: NDArray[np.uint8]
+    picture: NDArray[Any]
+
+    @property
+    def is_made(self) -> bool:
+        """Whether it is an image that is made, and no outlines."""
+        return self.picture.dtype.kind == "f"
 
 
 def drawn(events: Iterable[Event]) -> Iterator[Event]:
     """Draw what is previewed; for the thread of the training, where time is cheap."""
     for event in events:
         if isinstance(event, Previewed):
-            picture = outline_picture(event.labels)
+            made, labels = event.outputs, event.labels
+            picture = made[0] if labels is None else outline_picture(labels)
             yield Drawn(event.step, event.region, picture)
         else:
             yield event
@@ -73,16 +89,35 @@ class LiveLayer:
                 return layer
         return None
 
-    def show(self, preview: Drawn, labels: Labels, name: str) -> Image:
-        """Show a preview where it lies on an annotation; adds the layer at first."""
+    def show(
+        self, preview: Drawn, grid: Layer, name: str, *, like: Layer | None = None
+    ) -> Image:
+        """Show a preview where it lies; adds the layer at first.
+
+        Parameters
+        ----------
+        preview : Drawn
+            What to show.
+        grid : napari layer
+            Has the pixels of the image.
+        name : str
+            Of the layer.
+        like : napari layer, optional
+            The target of an image that is made, which begins with its contrast.
+        """
         region, picture = preview.region, preview.picture
-        place = place_of(region, labels)
+        place = place_of(region, grid)
         place = divided(place, (1,) * len(region.plane) + region.shape, picture.shape)
         data = picture.reshape((1,) * len(region.plane) + picture.shape)
         layer = self.layer()
         if layer is None or layer.ndim != data.ndim:
-            return self._add(data, name, place)
+            layer = self._add(data, name, place)
+            self._dress(layer, preview, like)
+            return layer
+        is_dressed = (layer.data.dtype.kind == "f") == preview.is_made
         layer.data = data
+        if not is_dressed:
+            self._dress(layer, preview, like)
         move_to(layer, place)
         if layer.name != name:
             layer.name = name
@@ -100,7 +135,6 @@ class LiveLayer:
         layer = Image(
             data,
             name=name,
-            colormap=_COLORMAP,
             contrast_limits=(0, 255),
             interpolation2d="nearest",
             blending="translucent_no_depth",
@@ -111,6 +145,27 @@ class LiveLayer:
         # What is painted in stays to be painted in.
         layers.selection.active = active
         return layer
+
+    def _dress(self, layer: Image, preview: Drawn, like: Layer | None) -> None:
+        """Give the layer colours and contrast; from then on they are the user's."""
+        limits = (0.0, 255.0)
+        if preview.is_made:
+            limits = limits_of(preview.picture)
+            if isinstance(like, Image) and not like.rgb:
+                # One look shows by what it differs from its target.
+                limits = tuple(like.contrast_limits)
+        layer.contrast_limits_range = limits
+        layer.contrast_limits = limits
+        layer.colormap = "gray" if preview.is_made else _COLORMAP
+        if preview.is_made:
+            self._put_beneath_lines(layer)
+
+    def _put_beneath_lines(self, layer: Image) -> None:
+        """Put an image, which hides all beneath, beneath what is held back."""
+        layers = self._viewer.layers
+        lines = [i for i, each in enumerate(layers) if isinstance(each, Vectors)]
+        if lines and lines[0] < layers.index(layer):
+            layers.move(layers.index(layer), lines[0])
 
 
 def place_of(region: Region, labels: Layer) -> dict[str, Any]:

@@ -18,13 +18,13 @@ from napari_unet.widgets._painted import painted_of, regions_layer_of
 from napari_unet.widgets._worker import Failure, Runner, guarded
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from napari.components import ViewerModel
-    from napari.layers import Labels, Shapes
+    from napari.layers import Labels, Layer, Shapes
 
     from napari_unet.events import Mailbox, Region
-    from napari_unet.widgets._training_data import TrainedLayers
+    from napari_unet.widgets._taken import TrainedLayers
 
 _TICK_MS = 250
 # Planes of a stack that may have changed are looked at a few at a time.
@@ -59,7 +59,7 @@ class LiveTraining(QObject):
         self.held_back_layer = HeldBackLayer(self._viewer)
         self._is_learning = self._is_previewing = self._is_split_shown = True
         self._mailbox: Mailbox | None = None
-        self._labels: weakref.ref[Labels] | None = None
+        self._grid: weakref.ref[Layer] | None = None
         self._shapes: weakref.ref[Shapes] | None = None
         self._reset()
         self._runner = Runner(self)
@@ -74,6 +74,7 @@ class LiveTraining(QObject):
     def _reset(self) -> None:
         self._fresh: FreshStrokes | None = None
         self._source = self._name = ""
+        self._target: Callable[[], Layer | None] = lambda: None
         self._shape: tuple[int, ...] = ()
         self._due: list[tuple[int, ...]] = []
         self._is_dirty = self._is_layer_known = False
@@ -86,25 +87,28 @@ class LiveTraining(QObject):
 
     def begin(self, layers: TrainedLayers, mailbox: Mailbox) -> None:
         """Follow layers that training has just been given."""
-        labels = layers.labels()
-        if labels is None:
-            return
         self._reset()
-        self._mailbox, self._labels = mailbox, weakref.ref(labels)
+        # None of them is followed any more where there is nothing to lie on.
+        self._grid, grid = None, layers.grid()
+        if grid is None:
+            return
+        self._mailbox, self._grid = mailbox, weakref.ref(grid)
         self._source, self._name = layers.source, layers.name
-        self._shape = tuple(full_resolution(labels).shape)
-        self._fresh = FreshStrokes(layers.painted, layers.source)
-        self._listen(labels, "connect")
-        self._follow_regions(labels)
+        self._target = layers.target
+        self._shape = _shape_of(grid)
+        if layers.painted is not None:
+            self._fresh = FreshStrokes(layers.painted, layers.source)
+            self._listen(grid, "connect")
+            self._follow_regions(grid)
         self.live_layer.set_visible(self._is_previewing)
         self._timer.start()
 
     def end(self) -> None:
         """Training has ended: nothing is sent any more, nothing live shown."""
         self._timer.stop()
-        labels = self.labels()
-        if labels is not None:
-            self._listen(labels, "disconnect")
+        grid = self.grid()
+        if grid is not None and self._fresh is not None:
+            self._listen(grid, "disconnect")
         self._follow_regions(None)
         self._mailbox = self._fresh = None
         self.live_layer.set_visible(False)
@@ -135,10 +139,10 @@ class LiveTraining(QObject):
                 self._preview = event
         self._show_preview()
 
-    def labels(self) -> Labels | None:
-        """Return the annotation, or None where there is none (any more)."""
-        labels = None if self._labels is None else self._labels()
-        return labels if labels in self._viewer.layers else None
+    def grid(self) -> Any:
+        """Return the annotation or image that all lies on, None where it is gone."""
+        grid = None if self._grid is None else self._grid()
+        return grid if grid in self._viewer.layers else None
 
     def show_failure(self, failure: Failure) -> None:
         """Tell that a slot of this one failed."""
@@ -168,18 +172,19 @@ class LiveTraining(QObject):
 
     @guarded
     def _tick(self) -> None:
-        labels = self.labels()
-        if labels is None or tuple(full_resolution(labels).shape) != self._shape:
+        grid = self.grid()
+        if grid is None or _shape_of(grid) != self._shape:
+            what = "image" if self._fresh is None else "annotation"
             self._tell(
-                "The annotation is gone or has another shape: training goes on with "
-                "what it has"
+                f"The {what} is gone or has another shape: training goes on with what "
+                "it has"
             )
             self.end()
             return
-        self._look(labels)
+        self._look(grid)
         self._show_preview()
         if self._is_learning and not self._runner.is_running:
-            self._send_strokes(labels)
+            self._send_strokes(grid)
 
     def _send_strokes(self, labels: Labels) -> None:
         if self._is_dirty:
@@ -221,13 +226,13 @@ class LiveTraining(QObject):
 
     # -- view and preview -------------------------------------------------------------
 
-    def _look(self, labels: Labels) -> None:
+    def _look(self, grid: Layer) -> None:
         """Ask for what is on screen, as soon as it stays for a tick."""
         layer = self.live_layer.layer()
         if self._is_layer_known and layer is None:
             self.preview_removed.emit()
         is_wanted = self._is_previewing and (layer is None or layer.visible)
-        view = visible_region(self._viewer, labels, self._source) if is_wanted else None
+        view = visible_region(self._viewer, grid, self._source) if is_wanted else None
         if view == self._view:
             self._look_at(view)
         self._view = view
@@ -238,19 +243,20 @@ class LiveTraining(QObject):
 
     def _show_preview(self) -> None:
         """Show the newest preview, unless the mouse is drawing."""
-        labels, preview = self.labels(), self._preview
-        if preview is None or labels is None or self._is_dragged:
+        grid, preview = self.grid(), self._preview
+        if preview is None or grid is None or self._is_dragged:
             return
         self._preview = None
         if self._is_previewing and self._mailbox is not None:
-            self.live_layer.show(preview, labels, f"{self._name} live")
+            name, target = f"{self._name} live", self._target()
+            self.live_layer.show(preview, grid, name, like=target)
             self._is_layer_known = True
             self.n_shown += 1
 
     def _show_split(self, regions: tuple[Region, ...]) -> None:
-        labels = self.labels()
-        if labels is not None:
-            self.held_back_layer.show(regions, labels, f"{self._name} held back")
+        grid = self.grid()
+        if grid is not None:
+            self.held_back_layer.show(regions, grid, f"{self._name} held back")
             self.held_back_layer.set_visible(self._is_split_shown)
 
     def _watch_mouse(self) -> None:
@@ -267,3 +273,8 @@ class LiveTraining(QObject):
             live._is_dragged = False
 
         self._viewer.mouse_drag_callbacks.append(on_drag)
+
+
+def _shape_of(layer: Layer) -> tuple[int, ...]:
+    # Without that of the colours of a photo.
+    return tuple(full_resolution(layer).shape[: layer.ndim])

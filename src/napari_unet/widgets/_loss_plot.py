@@ -32,7 +32,8 @@ class Curves:
     """What is drawn.
 
     The training loss is smoothed: an average over about the last 20 steps. `words` are
-    the newest scores with what they rest on; `stroke_steps` are those at which fresh
+    the newest scores with what they rest on, `unit` is that of the score where it is no
+    share; `stroke_steps` are those at which fresh
     strokes entered, `rates` the learning rates that were asked for, each since a step.
     """
 
@@ -42,6 +43,7 @@ class Curves:
     validation_losses: list[float] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
     words: str = ""
+    unit: str = ""
     stroke_steps: list[int] = field(default_factory=list)
     rates: list[tuple[int, float]] = field(default_factory=list)
     _sum: float = 0.0
@@ -62,6 +64,7 @@ class Curves:
             self.validation_losses.append(event.loss)
             self.scores.append(event.score)
             words = scores_in_words(event.scores) if event.scores else ""
+            self.unit = "dB" if event.score == event.scores.get("psnr") else ""
             # All of them are held back; the plot is narrow.
             self.words = words.replace("held-back ", "")
         elif isinstance(event, StrokesTaken):
@@ -158,8 +161,18 @@ class LossPlot(QWidget):
         self.score_line.setData(curves.validated_steps, curves.scores)
         strokes = curves.stroke_steps
         self.stroke_marks.setData(strokes, [0.04] * len(strokes))
+        self._render_scale()
         self._render_words()
         self._render_rates()
+
+    def _render_scale(self) -> None:
+        """Show shares from 0 to 1, and what has a unit as far as it goes."""
+        unit, scores = self.curves.unit, self.curves.scores
+        self.score.setLabel("left", f"PSNR ({unit})" if unit else "score")
+        if unit or not all(0 <= score <= 1 for score in scores):
+            self.score.enableAutoRange(y=True)
+        else:
+            self.score.setYRange(0, 1)
 
     def _render_words(self) -> None:
         self.loss.setTitle(self._legend(), size="8pt")

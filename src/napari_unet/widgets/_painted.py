@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
-    from napari.layers import Labels, Shapes
+    from napari.layers import Labels, Layer, Shapes
     from numpy.typing import NDArray
 
     from napari_unet.files.annotations import Unpainted
@@ -50,6 +50,37 @@ def check_lies_on(labels_layer: Labels, image_layer: ImageLayer) -> None:
             "that were painted on this image, or give both layers one scale and "
             "translate",
         )
+
+
+def annotated_image(labels: Labels, images: Sequence[Layer]) -> Layer | None:
+    """Return the image that an annotation was made for, or None.
+
+    Parameters
+    ----------
+    labels : napari Labels layer
+        The annotation. What was noted when it was made goes first, then its name,
+        which begins with the image's, then where it lies.
+    images : sequence of napari Image layers
+        To choose from, the likeliest first.
+    """
+    noted = about(labels).get("image")
+    image = noted() if isinstance(noted, weakref.ref) else None
+    if image in images:
+        return image
+    fitting = [image for image in images if _lies_on(labels, image)]
+    by_name = [x for x in fitting if str(labels.name).startswith(str(x.name))]
+    # "cells 10 annotation" begins with "cells 1", too.
+    by_name.sort(key=lambda image: -len(str(image.name)))
+    return next(iter(by_name or fitting), None)
+
+
+def _lies_on(labels: Labels, image: Layer) -> bool:
+    shape = full_resolution(image).shape[: image.ndim]
+    return (
+        tuple(full_resolution(labels).shape) == tuple(shape[-labels.ndim :])
+        and np.allclose(labels.scale, image.scale[-labels.ndim :])
+        and np.allclose(labels.translate, image.translate[-labels.ndim :])
+    )
 
 
 def check_shape(painted: Painted, image: Image) -> None:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from napari_unet.learning.checkpoint import Model
 
 
+PROBABILITIES = ("softmax", "sigmoid", "probability")
+
+
 @dataclass(frozen=True)
 class TilesFollow(Event):
     """What the outputs of the tiles after this mean; nothing: they are not for show."""
@@ -99,14 +102,43 @@ def _values(
 ) -> Generator[Event, None, Event]:
     """Apply a model from images to images, such as one that removes noise."""
     from napari_unet.batch import fit_warnings, precision_warnings
-    from napari_unet.learning.prediction import predict_tiles
+    from napari_unet.learning.prediction import predict_tiles, working_factors
+    from napari_unet.learning.scale import scale_note
 
-    for warning in (*precision_warnings(model, config), *fit_warnings(model, image)):
+    fit = fit_warnings(model, image, config)
+    for warning in (*precision_warnings(model, config), *fit):
         yield Note(warning, is_warning=True)
-    for event in predict_tiles(model, image, config):
+    factors = working_factors(model, image, config)
+    if rescaled := scale_note(model, image, config, factors):
+        yield Note(rescaled)
+    for event in predict_tiles(model, image, config, factors=factors):
         yield event
     yield Predicted(event.outputs, model.roles)
-    return WorkDone(f"Shown: {', '.join(map(output_name, model.roles))}")
+    return WorkDone(f"Shown: {', '.join(names_of(model.roles).values())}")
+
+
+def names_of(roles: Sequence[str]) -> dict[int, str]:
+    """Return what the images are called that hold the outputs that are values.
+
+    By the number of the output. What is made of an image is "predicted", and named
+    where there are several.
+
+    Examples
+    --------
+    >>> names_of(["value:image"]), names_of(["softmax:background", "distance"])
+    ({0: 'predicted'}, {1: 'distance'})
+    >>> names_of(["value:DAPI", "value:1"])
+    {0: 'predicted DAPI', 1: 'predicted 1'}
+    """
+    n_made = sum(role.startswith("value:") for role in roles)
+    named = {}
+    for k, role in enumerate(roles):
+        if role.startswith("value:"):
+            name = role.partition(":")[2]
+            named[k] = "predicted" if n_made == 1 else f"predicted {name}"
+        elif not role.startswith(PROBABILITIES):
+            named[k] = output_name(role)
+    return named
 
 
 def output_name(role: str) -> str:
@@ -114,8 +146,8 @@ def output_name(role: str) -> str:
 
     Examples
     --------
-    >>> output_name("value:denoised"), output_name("value:0")
-    ('denoised', 'value 0')
+    >>> output_name("softmax:cell"), output_name("sigmoid:0")
+    ('cell', 'sigmoid 0')
     """
     kind, _, name = role.rpartition(":")
     return f"{kind} {name}" if name.isdigit() else name

@@ -112,9 +112,8 @@ def _note(state: RunState, event: ev.Note) -> RunState:
 
 def _training_started(state: RunState, event: ev.TrainingStarted) -> RunState:
     n = event.n_train_images
-    planes = f"{n} plane{'s' if n > 1 else ''}"
     check = event.validation.replace("held back", "kept apart to check")
-    message = f"Learning from {planes}; {check}"
+    message = f"Learning from {ev.counted(n, 'plane')}; {check}"
     started = replace(state, n_total=event.n_steps, message="First step …")
     return _note(started, ev.Note(message))
 
@@ -162,12 +161,12 @@ def _tile_done(state: RunState, event: ev.TileDone) -> RunState:
 def _segmented(state: RunState, event: ev.Segmented) -> RunState:
     # Ids are consecutive, so the largest is the count.
     n_cells = int(event.labels.max(initial=0))
-    return replace(state, phase="done", message=f"{n_cells} cells found")
+    return replace(state, phase="done", message=f"{ev.counted(n_cells, 'cell')} found")
 
 
 def _folder_started(state: RunState, event: ev.FolderStarted) -> RunState:
     n = len(event.paths)
-    return replace(state, n_total=n, message=f"{n} files")
+    return replace(state, n_total=n, message=ev.counted(n, "file"))
 
 
 def _file_started(state: RunState, event: ev.FileStarted) -> RunState:
@@ -184,7 +183,7 @@ def _file_done(state: RunState, event: ev.FileDone) -> RunState:
 
 
 def _folder_finished(state: RunState, event: ev.FolderFinished) -> RunState:
-    parts = [f"{event.n_done} files done"]
+    parts = [f"{ev.counted(event.n_done, 'file')} done"]
     parts += [f"{event.n_failed} failed (see the table)"] if event.n_failed else []
     parts += [f"{event.n_skipped} skipped"] if event.n_skipped else []
     return replace(state, phase="done", message=", ".join(parts))

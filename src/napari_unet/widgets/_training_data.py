@@ -1,11 +1,9 @@
-"""What to learn from: layers of the viewer, or two folders."""
+"""What to learn from: layers of the viewer or two folders, to find cells or images."""
 
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,83 +12,59 @@ from qtpy.QtWidgets import QComboBox, QLineEdit, QVBoxLayout, QWidget
 
 from napari_unet.errors import FolderError, ImageError, LabelError
 from napari_unet.events import Event, Note
-from napari_unet.files.images import find_images
-from napari_unet.files.pairs import find_pairs, read_pair
 from napari_unet.widgets._choices import ImageChoice
-from napari_unet.widgets._controls import PathRow, describe, plain_label, rows
+from napari_unet.widgets._controls import (
+    PathRow,
+    describe,
+    plain_label,
+    rows,
+    set_row_visible,
+)
 from napari_unet.widgets._interrupted import as_kept
 from napari_unet.widgets._layer_box import LayerBox
-from napari_unet.widgets._layers import about, full_resolution
+from napari_unet.widgets._layers import (
+    axes_choices,
+    dropped_alpha,
+    image_from_layers,
+)
 from napari_unet.widgets._painted import (
     Painted,
+    annotated_image,
     check_lies_on,
     check_shape,
     painted_of,
     regions_from_shapes,
     regions_layer_of,
 )
+from napari_unet.widgets._taken import (
+    Counted,
+    Taken,
+    TrainedLayers,
+    count_slices,
+    counting,
+    taken_folders,
+)
 from napari_unet.widgets._worker import Failure, Runner, guarded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Generator
 
     from napari.components import ViewerModel
-    from napari.layers import Labels, Layer
+    from napari.layers import Labels
     from napari.utils.events import EventEmitter
 
-    from napari_unet.imaging.arrays import Annotation, Image
+    from napari_unet.imaging.arrays import Image
+    from napari_unet.widgets._taken import Pairs
 
-    Pairs = list[tuple[Image, Annotation]]
-    ReadPairs = Callable[[], Generator[Event, None, Pairs]]
-
+_CELLS, _IMAGES = "find cells", "image from image"
 _LAYERS, _FOLDERS = "layers of the viewer", "two folders"
-_N_NAMED = 3
 _REST_MS = 300
 
 
-@dataclass(frozen=True)
-class Counted(Event):
-    """The slices of an annotation that count in training are counted."""
-
-    text: str
-
-
-@dataclass(frozen=True, eq=False)
-class TrainedLayers:
-    """Layers that training was given: they may be painted in while it runs.
-
-    Parameters
-    ----------
-    labels : callable
-        Returns the annotation's layer, or None once it is gone.
-    painted : Painted
-        What training was given; nobody writes to its array any more.
-    source : str
-        What the image calls itself.
-    name : str
-        Name of the image's layer.
-    """
-
-    labels: Callable[[], Labels | None]
-    painted: Painted
-    source: str
-    name: str
-
-
-@dataclass(frozen=True, eq=False)
-class Taken:
-    """What to learn from: how to read it, and where it is.
-
-    Either its layers or its folders, as (images, masks, pattern, axes).
-    """
-
-    read: ReadPairs
-    layers: TrainedLayers | None = None
-    folders: tuple[str, str, str, str] | None = None
-
-
 class TrainingData(QWidget):
-    """Choose image layers and what was painted on them, or folders of both.
+    """Choose images and what to learn from them: layers of both, or folders.
+
+    That is what was painted on them or, to make images from images, their targets.
 
     Signals
     -------
@@ -109,18 +83,28 @@ class TrainingData(QWidget):
         self._rest.setInterval(_REST_MS)
         self._build(viewer)
         self._lay_out()
+        self.task.currentIndexChanged.connect(self._on_task)
         self.source.currentIndexChanged.connect(self._on_source)
+        self.images.changed.connect(self.target.refresh)
         self._rest.timeout.connect(self._count_now)
         self._counter.happened.connect(self._on_counted)
         self._counter.failed.connect(self.failed.emit)
         self.labels.layer_changed.connect(self._on_labels)
-        self._on_labels()
-        self._on_source()
+        self._on_task()
 
     @property
     def is_folders(self) -> bool:
         """Whether two folders are learned from."""
         return self.source.currentText() == _FOLDERS
+
+    @property
+    def makes_images(self) -> bool:
+        """Whether images are to be made from images."""
+        return self.task.currentText() == _IMAGES
+
+    def choose_task(self, *, makes_images: bool) -> None:
+        """Choose what is to be learned."""
+        self.task.setCurrentText(_IMAGES if makes_images else _CELLS)
 
     def take(self) -> Taken:
         """Return what reads the images and annotations, in the background.
@@ -135,10 +119,14 @@ class TrainingData(QWidget):
         if self.is_folders:
             return self._taken_folders()
         image = self.images.image()
+        if self.makes_images:
+            return self._taken_images(image)
         return self._taken_layers(image, self._painted_on(image))
 
-    def take_again(self, image: str, painted: Painted | None) -> Taken:
-        """Return an image layer with what was painted on it when training began.
+    def take_again(
+        self, image: str, painted: Painted | None, target: str = ""
+    ) -> Taken:
+        """Return an image layer with what training began to learn from it.
 
         Parameters
         ----------
@@ -146,41 +134,70 @@ class TrainingData(QWidget):
             Name of the layer.
         painted : Painted or None
             The annotation as it was.
+        target : str
+            Name of the layer of the image to be made, if it is images that are made.
 
         Raises
         ------
         UNetError
             No such layer is open, or it has another shape.
         """
-        named = [layer for layer in self.images.offered if layer.name == image]
-        if not named or painted is None:
-            raise ImageError(
-                "NU-I06",
-                f'no image layer is called "{image}": open that image to go on with '
-                "its training",
-            )
-        if named[0] not in self.images.layers():
-            self.images.choose(named[0])
+        layer = self._named(image)
+        if layer not in self.images.layers():
+            self.images.choose(layer)
         chosen = self.images.image()
+        if target or painted is None:
+            self.target.set_layer(self._named(target))
+            return self._taken_images(chosen)
         check_shape(painted, chosen)
         return self._taken_layers(chosen, painted)
+
+    def _named(self, name: str) -> Any:
+        for layer in self.images.offered:
+            if layer.name == name:
+                return layer
+        raise ImageError(
+            "NU-I06",
+            f'no image layer is called "{name}": open that image to go on with its '
+            "training",
+        )
 
     def show_failure(self, failure: Failure) -> None:
         """Pass on what went wrong in a slot."""
         self.failed.emit(failure)
 
     def _build(self, viewer: ViewerModel) -> None:
+        self.task = QComboBox()
+        self.task.addItems([_CELLS, _IMAGES])
+        describe(
+            self.task,
+            "Task",
+            "Find the cells of an image, or make one image from another: without "
+            "noise, of another contrast, with finer pixels",
+        )
         self.source = QComboBox()
         self.source.addItems([_LAYERS, _FOLDERS])
-        describe(self.source, "Learn from", "Where images and annotations come from")
+        describe(self.source, "Learn from", "Where the images come from")
         self.images = ImageChoice(viewer)
         self.labels = LayerBox(
             viewer, "labels", "Annotation", "The layer that you painted cells in"
+        )
+        self.target = LayerBox(
+            viewer,
+            "image",
+            "Target",
+            "The image to be made: of the same size, or 2 or 4 times finer",
+            accepts=lambda layer: layer not in self.images.layers(),
         )
         self.slices = plain_label("Annotated slices")
         self.image_folder = PathRow("Image folder", "Folder of images: TIFF or PNG")
         self.mask_folder = PathRow(
             "Mask folder", "Folder of their masks, each of the same name as its image"
+        )
+        self.target_folder = PathRow(
+            "Target folder",
+            "Folder of the images to be made, each of the same name as its image and "
+            "of its size, or 2 or 4 times finer",
         )
         self.pattern = QLineEdit()
         self.pattern.setPlaceholderText("all images")
@@ -194,19 +211,37 @@ class TrainingData(QWidget):
         )
 
     def _lay_out(self) -> None:
-        self._layer_rows = rows(("Image", self.images), ("Annotation", self.labels))
+        self._layer_rows = rows(
+            ("Image", self.images),
+            ("Annotation", self.labels),
+            ("Target", self.target),
+        )
         self._folder_rows = rows(
             ("Images", self.image_folder),
             ("Masks", self.mask_folder),
+            ("Targets", self.target_folder),
             ("Pattern", self.pattern),
             ("Axes", self.axes),
         )
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(rows(("Learn from", self.source)))
+        layout.addWidget(rows(("Task", self.task), ("Learn from", self.source)))
         for part in (self._layer_rows, self.slices, self._folder_rows):
             layout.addWidget(part)
 
+    @guarded
+    def _on_task(self) -> None:
+        for control in (self.labels, self.mask_folder):
+            set_row_visible(control, not self.makes_images)
+        for control in (self.target, self.target_folder):
+            set_row_visible(control, self.makes_images)
+        if self.makes_images:
+            # No annotation says any more which image is meant.
+            self.images.prefer(None)
+        self._on_labels()
+        self._on_source()
+
+    @guarded
     def _on_source(self) -> None:
         self._layer_rows.setVisible(not self.is_folders)
         self._folder_rows.setVisible(self.is_folders)
@@ -216,7 +251,7 @@ class TrainingData(QWidget):
     def _on_labels(self) -> None:
         labels = self.labels.layer()
         self._watch(labels)
-        if labels is not None:
+        if labels is not None and not self.makes_images:
             self.images.prefer(annotated_image(labels, self._by_likelihood()))
         self._count()
 
@@ -228,7 +263,8 @@ class TrainingData(QWidget):
     def _count(self) -> None:
         """Count the slices in the background, as soon as painting rests."""
         layer = self.labels.layer()
-        is_stack = not self.is_folders and layer is not None and layer.ndim > 2
+        is_counted = not (self.is_folders or self.makes_images)
+        is_stack = is_counted and layer is not None and layer.ndim > 2
         self.slices.setVisible(is_stack)
         if is_stack:
             self._rest.start()
@@ -291,55 +327,48 @@ class TrainingData(QWidget):
         layer = self.labels.layer()
         reference = (lambda: None) if layer is None else weakref.ref(layer)
         name = str(self.images.layers()[0].name)
-        return Taken(read, TrainedLayers(reference, painted, image.source, name))
+        return Taken(read, TrainedLayers(reference, image.source, name, painted))
+
+    def _taken_images(self, image: Image) -> Taken:
+        layer = self.target.layer()
+        if layer is None:
+            raise ImageError(
+                "NU-I06",
+                f"{image.source} has no target: open the image to be made from it as "
+                "another layer, and choose it",
+            )
+        # Axes that nothing in the target names are those of the image.
+        is_alike = bool(axes_choices(layer))
+        axes = image.axes[-layer.ndim :] if is_alike else None
+        made = image_from_layers([layer], axes)
+        notes = [*self.images.notes(), *dropped_alpha([layer])]
+
+        def read() -> Generator[Event, None, Pairs]:
+            for note in notes:
+                yield Note(note)
+            return [(image, made)]
+
+        first = self.images.layers()[0]
+        # An axis of channels within a layer is none of the image's.
+        grid = weakref.ref(first) if first.ndim == len(image.shape) else (lambda: None)
+        layers = TrainedLayers(
+            grid, image.source, str(first.name), target=weakref.ref(layer)
+        )
+        return Taken(read, layers, target=str(layer.name))
 
     def _taken_folders(self) -> Taken:
-        images, masks = self.image_folder.path(), self.mask_folder.path()
-        if images is None or masks is None:
+        are_targets = self.makes_images
+        row = self.target_folder if are_targets else self.mask_folder
+        images, learned = self.image_folder.path(), row.path()
+        if images is None or learned is None:
+            what = "targets" if are_targets else "masks"
             raise FolderError(
-                "NU-F01", "images and masks are needed: choose a folder for each"
+                "NU-F01", f"images and {what} are needed: choose a folder for each"
             )
         pattern, axes = self.pattern.text().strip(), self.axes.text().strip()
-        return taken_folders(str(images), str(masks), pattern, axes)
-
-
-def taken_folders(images: str, masks: str, pattern: str, axes: str) -> Taken:
-    """Return two folders to learn from; an empty pattern takes all images."""
-    read = partial(
-        read_folders, Path(images), Path(masks), pattern or None, axes or None
-    )
-    return Taken(read, folders=(images, masks, pattern, axes))
-
-
-def annotated_image(labels: Labels, images: Sequence[Layer]) -> Layer | None:
-    """Return the image that an annotation was made for, or None.
-
-    Parameters
-    ----------
-    labels : napari Labels layer
-        The annotation. What was noted when it was made goes first, then its name,
-        which begins with the image's, then where it lies.
-    images : sequence of napari Image layers
-        To choose from, the likeliest first.
-    """
-    noted = about(labels).get("image")
-    image = noted() if isinstance(noted, weakref.ref) else None
-    if image in images:
-        return image
-    fitting = [image for image in images if _lies_on(labels, image)]
-    by_name = [x for x in fitting if str(labels.name).startswith(str(x.name))]
-    # "cells 10 annotation" begins with "cells 1", too.
-    by_name.sort(key=lambda image: -len(str(image.name)))
-    return next(iter(by_name or fitting), None)
-
-
-def _lies_on(labels: Labels, image: Layer) -> bool:
-    shape = full_resolution(image).shape[: image.ndim]
-    return (
-        tuple(full_resolution(labels).shape) == tuple(shape[-labels.ndim :])
-        and np.allclose(labels.scale, image.scale[-labels.ndim :])
-        and np.allclose(labels.translate, image.translate[-labels.ndim :])
-    )
+        return taken_folders(
+            str(images), str(learned), pattern, axes, are_targets=are_targets
+        )
 
 
 def _changes_of(labels: Labels) -> list[EventEmitter]:
@@ -348,46 +377,3 @@ def _changes_of(labels: Labels) -> list[EventEmitter]:
     emitters = [events.paint, events.labels_update, events.set_data, events.metadata]
     shapes = regions_layer_of(labels)
     return emitters if shapes is None else [*emitters, shapes.events.data]
-
-
-def counting(painted: Painted) -> Generator[Event, None, None]:
-    """Count the slices that count, and yield the count."""
-    yield Counted(count_slices(painted.annotation()))
-
-
-def count_slices(annotation: Annotation) -> str:
-    """Return how many slices of a stack count in training; "" for a plane."""
-    if annotation.labels.ndim == 2:
-        return ""
-    counts = annotation.is_known.any(axis=(-2, -1))
-    return (
-        f"{np.count_nonzero(counts)} of {counts.size} slices count: those with a "
-        "painted pixel or a finished region"
-    )
-
-
-def read_folders(
-    images: Path, masks: Path, pattern: str | None, axes: str | None
-) -> Generator[Event, None, Pairs]:
-    """Read images and the masks of the same name; yield notes, return the pairs.
-
-    Raises
-    ------
-    UNetError
-        A folder is missing, nothing fits together, or a file can't be read.
-    """
-    pairs, missing = find_pairs(find_images(images, pattern), masks)
-    if missing:
-        names = ", ".join(path.name for path in missing[:_N_NAMED])
-        n_more = len(missing) - _N_NAMED
-        more = f" and {n_more} more" if n_more > 0 else ""
-        yield Note(f"no mask in {masks} for {names}{more}: left out", is_warning=True)
-    found: Pairs = []
-    notes: list[str] = []
-    for image, mask in pairs:
-        found.append(read_pair(image, mask, axes=axes, notes=notes))
-        # Something to stop at between two files.
-        yield Note(f"{len(pairs)} images with masks")
-    for note in dict.fromkeys(notes):
-        yield Note(note)
-    return found

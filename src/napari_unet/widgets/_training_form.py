@@ -15,7 +15,8 @@ from napari_unet.widgets._form import ConfigForm
 from napari_unet.widgets._interrupted import Beginning
 from napari_unet.widgets._layers import about, note_about
 from napari_unet.widgets._network_form import NetworkForm
-from napari_unet.widgets._training_data import TrainingData, taken_folders
+from napari_unet.widgets._taken import taken_folders
+from napari_unet.widgets._training_data import TrainingData
 from napari_unet.widgets._weight_form import WeightForm
 from napari_unet.widgets._worker import Failure, guarded
 
@@ -25,11 +26,13 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_unet.events import Choice
-    from napari_unet.widgets._training_data import Taken
+    from napari_unet.widgets._taken import Taken
 
 _IN_FRONT = ("max_steps", "max_minutes", "patch_size", "batch_size")
 # What the dock asks for in another place, or not at all.
-_ELSEWHERE = ("task", "regression_loss", "keep_learning")
+_ELSEWHERE = ("task", "keep_learning")
+# What says something for one task only.
+_OF_CELLS, _OF_IMAGES = ("target", "working_scale", "loss"), ("regression_loss",)
 _PLANNED = ("max_steps", "patch_size", "batch_size", "learning_rate")
 
 
@@ -49,10 +52,12 @@ class TrainingForm(QWidget):
         self._build(viewer)
         self._lay_out()
         self.data.failed.connect(self.failed.emit)
+        self.data.task.currentIndexChanged.connect(self._on_task)
         self.start_from.changed.connect(self._on_start_from)
         self.settings.valueChanged.connect(self._on_settings)
         self.data.labels.layer_changed.connect(self.take_weights)
         self.weights.valueChanged.connect(self._on_weights)
+        self._on_task()
         self._on_start_from()
         self._on_settings(self.settings.value())
 
@@ -73,15 +78,19 @@ class TrainingForm(QWidget):
         start = None if is_new else self.start_from.model()
         taken = self.data.take()
         layers = taken.layers
-        keep = {"keep_learning": keep_learning and layers is not None}
+        makes_images = self.data.makes_images
+        is_painted = layers is not None and not makes_images
+        keep = {"keep_learning": keep_learning and is_painted}
+        config = _of_task(self.settings.value(), makes_images=makes_images)
         beginning = Beginning(
-            config=self.settings.value().model_copy(update=keep),
+            config=config.model_copy(update=keep),
             # A model goes on with its own network.
             network=self.network.value() if is_new else None,
             weights=self.weights.value(),
             start_from=start,
             image="" if layers is None else layers.name,
             painted=None if layers is None else layers.painted,
+            target=taken.target,
             folders=taken.folders,
         )
         return beginning, taken
@@ -94,10 +103,14 @@ class TrainingForm(QWidget):
         UNetError
             Its image is not open.
         """
+        makes_images = beginning.config.task == "regress"
+        self.data.choose_task(makes_images=makes_images)
         if beginning.folders is not None:
-            taken = taken_folders(*beginning.folders)
+            taken = taken_folders(*beginning.folders, are_targets=makes_images)
         else:
-            taken = self.data.take_again(beginning.image, beginning.painted)
+            taken = self.data.take_again(
+                beginning.image, beginning.painted, beginning.target
+            )
         self.settings.setValue(beginning.config)
         self.weights.setValue(beginning.weights)
         if beginning.network is not None:
@@ -164,6 +177,15 @@ class TrainingForm(QWidget):
             layout.addWidget(part)
 
     @guarded
+    def _on_task(self) -> None:
+        makes_images = self.data.makes_images
+        self.weights.setVisible(not makes_images)
+        for name in _OF_CELLS:
+            self.settings.set_row_visible(name, not makes_images)
+        for name in _OF_IMAGES:
+            self.settings.set_row_visible(name, makes_images)
+
+    @guarded
     def _on_start_from(self) -> None:
         is_new = self.start_from.is_nothing
         self.network.setVisible(is_new)
@@ -180,6 +202,14 @@ class TrainingForm(QWidget):
         labels = self.data.labels.layer()
         if labels is not None and about(labels).get("weights") != self.weights.value():
             note_about(labels, weights=self.weights.value())
+
+
+def _of_task(config: TrainConfig, *, makes_images: bool) -> TrainConfig:
+    """Return settings with the task, and without those that are hidden for it."""
+    task, others = ("regress", _OF_CELLS) if makes_images else ("segment", _OF_IMAGES)
+    given = config.model_dump(exclude_unset=True)
+    kept = {name: value for name, value in given.items() if name not in others}
+    return TrainConfig(**{**kept, "task": task})
 
 
 def _in_words(choice: Choice) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -42,17 +43,17 @@ from napari_unet.widgets._layers import (
     full_resolution,
     layer_choices,
     note_about,
-    show_image,
     show_labels,
     unwrapped,
 )
+from napari_unet.widgets._prediction import names_of
 from napari_unet.widgets._run import RunPanel
 from napari_unet.widgets._worker import Failure, Runner, guarded
+from napari_unet.widgets.predict import show_values
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
-    import numpy as np
     from napari.components import ViewerModel
     from napari.layers import Layer
     from numpy.typing import NDArray
@@ -158,7 +159,7 @@ class FileTable(QTableWidget):
 
 
 class BatchWidget(QWidget):
-    """Segment all images of a folder into another folder.
+    """Apply a model to all images of a folder, into another folder.
 
     Parameters
     ----------
@@ -201,7 +202,7 @@ class BatchWidget(QWidget):
         )
         self.settings = ConfigForm(PredictConfig, fields=())
         self.device = DeviceLine()
-        self.panel = RunPanel("Batch", start_text="Segment folder")
+        self.panel = RunPanel("Batch", start_text="Predict folder")
         self.table = FileTable()
         self.message = plain_label("Message of the chosen file")
         self._lay_out()
@@ -323,12 +324,10 @@ def _is_of_values(output: Path | None) -> bool:
 
 
 def _show_values(viewer: ViewerModel, layer: Layer, values: Image) -> None:
-    names = values.channel_names or tuple(map(str, range(values.n_channels)))
-    for k, name in enumerate(names):
-        # Only the first: the others would only cover it.
-        show_image(
-            viewer, f"{layer.name} {name}", values.data[k], like=layer, visible=k == 0
-        )
+    names = values.channel_names or tuple(map(str, range(1, values.n_channels + 1)))
+    # As Predict calls them.
+    shown = names_of([f"value:{name}" for name in names])
+    show_values(viewer, layer, np.asarray(values.data), shown)
 
 
 def _image_layer(viewer: ViewerModel, path: Path, image: Image) -> Layer:

@@ -14,6 +14,7 @@ from napari_unet.errors import ImageError, ModelError
 from napari_unet.events import Event, TileDone
 from napari_unet.files.model_summaries import summarise
 from napari_unet.widgets._choices import ImageChoice, ModelChoice
+from napari_unet.widgets._contrast import limits_of
 from napari_unet.widgets._controls import describe, rows, scrollable
 from napari_unet.widgets._device_line import DeviceLine
 from napari_unet.widgets._form import ConfigForm
@@ -25,9 +26,11 @@ from napari_unet.widgets._layers import (
     unwrapped,
 )
 from napari_unet.widgets._prediction import (
+    PROBABILITIES,
     AttentionMapped,
     Predicted,
     TilesFollow,
+    names_of,
     output_name,
     segmentation,
 )
@@ -35,7 +38,7 @@ from napari_unet.widgets._run import RunPanel
 from napari_unet.widgets._worker import Failure, guarded
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     from napari.components import ViewerModel
@@ -43,7 +46,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _DRAW_EVERY_S = 0.3
-_PROBABILITIES = ("softmax", "sigmoid", "probability")
 _WITH_ATTENTION = "attention_unet"
 _STYLE = {
     "colormap": "magma",
@@ -218,18 +220,7 @@ class PredictWidget(QWidget):
         for i, k in enumerate(channels, 1):
             name = f"{target.name} probability{f' {i}' if i > 1 else ''}"
             show_image(self._viewer, name, result.outputs[k], like=target, **_STYLE)
-        values = _values(result.roles)
-        for k in values:
-            name = f"{target.name} {output_name(result.roles[k])}"
-            layer = show_image(
-                self._viewer,
-                name,
-                result.outputs[k],
-                like=target,
-                visible=k == values[0],  # the others would only cover it
-            )
-            # Values have no range of their own; another model's may be far off.
-            layer.reset_contrast_limits()
+        show_values(self._viewer, target, result.outputs, names_of(result.roles))
 
     def _show_attention(self, target: Layer, maps: NDArray[np.float32]) -> None:
         for i, each in enumerate(maps, 1):
@@ -239,18 +230,34 @@ class PredictWidget(QWidget):
             show_image(self._viewer, name, each, like=target, **style)
 
 
+def show_values(
+    viewer: ViewerModel,
+    target: Layer,
+    outputs: NDArray[Any],
+    names: Mapping[int, str],
+) -> None:
+    """Show some of the outputs (K, [T,] [Z,] Y, X) as images on top of a layer."""
+    first = min(names, default=0)
+    for k, name in names.items():
+        layer = show_image(
+            viewer,
+            f"{target.name} {name}",
+            outputs[k],
+            like=target,
+            visible=k == first,  # the others would only cover it
+        )
+        # Values have no range of their own; another model's may be far off.
+        layer.reset_contrast_limits_range()
+        layer.contrast_limits = limits_of(outputs[k])
+
+
 def _probabilities(roles: Sequence[str]) -> list[int]:
     """Return the channels that are probabilities, but of the background."""
     return [
         k
         for k, role in enumerate(roles)
-        if role.startswith(_PROBABILITIES) and output_name(role) != "background"
+        if role.startswith(PROBABILITIES) and output_name(role) != "background"
     ]
-
-
-def _values(roles: Sequence[str]) -> list[int]:
-    """Return the channels that are no probabilities."""
-    return [k for k, role in enumerate(roles) if not role.startswith(_PROBABILITIES)]
 
 
 def _has_attention(choice: ModelChoice) -> bool:

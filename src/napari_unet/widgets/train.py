@@ -1,4 +1,4 @@
-"""Dock widget: train a U-Net on what was painted, or on two folders."""
+"""Dock widget: train a U-Net on layers of the viewer, or on two folders."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
     from napari_unet.events import Event, WorseCell
     from napari_unet.learning.checkpoint import Model
-    from napari_unet.widgets._training_data import Taken
+    from napari_unet.widgets._taken import Taken
 
 # Closed docks whose training is ending; nothing else may hold them any more.
 _ENDING: set[TrainWidget] = set()
@@ -74,6 +74,7 @@ class TrainWidget(QWidget):
         self._build()
         self._connect()
         self._on_source()
+        self._on_task()
 
     @property
     def model(self) -> Model | None:
@@ -137,6 +138,7 @@ class TrainWidget(QWidget):
         for part in (self.result, self.live):
             part.told.connect(self.panel.tell)
         self.form.data.source.currentIndexChanged.connect(self._on_source)
+        self.form.data.task.currentIndexChanged.connect(self._on_task)
         self.interrupted.go_on.connect(self._go_on)
         self.panel.start_asked.connect(self._start)
         self.panel.happened.connect(self._on_events)
@@ -145,7 +147,7 @@ class TrainWidget(QWidget):
         self.comparison.taken_anyway.connect(self._take_anyway)
         boxes = self.controls
         self.live.preview_removed.connect(lambda: boxes.preview.setChecked(False))
-        boxes.keep_learning.toggled.connect(self.live.set_learning)
+        boxes.keep_learning.toggled.connect(self._on_keep_learning)
         boxes.preview.toggled.connect(self.live.set_previewing)
         boxes.split.toggled.connect(self.live.show_split)
         boxes.learning_rate_changed.connect(self._on_learning_rate)
@@ -183,7 +185,7 @@ class TrainWidget(QWidget):
                 beginning.keep(folder)
             events = train(
                 [image for image, _ in pairs],
-                [annotation for _, annotation in pairs],
+                [learned for _, learned in pairs],
                 beginning.config,
                 network=beginning.network,
                 weights=beginning.weights,
@@ -204,6 +206,17 @@ class TrainWidget(QWidget):
     def _on_source(self) -> None:
         # What comes from files is not on screen.
         self.controls.boxes.setVisible(not self.form.data.is_folders)
+
+    @guarded
+    def _on_task(self) -> None:
+        # Nobody paints in an image that is to be made.
+        self.controls.keep_learning.setVisible(not self.form.data.makes_images)
+
+    @guarded
+    def _on_keep_learning(self, is_wanted: bool) -> None:
+        self.live.set_learning(is_wanted)
+        if self._mailbox is not None:
+            self._mailbox.keep_learning(is_wanted)
 
     @guarded
     def _on_learning_rate(self, rate: float) -> None:
@@ -240,7 +253,7 @@ class TrainWidget(QWidget):
 
     @guarded
     def _on_worse_cell(self, cell: WorseCell) -> None:
-        labels = self.live.labels()
+        labels = self.live.grid()
         if labels is not None:
             y, x = (round(value) for value in cell.middle)
             place = (*cell.region.plane, y, x)
