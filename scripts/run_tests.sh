@@ -6,8 +6,12 @@ cd "$(dirname "$0")/.."
 . scripts/display.sh
 bin=$1
 shift
+# One test a core, each with one thread: several threads a test would be in each
+# other's way. Four at most, for each takes up to a gigabyte.
+export OMP_NUM_THREADS=1
+pytest=("$bin/python" -m pytest -n auto --maxprocesses 4 --dist worksteal)
 if find_display "$bin"; then
-  exec "${under_display[@]}" "$bin/python" -m pytest "$@"
+  exec "${under_display[@]}" "${pytest[@]}" "$@"
 fi
 if [ "${CI:-}" = true ]; then
   echo "No window can be opened, and under CI no test may be left out." >&2
@@ -15,7 +19,7 @@ if [ "${CI:-}" = true ]; then
   exit 1
 fi
 status=0
-"$bin/python" -m pytest -p no:pytest-qt "$@" || status=$?
+"${pytest[@]}" -p no:pytest-qt "$@" || status=$?
 echo
 echo "Left out, because no window can be opened here:"
 for file in $(grep -rl "def test_" tests --include='test_*.py' | sort); do
