@@ -9,7 +9,7 @@ shift
 # One test a core, each with one thread: several threads a test would be in each
 # other's way. Four at most, for each takes up to a gigabyte.
 export OMP_NUM_THREADS=1
-pytest=("$bin/python" -m pytest -n auto --maxprocesses 4 --dist worksteal)
+pytest=("$bin/python" -m pytest -n auto --maxprocesses 4 --dist loadgroup)
 if find_display "$bin"; then
   exec "${under_display[@]}" "${pytest[@]}" "$@"
 fi

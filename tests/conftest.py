@@ -43,6 +43,10 @@ def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
     if _has_qt(config):
+        for item in items:
+            if "widgets" in item.path.parts or item.get_closest_marker("gui"):
+                # One window at a time: two on a screen take the focus from each other.
+                item.add_marker(pytest.mark.xdist_group("gui"))
         return
     gui = [item for item in items if item.get_closest_marker("gui")]
     config.hook.pytest_deselected(items=gui)

@@ -518,8 +518,8 @@ def test_settings_tried_here_are_those_that_train_uses(qtbot, viewer):
     assert shown.labels_box.layer() is cells
     shown.form.setValue(WeightConfig(w0=33.0, sigma=7.0))
     train.show()
-    assert train.weights.value() == WeightConfig(w0=33.0, sigma=7.0)
-    train.weights.setValue(WeightConfig(w0=2.0))
+    assert train.form.weights.value() == WeightConfig(w0=33.0, sigma=7.0)
+    train.form.weights.setValue(WeightConfig(w0=2.0))
     shown.show()
     assert shown.form.value() == WeightConfig(w0=2.0)
 
