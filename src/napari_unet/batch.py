@@ -96,6 +96,23 @@ def segment_events(
     model = model if isinstance(model, Model) else load_model(model)
     check_finds_cells(model.roles)
     image = as_image(image)
+    outputs, factors = yield from predict_events(model, image, config)
+    settings = instances or on_own_grid(model.instances, factors)
+    yield Segmented(_labels(model, outputs, settings), outputs)
+
+
+def predict_events(
+    model: Model, image: Image, config: PredictConfig | None = None
+) -> Generator[Note | TileDone, None, tuple[NDArray[np.float32], tuple[float, ...]]]:
+    """Predict an image, and tell what is unlike the model's and how it was scaled.
+
+    Returns
+    -------
+    outputs : ndarray of float32, shape (K, [T,] [Z,] Y, X)
+        See `predict_tiles`, whose parameters and errors these are.
+    factors : tuple of float
+        Pixels that the network saw for each of the image.
+    """
     fit = fit_warnings(model, image, config)
     for warning in (*precision_warnings(model, config), *fit):
         yield Note(warning, is_warning=True)
@@ -105,8 +122,7 @@ def segment_events(
     for event in predict_tiles(model, image, config, factors=factors):
         yield event
         outputs = event.outputs
-    settings = instances or on_own_grid(model.instances, factors)
-    yield Segmented(_labels(model, outputs, settings), outputs)
+    return outputs, factors
 
 
 def _labels(

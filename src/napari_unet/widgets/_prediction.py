@@ -101,19 +101,10 @@ def _values(
     model: Model, image: Image, config: PredictConfig
 ) -> Generator[Event, None, Event]:
     """Apply a model from images to images, such as one that removes noise."""
-    from napari_unet.batch import fit_warnings, precision_warnings
-    from napari_unet.learning.prediction import predict_tiles, working_factors
-    from napari_unet.learning.scale import scale_note
+    from napari_unet.batch import predict_events
 
-    fit = fit_warnings(model, image, config)
-    for warning in (*precision_warnings(model, config), *fit):
-        yield Note(warning, is_warning=True)
-    factors = working_factors(model, image, config)
-    if rescaled := scale_note(model, image, config, factors):
-        yield Note(rescaled)
-    for event in predict_tiles(model, image, config, factors=factors):
-        yield event
-    yield Predicted(event.outputs, model.roles)
+    outputs, _ = yield from predict_events(model, image, config)
+    yield Predicted(outputs, model.roles)
     return WorkDone(f"Shown: {', '.join(names_of(model.roles).values())}")
 
 
