@@ -35,10 +35,14 @@ def drawn():
 @pytest.fixture
 def tiny_model():
     """A model with random weights: one channel, background and cell."""
+    import torch
+
     from napari_unet.learning.checkpoint import Model
     from napari_unet.learning.networks import build_network
 
-    return Model(TINY, build_network(TINY).state_dict())
+    with torch.random.fork_rng():  # the same cells each time
+        torch.manual_seed(0)
+        return Model(TINY, build_network(TINY).state_dict())
 
 
 @pytest.fixture
