@@ -88,3 +88,33 @@ def test_a_step_brings_cells_to_their_size(areas, step):
 def test_a_cell_counts_as_the_network_sees_it():
     at_half = replace(KNOWN, cell_diameter_px=40.0, scale=0.5)
     assert step_of(at_half, np.full(3, 100)) == step_of(KNOWN, np.full(3, 100))
+
+
+def test_a_step_after_which_less_is_found_is_taken_back():
+    # At more than twice the size only the core of each is seen, as in tissue.
+    image = _squares((100, 100), [(10, 10), (10, 40), (40, 10), (60, 60)])
+    cores = _squares((100, 100), [(12, 12), (12, 42), (42, 12), (62, 62)], side=5)
+
+    def run(model, part, factors):
+        bright = np.asarray((image if factors[0] < 2 else cores).data)
+        return np.concatenate([1 - bright, bright])
+
+    knows_32 = replace(KNOWN, cell_diameter_px=32.0)
+    factors = measured_factors(knows_32, image, (1.0, 1.0), span=SPAN, run=run)
+    assert factors == (1.0, 1.0)
+
+
+def test_a_step_after_which_cells_are_whole_is_kept():
+    # Too large, they are found as what is at two of their ends.
+    corners = [(10, 10), (10, 60), (60, 10), (60, 60)]
+    whole = _squares((100, 100), corners, side=30)
+    ends = np.array(whole.data)
+    ends[:, :, 22:28] = ends[:, :, 72:78] = 0
+
+    def run(model, part, factors):
+        bright = ends if factors[0] > 0.9 else np.asarray(whole.data)
+        return np.concatenate([1 - bright, bright])
+
+    knows_12 = replace(KNOWN, cell_diameter_px=12.0)
+    factors = measured_factors(knows_12, whole, (1.0, 1.0), span=SPAN, run=run)
+    assert factors == pytest.approx((12 / (30 * 2 / np.pi**0.5),) * 2, rel=1e-2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +31,9 @@ _MOST_LOOKS = 3
 # Of fewer cells the size may be chance.
 _ENOUGH_CELLS = 3
 _NEAR = 0.15
+# Of what one look found, the next has to find this share: texture within cells, taken
+# for ever smaller cells as it is enlarged, fills less and less of them.
+_LEAST_FOUND_AGAIN = 0.85
 # Where to look, in turn, until there are enough cells: how far down and right the
 # window is of what it can be.
 _PLACES = ((0.5, 0.5), (0.0, 0.0), (1.0, 1.0), (0.0, 1.0), (1.0, 0.0))
@@ -54,7 +57,8 @@ def measured_factors(
 
     The middle of the image (of a stack its middle plane) is segmented, or one of its
     corners where that shows fewer than three cells; what is found there tells a better
-    factor, and so on until it changes by less than 15 %, three times at most.
+    factor for a look at where most was found, and so on until it changes by less than
+    15 %, three times at most. A step after which less is found is taken back.
 
     Parameters
     ----------
@@ -74,12 +78,20 @@ def measured_factors(
         normalization=NormalizationConfig(policy="dataset"),
         dataset_range=span,
     )
-    factors = tuple(factors)
+    factors = before = tuple(factors)
+    last: _Look | None = None
     for _ in range(_MOST_LOOKS):
-        areas = _found(fixed, image, factors, run)
-        step = step_of(model, areas * np.prod(factors))
+        if last is None:
+            look = _first_look(fixed, image, factors, run)
+        else:
+            window = last.densest(_shape(image, factors))
+            look = _look(fixed, image, factors, window, run)
+            if look.finds_less_than(last):
+                return before
+        step = step_of(model, look.areas * np.prod(factors))
         if step == 1:
             break
+        before, last = factors, look
         factors = tuple(
             min(max(f * step, 1 / LARGEST_SCALE), LARGEST_SCALE) for f in factors
         )
@@ -107,36 +119,89 @@ def step_of(model: Model, areas: NDArray[np.floating[Any]]) -> float:
     return step if abs(step - 1) > _NEAR else 1.0
 
 
-def _found(
+@dataclass(frozen=True)
+class _Look:
+    """What was found in a window of an image, in its own pixels."""
+
+    window: tuple[slice, ...]
+    labels: NDArray[np.int32]
+
+    @property
+    def areas(self) -> NDArray[np.int64]:
+        return np.bincount(self.labels.ravel())[1:]
+
+    def densest(self, shape: tuple[int, ...]) -> tuple[slice, ...]:
+        """Return where, in a window of this shape at most, most was found."""
+        shape = tuple(map(min, shape, self.labels.shape))
+        # Sums over each such window, by running sums.
+        sums = np.pad((self.labels > 0).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+        h, w = shape
+        n = sums[h:, w:] - sums[:-h, w:] - sums[h:, :-w] + sums[:-h, :-w]
+        corner = np.unravel_index(n.argmax(), n.shape)
+        return tuple(
+            slice(own.start + int(c), own.start + int(c) + side)
+            for own, c, side in zip(self.window, corner, shape, strict=True)
+        )
+
+    def finds_less_than(self, other: _Look) -> bool:
+        """Whether clearly less is cells, by this look within a window of the other."""
+        inner = tuple(
+            slice(own.start - of.start, own.stop - of.start)
+            for own, of in zip(self.window, other.window, strict=True)
+        )
+        n_before = np.count_nonzero(other.labels[inner])
+        return np.count_nonzero(self.labels) < _LEAST_FOUND_AGAIN * n_before
+
+
+def _first_look(
     model: Model, image: Image, factors: Sequence[float], run: Run
-) -> NDArray[np.int64]:
-    """Return the areas of cells in a part of an image, in its own pixels."""
-    settings = on_own_grid(model.instances, factors)
+) -> _Look:
+    """Return the cells in a part of an image that shows some."""
     seen: list[Any] = []
-    areas = np.empty(0, np.int64)
     for place in _PLACES:
         window = _window(image, factors, place)
         if window in seen:  # the image is no larger
             continue
         seen.append(window)
-        outputs = run(model, _part(image, window), factors)
-        found = find_instances(outputs, model.roles, settings)
-        areas = np.bincount(found.ravel())[1:]
-        if len(areas) >= _ENOUGH_CELLS:
+        look = _look(model, image, factors, window, run)
+        if len(look.areas) >= _ENOUGH_CELLS:
             break
-    return areas
+    return look
+
+
+def _look(
+    model: Model,
+    image: Image,
+    factors: Sequence[float],
+    window: tuple[slice, ...],
+    run: Run,
+) -> _Look:
+    """Return the cells in a window of an image."""
+    settings = on_own_grid(model.instances, factors)
+    outputs = run(model, _part(image, window), factors)
+    return _Look(window, find_instances(outputs, model.roles, settings))
+
+
+def _shape(image: Image, factors: Sequence[float]) -> tuple[int, ...]:
+    """Return the shape of what is looked at, in the image's pixels."""
+    return tuple(
+        min(n, max(1, round(_LOOKED_AT_PX / factor)))
+        for n, factor in zip(image.plane_shape, factors, strict=True)
+    )
 
 
 def _window(
     image: Image, factors: Sequence[float], place: Sequence[float]
 ) -> tuple[slice, ...]:
-    """Return a window of a plane, as large as is looked at."""
-    window = []
-    for n, factor, share in zip(image.plane_shape, factors, place, strict=True):
-        side = min(n, max(1, round(_LOOKED_AT_PX / factor)))
-        start = round((n - side) * share)
-        window.append(slice(start, start + side))
-    return tuple(window)
+    """Return a window of a plane at one of the places."""
+    sides = _shape(image, factors)
+    starts = (
+        round((n - side) * share)
+        for n, side, share in zip(image.plane_shape, sides, place, strict=True)
+    )
+    return tuple(
+        slice(start, start + side) for start, side in zip(starts, sides, strict=True)
+    )
 
 
 def _part(image: Image, window: Sequence[slice]) -> Image:
