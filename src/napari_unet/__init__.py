@@ -35,14 +35,14 @@ if TYPE_CHECKING:
     from napari_unet.imaging.arrays import Annotation, Image, Target
     from napari_unet.imaging.scores import Scores
     from napari_unet.learning.attention import attention_maps
-    from napari_unet.learning.cards import write_card
     from napari_unet.learning.checkpoint import Model, load_model, save_model
     from napari_unet.learning.networks import build_network
     from napari_unet.learning.prediction import predict, predict_tiles
+    from napari_unet.learning.sharing.cards import write_card
     from napari_unet.learning.sharing.export import export_model
     from napari_unet.learning.sharing.importing import import_model
+    from napari_unet.learning.sharing.verification import Verification, verify_model
     from napari_unet.learning.training import train
-    from napari_unet.learning.verification import Verification, verify_model
 
 _HOME = {
     "Annotation": "imaging.arrays",

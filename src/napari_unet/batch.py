@@ -38,13 +38,13 @@ from napari_unet.imaging.instances import (
     finds_cells,
 )
 from napari_unet.imaging.intensity import intensity_range
+from napari_unet.learning.applying.scale import on_own_grid, scale_note, scale_warning
 from napari_unet.learning.attention import attention_maps, check_has_gates
 from napari_unet.learning.checkpoint import Model, load_model
+from napari_unet.learning.data.fit import is_constant
 from napari_unet.learning.device import choose_device
-from napari_unet.learning.fit import is_constant
+from napari_unet.learning.model_file.self_test import reduced_precision_difference
 from napari_unet.learning.prediction import predict_tiles, resolved, working_factors
-from napari_unet.learning.scale import on_own_grid, scale_note, scale_warning
-from napari_unet.learning.self_test import reduced_precision_difference
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
     from napari_unet.events import Event
     from napari_unet.imaging.arrays import Image
-    from napari_unet.learning.pairs import ImageLike
+    from napari_unet.learning.data.pairs import ImageLike
 
 _EMPTY_SHARE = 0.2
 # bfloat16 changes a probability by about 0.01.

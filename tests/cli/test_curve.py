@@ -12,7 +12,7 @@ from napari_unet.events import Note
 from napari_unet.imaging.drawn import draw_cells
 from napari_unet.learning import fractions
 from napari_unet.learning.fractions import CurveDone, CurvePoint
-from napari_unet.learning.learning_curve import fit_learning_curve
+from napari_unet.learning.quality.learning_curve import fit_learning_curve
 
 if TYPE_CHECKING:
     from pathlib import Path

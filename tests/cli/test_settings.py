@@ -8,8 +8,8 @@ import pytest
 from napari_unet.cli.settings import UsageError, merge, read_settings
 from napari_unet.config import NetworkConfig, TrainConfig
 from napari_unet.errors import ConfigError, FolderError
-from napari_unet.learning import runs
 from napari_unet.learning.checkpoint import load_model
+from napari_unet.learning.loop import runs
 
 if TYPE_CHECKING:
     from pathlib import Path

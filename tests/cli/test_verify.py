@@ -7,7 +7,7 @@ import pytest
 
 import napari_unet as nu
 from napari_unet.cli import run
-from napari_unet.learning import verification
+from napari_unet.learning.sharing import verification
 
 if TYPE_CHECKING:
     from pathlib import Path

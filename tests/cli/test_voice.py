@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from napari_unet.cli import console, run, voice
-from napari_unet.learning import parallel
+from napari_unet.learning.loop import parallel
 
 OF_TWO = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
 

@@ -8,9 +8,9 @@ from napari_unet.config import PredictConfig
 from napari_unet.files.model_places import shipped_models
 from napari_unet.files.samples import sample_images
 from napari_unet.imaging.scores import score
-from napari_unet.learning.card_text import card_text
 from napari_unet.learning.checkpoint import load_model
-from napari_unet.learning.verification import verify_model
+from napari_unet.learning.sharing.card_text import card_text
+from napari_unet.learning.sharing.verification import verify_model
 
 
 @pytest.fixture(params=shipped_models(), ids=lambda path: path.stem)

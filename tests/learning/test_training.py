@@ -32,20 +32,15 @@ from napari_unet.files.images import write_image, write_labels
 from napari_unet.imaging.arrays import Annotation, Image
 from napari_unet.imaging.drawn import draw_cells
 from napari_unet.imaging.scores import Tally
-from napari_unet.learning import (
-    beginning,
-    fields,
-    finishing,
-    preparation,
-    progress,
-    training,
-)
+from napari_unet.learning import training
 from napari_unet.learning.checkpoint import load_model
+from napari_unet.learning.data import fields
+from napari_unet.learning.loop import beginning, finishing, preparation, progress
+from napari_unet.learning.loop.stepping import Stepper
 from napari_unet.learning.losses import LOSSES
 from napari_unet.learning.model import Look, Model
-from napari_unet.learning.stepping import Stepper
+from napari_unet.learning.quality.validation import Validation
 from napari_unet.learning.training import train
-from napari_unet.learning.validation import Validation
 
 TINY = NetworkConfig(base_width=4, depth=1)
 

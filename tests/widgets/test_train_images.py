@@ -12,7 +12,7 @@ import napari_unet as nu
 from napari_unet import events as ev
 from napari_unet.config import NetworkConfig, TrainConfig
 from napari_unet.files.images import write_image
-from napari_unet.learning import previews
+from napari_unet.learning.loop import previews
 from napari_unet.widgets import _interrupted, _live_training
 from napari_unet.widgets import train as module
 from napari_unet.widgets._choices import TRAINED

@@ -63,7 +63,7 @@ def card(  # noqa: PLR0913 - one parameter a flag
     pairs = [] if masks is None else _pairs(paths, masks)
     prepare_folder(out)
 
-    from napari_unet.learning.cards import name_on_card, write_card
+    from napari_unet.learning.sharing.cards import name_on_card, write_card
 
     named = name_on_card(model, authors=author, license=license, about=about)
     with console.working("Writing the card"):

@@ -37,7 +37,7 @@ from napari_unet.events import Event, Mailbox
 from napari_unet.files.images import find_images
 from napari_unet.files.model_places import shipped_model
 from napari_unet.files.pairs import as_files, find_pairs
-from napari_unet.learning import launched
+from napari_unet.learning.loop import launched
 
 _Pairs = list[tuple[Path, Path]]
 _IMAGENET = "imagenet"
@@ -134,7 +134,7 @@ def train(  # noqa: PLR0913 - one parameter a flag
 
     from napari_unet.learning.checkpoint import save_model
     from napari_unet.learning.device import keep_freed_memory
-    from napari_unet.learning.parallel import leave
+    from napari_unet.learning.loop.parallel import leave
     from napari_unet.learning.training import train as train_events
 
     keep_freed_memory()

@@ -14,7 +14,7 @@ from napari_unet.errors import ModelError
 from napari_unet.files.atomic import write_text
 
 if TYPE_CHECKING:
-    from napari_unet.learning.verification import Verification
+    from napari_unet.learning.sharing.verification import Verification
 
 _WORTH_A_WARNING = 0.02
 
@@ -71,7 +71,7 @@ def verify(
 
 
 def _verify(path: Path, device: str) -> "Verification | ModelError":
-    from napari_unet.learning.verification import verify_model
+    from napari_unet.learning.sharing.verification import verify_model
 
     try:
         return verify_model(path, device=device)

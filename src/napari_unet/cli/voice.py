@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from napari_unet.learning import launched
+from napari_unet.learning.loop import launched
 
 # A launcher ends all processes as soon as one has failed: first let the one that
 # speaks do so.
@@ -24,7 +24,7 @@ def before_an_error() -> None:
     global _has_failed_first
     if launched.n_ranks() == 1:
         return
-    from napari_unet.learning.parallel import is_first_to_fail
+    from napari_unet.learning.loop.parallel import is_first_to_fail
 
     _has_failed_first = is_first_to_fail()
 

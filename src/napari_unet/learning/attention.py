@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from napari_unet.config import PredictConfig
     from napari_unet.events import TileDone
-    from napari_unet.learning.pairs import ImageLike
+    from napari_unet.learning.data.pairs import ImageLike
 
 
 class _Gates(Network):

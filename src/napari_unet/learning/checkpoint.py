@@ -19,15 +19,6 @@ from safetensors.torch import save as save_tensors
 
 from napari_unet.errors import ModelError
 from napari_unet.files.atomic import write_bytes
-from napari_unet.learning.description import (
-    FORMAT_VERSION,
-    Description,
-    damaged,
-    describe,
-    read_description,
-    unique_keys,
-)
-from napari_unet.learning.half_precision import as_used, halved, kinds_in_half
 from napari_unet.learning.model import (
     Look,
     Model,
@@ -35,7 +26,20 @@ from napari_unet.learning.model import (
     expected_tensors,
     weights_sha256,
 )
-from napari_unet.learning.self_test import (
+from napari_unet.learning.model_file.description import (
+    FORMAT_VERSION,
+    Description,
+    damaged,
+    describe,
+    read_description,
+    unique_keys,
+)
+from napari_unet.learning.model_file.half_precision import (
+    as_used,
+    halved,
+    kinds_in_half,
+)
+from napari_unet.learning.model_file.self_test import (
     LOAD_LIMIT,
     SelfTest,
     is_within,

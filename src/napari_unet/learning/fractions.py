@@ -11,7 +11,10 @@ from napari_unet.config import TrainConfig
 from napari_unet.errors import ConfigError, LabelError
 from napari_unet.events import Event, Finished, Mailbox, Note, TrainingStarted
 from napari_unet.files.inputs import as_annotation
-from napari_unet.learning.learning_curve import LearningCurve, fit_learning_curve
+from napari_unet.learning.quality.learning_curve import (
+    LearningCurve,
+    fit_learning_curve,
+)
 from napari_unet.learning.training import train
 
 if TYPE_CHECKING:
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 
     from napari_unet.events import Region
     from napari_unet.imaging.arrays import Annotation
-    from napari_unet.learning.pairs import AnnotationLike, ImageLike
+    from napari_unet.learning.data.pairs import AnnotationLike, ImageLike
 
 FRACTIONS = (0.25, 0.5, 1.0)
 

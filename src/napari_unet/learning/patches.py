@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from napari_unet.learning.augmentation import Batch
-from napari_unet.learning.fields import Field
-from napari_unet.learning.painting import fresh_pixels, touches
-from napari_unet.learning.planes import Plane as Plane
-from napari_unet.learning.pool import PlaneStore, Rotation
+from napari_unet.learning.data.fields import Field
+from napari_unet.learning.data.painting import fresh_pixels, touches
+from napari_unet.learning.data.planes import Plane as Plane
+from napari_unet.learning.data.pool import PlaneStore, Rotation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_unet.events import Stroke
-    from napari_unet.learning.pool import Kept
+    from napari_unet.learning.data.pool import Kept
 
 # Shares of the patches that are drawn around a painted object, and around a border
 # between close cells; the others around anything known.

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     from napari_unet.config import TrainConfig
     from napari_unet.events import Choice
+    from napari_unet.learning.data.survey import Survey
     from napari_unet.learning.device import DeviceChoice
     from napari_unet.learning.model import Model
-    from napari_unet.learning.survey import Survey
 
 # Resampling blurs: it is not worth it for less.
 _NOT_WORTH_IT = 1.25

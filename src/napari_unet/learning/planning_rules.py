@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_unet.config import TrainConfig
+    from napari_unet.learning.data.survey import Survey
     from napari_unet.learning.model import Model
-    from napari_unet.learning.survey import Survey
 
 # The size of a cell at which training did best, in pixels that the network sees.
 WORKING_CELL_PX = 26.0

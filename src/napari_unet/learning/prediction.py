@@ -17,19 +17,19 @@ from napari_unet.imaging.grids import Grids
 from napari_unet.imaging.intensity import intensity_range, normalize
 from napari_unet.imaging.resampling import scaled_shape
 from napari_unet.imaging.tiling import mirror_pad
-from napari_unet.learning.cell_sizes import measured_factors, wants_measuring
+from napari_unet.learning.applying.cell_sizes import measured_factors, wants_measuring
+from napari_unet.learning.applying.inference import for_inference
+from napari_unet.learning.applying.outputs import activate
+from napari_unet.learning.applying.scale import factors_for
+from napari_unet.learning.applying.tiles import plan_for, tile_size_for
 from napari_unet.learning.checkpoint import Model, load_model
+from napari_unet.learning.data.pairs import check_channels
+from napari_unet.learning.data.value_units import span_of_values
 from napari_unet.learning.device import (
     choose_device,
     fastest_precision,
     own_memory_errors,
 )
-from napari_unet.learning.inference import for_inference
-from napari_unet.learning.outputs import activate
-from napari_unet.learning.pairs import check_channels
-from napari_unet.learning.scale import factors_for
-from napari_unet.learning.tiles import plan_for, tile_size_for
-from napari_unet.learning.value_units import span_of_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     from napari_unet.imaging.arrays import Image
     from napari_unet.imaging.intensity import IntensityRange
     from napari_unet.imaging.tiling import Tile
+    from napari_unet.learning.data.pairs import ImageLike
     from napari_unet.learning.device import DeviceChoice
     from napari_unet.learning.networks import Network
-    from napari_unet.learning.pairs import ImageLike
 
     Region = tuple[slice, ...]
 
@@ -67,9 +67,10 @@ def predict_tiles(
     """Predict an image tile by tile, yielding after each tile.
 
     A network of planes takes a stack plane by plane; one of volumes takes a movie
-    volume by volume. The tiles of a local network leave no trace (see
-    `napari_unet.learning.tiles.plan_for`). The network sees the image at the size of
-    its training images, as far as that is known; the outputs are on its own grid.
+    volume by volume. The tiles of a local network leave no trace
+    (see `napari_unet.learning.applying.tiles.plan_for`). The network sees the image at
+    the size of its training images, as far as that is known; the outputs are on its
+    own grid.
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from napari_unet.learning.device import DeviceChoice
-    from napari_unet.learning.held_back import HeldBack
+    from napari_unet.learning.quality.held_back import HeldBack
 
 T = TypeVar("T")
 

@@ -23,15 +23,15 @@ from napari_unet.events import (
     TrainingStarted,
     Validated,
 )
-from napari_unet.learning import runs, snapshots
 from napari_unet.learning.augmentation import augment, window_size
-from napari_unet.learning.beginning import Given, begin
 from napari_unet.learning.checkpoint import load_model
 from napari_unet.learning.device import seeded
-from napari_unet.learning.finishing import finish
+from napari_unet.learning.loop import runs, snapshots
+from napari_unet.learning.loop.beginning import Given, begin
+from napari_unet.learning.loop.finishing import finish
+from napari_unet.learning.loop.progress import learning_rate, share_done
 from napari_unet.learning.model import Model
-from napari_unet.learning.progress import learning_rate, share_done
-from napari_unet.learning.validation import validate
+from napari_unet.learning.quality.validation import validate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from napari_unet.config import NetworkConfig, WeightConfig
     from napari_unet.events import Event, Reason
     from napari_unet.learning.augmentation import Batch
-    from napari_unet.learning.pairs import AnnotationLike, ImageLike
-    from napari_unet.learning.run_state import RunState
-    from napari_unet.learning.validation import Validation
+    from napari_unet.learning.data.pairs import AnnotationLike, ImageLike
+    from napari_unet.learning.loop.run_state import RunState
+    from napari_unet.learning.quality.validation import Validation
 
 
 def train(  # noqa: C901, PLR0913 - one loop that reads from top to bottom
@@ -80,7 +80,7 @@ def train(  # noqa: C901, PLR0913 - one loop that reads from top to bottom
         What to validate on. Otherwise `config.val_fraction` is held back.
     start_from : Model or path, optional
         Model to fine-tune; of one with other channels or outputs, what fits
-        (`napari_unet.learning.transfer.fitted`).
+        (`napari_unet.learning.loop.transfer.fitted`).
     run_dir : path, optional
         Folder for settings, scores, checkpoints and the best model.
     mailbox : Mailbox, optional
@@ -108,7 +108,7 @@ def train(  # noqa: C901, PLR0913 - one loop that reads from top to bottom
     -----
     Where `torchrun` started several processes, each one calls this with the same
     arguments and learns from its share of every batch; the first one alone writes
-    (`napari_unet.learning.parallel`).
+    (`napari_unet.learning.loop.parallel`).
 
     References
     ----------

@@ -44,7 +44,7 @@ def make_card(
 ) -> Generator[Event, None, None]:
     """Write a model's card into a folder, after storing who is named on it."""
     # Here and below not above: importing torch takes seconds.
-    from napari_unet.learning.cards import name_on_card, write_card
+    from napari_unet.learning.sharing.cards import name_on_card, write_card
 
     if naming is None:
         model = name_on_card(path)
@@ -62,14 +62,14 @@ def make_card(
 
 def save_card(path: Path, folder: Path, title: str) -> Generator[Event, None, None]:
     """Write a model's card into a folder of the user's."""
-    from napari_unet.learning.cards import write_card
+    from napari_unet.learning.sharing.cards import write_card
 
     yield WorkDone(f"Card written: {write_card(path, folder, name=title)}")
 
 
 def verify(path: Path) -> Generator[Event, None, None]:
     """Check a model file and what its model computes."""
-    from napari_unet.learning.verification import verify_model
+    from napari_unet.learning.sharing.verification import verify_model
 
     found = verify_model(path)
     if found.problem is not None:

@@ -8,7 +8,7 @@ from torch import nn
 
 from napari_unet.config import NetworkConfig, TrainConfig
 from napari_unet.errors import ConfigError, ResourceError
-from napari_unet.learning import preparation, starting
+from napari_unet.learning.loop import preparation, starting
 from napari_unet.learning.networks import build_network, pretrained
 
 

@@ -16,7 +16,7 @@ from napari_unet.config import NormalizationConfig
 from napari_unet.errors import ModelError
 from napari_unet.imaging.arrays import Image
 from napari_unet.imaging.intensity import IntensityRange, intensity_range, normalize
-from napari_unet.learning.description import Description
+from napari_unet.learning.model_file.description import Description
 from napari_unet.learning.sharing import zoo_export
 from napari_unet.learning.sharing.graphs import OutputNetwork, drawn_image
 from napari_unet.learning.sharing.onnx import onnx_runner

@@ -18,8 +18,8 @@ from napari_unet.config import ForeignConfig, PredictConfig
 from napari_unet.errors import ConfigError, FolderError, ModelError
 from napari_unet.files import trusted
 from napari_unet.learning.checkpoint import load_model, save_model
-from napari_unet.learning.description import describe
 from napari_unet.learning.model import weights_sha256
+from napari_unet.learning.model_file.description import describe
 from napari_unet.learning.prediction import predict
 from napari_unet.learning.sharing.importing import import_model
 

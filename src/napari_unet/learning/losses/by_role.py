@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from napari_unet.errors import ConfigError
+from napari_unet.learning.applying.outputs import is_of_softmax
 from napari_unet.learning.losses import LOSSES, REGRESSION_LOSSES
-from napari_unet.learning.outputs import is_of_softmax
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

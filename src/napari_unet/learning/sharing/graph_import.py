@@ -12,8 +12,8 @@ from napari_unet.errors import ModelError
 from napari_unet.files.trusted import is_trusted, trust
 from napari_unet.imaging.intensity import IntensityRange
 from napari_unet.learning.model import Model
+from napari_unet.learning.model_file.self_test import draw_input, logits_of
 from napari_unet.learning.networks.foreign import ForeignNetwork, onnx_session
-from napari_unet.learning.self_test import draw_input, logits_of
 from napari_unet.learning.sharing.classes import classes_and_roles
 from napari_unet.learning.sharing.zoo_geometry import SMALLEST_OUTPUT_PX
 

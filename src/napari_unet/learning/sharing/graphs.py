@@ -14,8 +14,8 @@ from torch import nn
 
 from napari_unet.errors import ModelError
 from napari_unet.imaging.tiling import mirror_pad
-from napari_unet.learning.outputs import activate
-from napari_unet.learning.self_test import draw_input
+from napari_unet.learning.applying.outputs import activate
+from napari_unet.learning.model_file.self_test import draw_input
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,7 +11,7 @@ import importlib
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.learning import outputs
+from napari_unet.learning.applying import outputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.errors import ConfigError
-from napari_unet.learning.card_text import seen_at
+from napari_unet.learning.sharing.card_text import seen_at
 from napari_unet.learning.sharing.graphs import Sizes, input_sizes
 
 if TYPE_CHECKING:

@@ -23,11 +23,11 @@ from napari_unet.events import Note
 from napari_unet.files.atomic import write_atomically
 from napari_unet.imaging.arrays import Image
 from napari_unet.imaging.intensity import IntensityRange, intensity_range, normalize
-from napari_unet.learning.card_text import card_text
 from napari_unet.learning.checkpoint import versions_now
-from napari_unet.learning.description import describe
 from napari_unet.learning.model import weights_sha256
-from napari_unet.learning.self_test import make_self_test
+from napari_unet.learning.model_file.description import describe
+from napari_unet.learning.model_file.self_test import make_self_test
+from napari_unet.learning.sharing.card_text import card_text
 from napari_unet.learning.sharing.cover import cover_picture
 from napari_unet.learning.sharing.graphs import (
     OutputNetwork,

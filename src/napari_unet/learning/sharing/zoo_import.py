@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from napari_unet.config import ForeignConfig
 from napari_unet.errors import ModelError
-from napari_unet.learning.description import read_description as read_own
 from napari_unet.learning.model import Model, expected_tensors, weights_sha256
+from napari_unet.learning.model_file.description import read_description as read_own
 from napari_unet.learning.sharing.graph_import import (
     allow,
     graph_state,

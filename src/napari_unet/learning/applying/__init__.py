@@ -1,0 +1,1 @@
+"""A network applied to an image: tiles, scale, outputs."""

@@ -1,0 +1,1 @@
+"""What is learned from: pairs, fields, planes, and which are held back."""

@@ -1,0 +1,1 @@
+"""What the training loop is made of: steps, checkpoints, strokes, previews, ranks."""

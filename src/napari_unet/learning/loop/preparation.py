@@ -1,0 +1,444 @@
+"""From images and annotations to fields to learn from, and a model to train."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_unet.config import (
+    InstanceConfig,
+    NetworkConfig,
+    NormalizationConfig,
+    TrainConfig,
+    WeightConfig,
+)
+from napari_unet.errors import ConfigError, LabelError
+from napari_unet.imaging.cell_size import typical_diameter
+from napari_unet.imaging.instances import derive_instances
+from napari_unet.learning.applying.scale import scale_for
+from napari_unet.learning.checkpoint import load_model
+from napari_unet.learning.data.fields import Recipe, fields_of
+from napari_unet.learning.data.pairs import check_painted, size_warnings
+from napari_unet.learning.data.sources import Sources
+from napari_unet.learning.data.splitting import Division, Split, given_apart, hold_back
+from napari_unet.learning.data.survey import Survey, take_survey
+from napari_unet.learning.data.value_units import span_of_values, units_for
+from napari_unet.learning.loop.starting import (
+    check_start,
+    check_trainable,
+    fresh_model,
+    target_of,
+)
+from napari_unet.learning.loop.transfer import fitted
+from napari_unet.learning.model import Model
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from napari_unet.events import Region
+    from napari_unet.imaging.intensity import IntensityRange
+    from napari_unet.learning.data.fields import Field
+    from napari_unet.learning.data.pairs import AnnotationLike, ImageLike
+    from napari_unet.learning.data.summaries import PairSummary
+
+    Validation = tuple[Sequence[ImageLike], Sequence[AnnotationLike | ImageLike]]
+
+# Enough to see whether cells that touch were cut apart.
+_MAX_LOOKED_AT = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """What training was given, looked at once.
+
+    Parameters
+    ----------
+    sources : Sources
+        The pairs, to be read again when they are needed.
+    survey : Survey
+        What there is to learn from.
+    validation : Survey, optional
+        What there is to validate on, where it was given; its pairs come after the
+        others in `sources`.
+    policy : NormalizationConfig
+        How the images are scaled.
+    start : Model, optional
+        What fits of the model to start from, completed.
+    config : TrainConfig
+        How to train; the target is that of the model to start from, unless given.
+    told : str
+        What is anew in `start`, in one sentence; empty where nothing is.
+    """
+
+    sources: Sources
+    survey: Survey
+    validation: Survey | None
+    policy: NormalizationConfig
+    start: Model | None
+    config: TrainConfig
+    told: str = ""
+
+    @property
+    def pairs(self) -> tuple[PairSummary, ...]:
+        """All pairs, those to validate on last."""
+        held = () if self.validation is None else self.validation.pairs
+        return self.survey.pairs + held
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """All that training begins with; unpacks as model, split and warnings.
+
+    Parameters
+    ----------
+    model : Model
+        The model to begin with.
+    split : Split
+        What to learn from and what to validate on.
+    warnings : list of str
+        What the user should know.
+    survey : Survey
+        What there is to learn from.
+    """
+
+    model: Model
+    split: Split
+    warnings: list[str]
+    survey: Survey
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield model, split and warnings."""
+        return iter((self.model, self.split, self.warnings))
+
+    @property
+    def value_range(self) -> IntensityRange | None:
+        """What 0 and 1 of the values stand for; None to segment."""
+        return self.model.value_range
+
+
+def pooled_range(ranges: Sequence[IntensityRange]) -> IntensityRange:
+    """Return the median range of several images, channel by channel."""
+    low = np.median([r.low for r in ranges], axis=0)
+    high = np.median([r.high for r in ranges], axis=0)
+    return type(ranges[0])(tuple(map(float, low)), tuple(map(float, high)))
+
+
+def survey(
+    images: Sequence[ImageLike],
+    annotations: Sequence[AnnotationLike | ImageLike],
+    config: TrainConfig,
+    *,
+    network: NetworkConfig | None = None,
+    validation: Validation | None = None,
+    start_from: Model | Path | str | None = None,
+) -> Material:
+    """Look at each pair once, with one of them in memory at a time.
+
+    The parameters are those of `train`.
+
+    Raises
+    ------
+    UNetError
+        The input can't be learned from.
+    """
+    start = start_from
+    if start is not None and not isinstance(start, Model):
+        start = load_model(start)
+    target = None if start is None else target_of(start)
+    if target is not None and "target" not in config.model_fields_set:
+        config = config.model_copy(update={"target": target})
+    is_regression = config.task == "regress"
+    if network is not None:
+        check_trainable(network, upscale=network.upscale if is_regression else 1)
+    policy = start.normalization if start else _normalization_for(network)
+    sources = Sources(images, annotations, is_regression=is_regression)
+    seen = take_survey(sources, policy)
+    if network is not None:
+        # What was not given follows from the targets.
+        given = "upscale" in network.model_fields_set
+        check_trainable(network, upscale=seen.upscale if given else network.upscale)
+    if not is_regression:
+        _check_annotated(seen)
+    told = ""
+    if start is not None:
+        check_start(start, seen, config, network)
+        start, told = fitted(start, seen, config)
+    held = None
+    if validation is not None:
+        others = Sources(*validation, is_regression=is_regression)
+        held = take_survey(others, policy, first=sources.open(0))
+        _check_validation(held, is_regression=is_regression)
+        sources.extend(others)
+    return Material(sources, seen, held, policy, start, config, told)
+
+
+def prepare(  # noqa: PLR0913 - what training was given
+    images: Sequence[ImageLike],
+    annotations: Sequence[AnnotationLike | ImageLike],
+    config: TrainConfig,
+    *,
+    network: NetworkConfig | None,
+    weights: WeightConfig | None,
+    validation: Validation | None,
+    start_from: Model | Path | str | None,
+    scale: float = 1.0,
+    scales: Sequence[float] | None = None,
+    groups: Sequence[Hashable] | None = None,
+    material: Material | None = None,
+) -> Prepared:
+    """Return the model to begin with, what to learn from and validate on, and warnings.
+
+    Parameters
+    ----------
+    images, annotations, config, network, weights, validation, start_from
+        Those of `train`.
+    scale : float
+        Working pixels for each pixel of the first image, and of others by their pixel
+        size: what is validated on is seen as in prediction.
+    scales : sequence of float, optional
+        The same for each image to learn from, such as by the size of its cells.
+    groups : sequence, optional
+        Which field each image shows, so that none is on both sides of the split;
+        guessed from copies and names if left out.
+    material : Material, optional
+        What `survey` returned for the same: then nothing is looked at again.
+
+    Raises
+    ------
+    UNetError
+        The input can't be learned from.
+    """
+    if material is None:
+        material = survey(
+            images,
+            annotations,
+            config,
+            network=network,
+            validation=validation,
+            start_from=start_from,
+        )
+    start, seen = material.start, material.survey
+    if "target" not in config.model_fields_set:
+        config = config.model_copy(update={"target": material.config.target})
+    weights = weights or (start.weights if start else WeightConfig())
+    recipe = _recipe(material, config, weights, scale, scales)
+    division = _divided(material, config, groups)
+    split = _split(division, recipe, _scales_of_prediction(material, scale))
+    begin = start or fresh_model(seen, config, network)
+    own = [pair.span for pair in seen.pairs]
+    scaled = _areas(seen, division.train, recipe.scales)
+    first = seen.pairs[0]
+    model = replace(
+        begin,
+        instances=_instances(begin, scaled, split.train),
+        training=config,
+        weights=weights,
+        normalization=material.policy,
+        dataset_range=recipe.spans[0] if material.policy.policy == "dataset" else None,
+        typical_span=tuple(h - lo for lo, h in _zipped(pooled_range(own))),
+        image_dtype=first.dtype,
+        channel_names=first.channel_names,
+        pixel_size_um=first.pixel_size_um,
+        cell_diameter_px=_diameter(scaled, scale),
+        scale=scale,
+        scales_by_cells=_has_own_scales(material, scale, scales),
+        value_range=recipe.values[0],
+        values_follow_image=recipe.values[1],
+        class_colors=first.class_colors or begin.class_colors,
+        fingerprint=seen.fingerprint,
+        n_train_images=len(seen.pairs),
+    )
+    return Prepared(model, split, _warnings(material), seen)
+
+
+def _has_own_scales(
+    material: Material, scale: float, scales: Sequence[float] | None
+) -> bool:
+    """Return whether images are seen at scales that follow from their cells."""
+    known = material.start is not None and material.start.scales_by_cells
+    as_predicted = _scales_of_prediction(material, scale)
+    return known or (
+        scales is not None
+        and any(own != told for own, told in zip(scales, as_predicted, strict=False))
+    )
+
+
+def _diameter(scaled: NDArray[np.int64], scale: float) -> float | None:
+    """Return that of a typical cell, as the network sees it, in pixels of an image.
+
+    Parameters
+    ----------
+    scaled : ndarray of int64, shape (n,)
+        Areas of the cells in pixels that the network sees.
+    scale : float
+        Pixels that it sees for each of a typical image.
+    """
+    seen = typical_diameter(scaled)
+    return None if seen is None else seen / scale
+
+
+def _normalization_for(network: NetworkConfig | None) -> NormalizationConfig:
+    """Return how images are scaled for a fresh network."""
+    if network is not None and network.norm == "none":
+        # He's weights keep the variance that comes in, so it has to be 1 there: with
+        # [0, 1] SGD learned no more than how frequent the classes are.
+        return NormalizationConfig(policy="standardize")
+    return NormalizationConfig()
+
+
+def _check_annotated(seen: Survey) -> None:
+    """Refuse annotations that lack cells or background (NU-L04, NU-L08)."""
+    counts = seen.n_px_of_class
+    check_painted(
+        [pair.facts.annotation for pair in seen.pairs],
+        has_cells=any(counts[1:]),
+        has_background=counts[0] > 0,
+    )
+
+
+def _check_validation(held: Survey, *, is_regression: bool) -> None:
+    if not is_regression and not any(held.n_px_of_class[1:]):
+        raise LabelError(
+            "NU-L04",
+            f"{held.pairs[0].facts.annotation} has no annotated cells to validate on: "
+            "give validation images with painted cells",
+        )
+
+
+def _recipe(
+    material: Material,
+    config: TrainConfig,
+    weights: WeightConfig,
+    scale: float,
+    scales: Sequence[float] | None,
+) -> Recipe:
+    """Return how planes are made, with one range for all where the policy says so."""
+    seen = material.survey
+    each = _scales_of_prediction(material, scale)
+    if scales is not None:
+        each = (*scales, *each[len(scales) :])
+    if config.task == "regress" and set(each) != {1.0}:
+        raise ConfigError(
+            "NU-C01",
+            f"the working scale is {scale:g} but images are made from images at their "
+            "own scale: leave it at 1",
+        )
+    spans = [pair.span for pair in material.pairs]
+    if material.policy.policy == "dataset":
+        spans = [pooled_range([pair.span for pair in seen.pairs])] * len(spans)
+    has_cells = set(range(1, len(seen.class_names))) - seen.area_classes
+    target = config.target if has_cells else "gap"
+    recipe = Recipe(
+        material.sources,
+        material.pairs,
+        weights,
+        target,
+        tuple(spans),
+        each,
+        seen.upscale,
+    )
+    if config.task == "regress":
+        recipe = _with_values(recipe, material)
+    for index in range(len(material.pairs)):
+        recipe.reach_px(index)  # a pixel size that is missing is told now
+    return recipe
+
+
+def _divided(
+    material: Material, config: TrainConfig, groups: Sequence[Hashable] | None
+) -> Division:
+    """Return which regions are learned from, and which are held back."""
+    seen = material.survey
+    if material.validation is None:
+        rng = np.random.default_rng([config.seed, 0])
+        return hold_back(seen.pairs, config.val_fraction, rng, groups=groups)
+    return given_apart(material.pairs, seen.n_images)
+
+
+def _scales_of_prediction(material: Material, scale: float) -> tuple[float, ...]:
+    """Return the scale at which each image would be predicted."""
+    if material.sources.is_regression:  # their noise is what is learned
+        return (scale,) * len(material.pairs)
+    sizes = [pair.pixel_size_um for pair in material.pairs]
+    return tuple(scale_for(size, sizes[0], scale)[-1] for size in sizes)
+
+
+def _split(
+    division: Division, recipe: Recipe, scales_of_prediction: tuple[float, ...]
+) -> Split:
+    # What is validated on is seen as new images will be: nobody knows their cells.
+    as_predicted = replace(recipe, scales=scales_of_prediction)
+    back = fields_of(
+        division.held_back, as_predicted, is_validated=division.is_held_back
+    )
+    return Split(
+        fields_of(division.train, recipe, is_validated=False),
+        back,
+        division.how,
+        division.is_held_back,
+        division.held_back if division.is_held_back else (),
+        fields_of(division.spare, recipe, is_validated=False),
+    )
+
+
+def _areas(
+    seen: Survey, regions: Sequence[Region], scales: Sequence[float] | None = None
+) -> NDArray[np.int64]:
+    """Return the areas of the cells in these regions, in pixels, scaled if asked."""
+    planes = {(i, p.index): p for i, pair in enumerate(seen.pairs) for p in pair.planes}
+    found = [np.empty(0, np.int64)]
+    for region in regions:
+        cells = planes[region.image, region.plane].cells
+        own = cells.areas[cells.is_cell & cells.centred_in(region.slices)]
+        factor = 1.0 if scales is None else scales[region.image] ** 2
+        found.append(np.round(own * factor).astype(np.int64))
+    return np.concatenate(found)
+
+
+def _instances(
+    begin: Model, areas: NDArray[np.int64], fields: Sequence[Field]
+) -> InstanceConfig:
+    """Return instance settings with what follows from the annotation."""
+    step = max(1, -(-len(fields) // _MAX_LOOKED_AT))
+    labels = [each.labels() for each in fields[::step]] if areas.size else []
+    return derive_instances(begin.instances, begin.roles, labels, areas)
+
+
+def _zipped(span: IntensityRange) -> list[tuple[float, float]]:
+    return list(zip(span.low, span.high, strict=True))
+
+
+def _with_values(recipe: Recipe, material: Material) -> Recipe:
+    """Return a recipe that knows the ranges of the images to be made."""
+    pairs = material.survey.pairs
+    units = units_for(material.start, pairs, recipe.spans[: len(pairs)])
+    each = tuple(span_of_values(*units, span) for span in recipe.spans)
+    return replace(recipe, values=units, value_spans=each)
+
+
+def _warnings(material: Material) -> list[str]:
+    """Return what the user should know before the first step."""
+    seen = material.survey
+    found = [*dict.fromkeys(material.sources.notes)]
+    found += size_warnings(
+        seen.pairs, material.start, are_rescaled=not material.sources.is_regression
+    )
+    counts = seen.n_px_of_class
+    missing = [
+        name
+        for name, n in zip(seen.class_names[1:], counts[1:], strict=False)
+        if n == 0
+    ]
+    if missing:
+        are = "is" if len(missing) == 1 else "are"
+        named = " and ".join(repr(name) for name in missing)
+        found.append(
+            f"{named} {are} painted nowhere, so that nothing about it can be learned: "
+            "paint some, or remove the class"
+        )
+    return found
