@@ -30,13 +30,13 @@ from torch import nn
 from napari_unet.config import NetworkConfig, PredictConfig, TrainConfig
 from napari_unet.events import Finished
 from napari_unet.files.samples import sample_images
+from napari_unet.learning.applying.inference import for_inference
 from napari_unet.learning.checkpoint import load_model
 from napari_unet.learning.device import (
     choose_device,
     fastest_precision,
     keep_freed_memory,
 )
-from napari_unet.learning.inference import for_inference
 from napari_unet.learning.networks import build_network
 from napari_unet.learning.prediction import predict
 from napari_unet.learning.training import train

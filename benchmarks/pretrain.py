@@ -1,6 +1,6 @@
 """Train the model that comes with the package: nuclei in fluorescence.
 
-    python benchmarks/pretrain.py DATA/dsb2018_fluo_all --minutes 40
+    python benchmarks/pretrain.py DATA/dsb2018_fluo_all
 
 DATA holds ``images/``, ``masks/`` and ``manifest.csv``, which names the field group of
 each image: tiles of one field are near-duplicates, so whole groups are held back, every
@@ -59,7 +59,7 @@ def main() -> None:
     """Train, score on the held-back fields, and write the file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--minutes", type=float, default=40.0)
+    parser.add_argument("--steps", type=int, default=12_000)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=SHIPPED_FOLDER / "nuclei.unet")
     parser.add_argument("--json", type=Path)
@@ -68,7 +68,7 @@ def main() -> None:
     learned, held, n_cells = split_by_group(args.data)
     print(f"{len(learned[0])} images, {len(held[0])} held back", file=sys.stderr)
     config = TrainConfig.model_validate(
-        {"max_minutes": args.minutes, "max_steps": 100_000, "patience": 100_000}
+        {"max_steps": args.steps, "patience": args.steps}
     )
     done = run(learned, held, config, network=NETWORK)
     if done.final is None:

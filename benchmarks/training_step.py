@@ -40,11 +40,11 @@ from napari_unet.learning.device import (
     keep_freed_memory,
     training_precision,
 )
+from napari_unet.learning.loop.stepping import Stepper
 from napari_unet.learning.losses import weighted_cross_entropy
 from napari_unet.learning.losses.by_role import loss_for
 from napari_unet.learning.networks import build_network
 from napari_unet.learning.patches import PatchSource, Plane
-from napari_unet.learning.stepping import Stepper
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -26,7 +26,7 @@ from napari_unet.imaging.cell_counts import (
     standard_error,
 )
 from napari_unet.imaging.instances import find_instances, minimum_size, tune_instances
-from napari_unet.learning.validation import nearest_as_good
+from napari_unet.learning.quality.validation import nearest_as_good
 
 N_CELLS, N_IMAGES = (10, 20, 40, 80), (1, 4)
 N_ERRORS = (1.2, 1.64)

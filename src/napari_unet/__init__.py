@@ -56,7 +56,7 @@ _HOME = {
     "StoredAnnotation": "files.annotations",
     "Target": "imaging.arrays",
     "TrainConfig": "config",
-    "Verification": "learning.verification",
+    "Verification": "learning.sharing.verification",
     "UNetError": "errors",
     "WeightConfig": "config",
     "attention_maps": "learning.attention",
@@ -77,9 +77,9 @@ _HOME = {
     "segment": "batch",
     "segment_folder": "batch",
     "train": "learning.training",
-    "verify_model": "learning.verification",
+    "verify_model": "learning.sharing.verification",
     "weight_map": "files.as_arrays",
-    "write_card": "learning.cards",
+    "write_card": "learning.sharing.cards",
     "write_labels": "files.images",
 }
 

@@ -266,7 +266,7 @@ def test_thresholds_are_refined_around_the_best_but_stay_shares():
         return _counts(50 + 40 * config.seed_threshold - 40 * config.threshold)
 
     config, _ = tune_instances(count, InstanceConfig())
-    assert (config.seed_threshold, config.threshold) == (0.97, 0.29)
+    assert (config.seed_threshold, config.threshold) == (0.97, 0.23)
     assert all(0 < c.seed_threshold < 1 for c in asked)
 
 

@@ -353,12 +353,13 @@ def derive_instances(
 def tune_instances(
     count: Callable[[InstanceConfig], Tally], start: InstanceConfig
 ) -> tuple[InstanceConfig, Tally]:
-    """Choose thresholds, smoothing and minimum size in turn, by the best score.
+    """Choose thresholds, smoothing and minimum size in turn, twice, by the best score.
 
     Parameters
     ----------
     count : callable
-        Compares cells found with the given settings with the truth.
+        Compares cells found with the given settings with the truth; asked once for
+        each.
     start : InstanceConfig
         Where to begin: `derive_instances`.
 
@@ -370,9 +371,14 @@ def tune_instances(
     best = start
     best_counts = count(best)
     best_score = _score(best_counts)
-    for name, kind, given in _SEARCH:
+    seen = {start}
+    # What is best for one depends on the others, which are better the second time.
+    for name, kind, given in (*_SEARCH, *_SEARCH):
         for value in _tried(getattr(best, name), kind, given):
             config = best.model_copy(update={name: value})
+            if config in seen:
+                continue
+            seen.add(config)
             counts = count(config)
             # Strictly better: of equals the one nearer to the defaults stays.
             if (score := _score(counts)) > best_score:

@@ -49,6 +49,9 @@ _FINDS_CELLS = 0.5
 _MAX_PX_AT_THE_END = 2**22
 _MAX_PX_FOR_TUNING = 2**20
 _MAX_TUNING_S = 60.0
+# Scales and settings are found in turn, this often at most.
+_MOST_ROUNDS = 2
+_OTHER_SCALE = 0.1
 # Settings count as good as the best within so many standard errors: the best of many is
 # better than the rest by luck alone. One single cell more makes just one.
 _SURE = 1.2
@@ -118,7 +121,8 @@ def tune(
     those are taken that are nearest to what was derived from the labels, and on fewer
     than 10 cells the latter stay (but see `by_pixels`). After a minute nothing more is
     tried. Where the model learned each image at a scale of its own, that of a held-back
-    one is measured as in prediction.
+    one is measured as in prediction; what is found there depends on the settings, so
+    they are chosen again where it comes out otherwise by those that were chosen.
 
     Parameters
     ----------
@@ -142,23 +146,36 @@ def tune(
     instances = model.instances
     model = replace(model, state=network.state_dict())
     fields = subset(getattr(fields, "fields", fields), _MAX_PX_AT_THE_END)
+    scales = scales_of_prediction(model, fields, device)
     if model.training.task == "segment":
-        scales = scales_of_prediction(model, fields, device)
-        few = HeldBack(seen_at(scales, fields), model, max_px=_MAX_PX_FOR_TUNING)
-        few.tile_px = tile_px
-        instances = _tuned(network, few, model, device)
-    tuned = replace(model, instances=instances)
-    # By other settings cells are a little larger or smaller.
-    scales = scales_of_prediction(tuned, fields, device)
+        until = time.monotonic() + _MAX_TUNING_S
+        for _ in range(_MOST_ROUNDS):
+            few = HeldBack(seen_at(scales, fields), model, max_px=_MAX_PX_FOR_TUNING)
+            few.tile_px = tile_px
+            instances = _tuned(network, few, model, device, until)
+            tuned, before = replace(model, instances=instances), scales
+            scales = scales_of_prediction(tuned, fields, device)
+            if _nearly_equal(scales, before) or time.monotonic() > until:
+                break
     held = HeldBack(seen_at(scales, fields), model, max_px=_MAX_PX_AT_THE_END)
     held.tile_px = tile_px
     seen = _see(network, held, model, device, "fp32", instances)
     return instances, pooled(seen, model)
 
 
+def _nearly_equal(a: Mapping[int, float], b: Mapping[int, float]) -> bool:
+    """Whether no image is seen at a clearly other scale."""
+    return all(abs(np.log(a[k] / b[k])) < _OTHER_SCALE for k in a)
+
+
 def _tuned(
-    network: Network, held: HeldBack, model: Model, device: DeviceChoice
+    network: Network,
+    held: HeldBack,
+    model: Model,
+    device: DeviceChoice,
+    until: float,
 ) -> InstanceConfig:
+    """Return the settings that do best; `until` is the last second to try more."""
     ready = for_inference(network, device, "fp32")
     every = [
         (piece, activate(logits, model.roles).cpu().numpy())
@@ -166,7 +183,6 @@ def _tuned(
     ]
     if held.n_cells < _MIN_CELLS_FOR_TUNING:
         return by_pixels(every, model)
-    until = time.monotonic() + _MAX_TUNING_S
     tried: dict[InstanceConfig, NDArray[np.float64]] = {}
 
     def count(config: InstanceConfig) -> Tally:
