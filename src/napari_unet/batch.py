@@ -24,13 +24,8 @@ from napari_unet.events import (
     TileDone,
 )
 from napari_unet.files.atomic import sweep_strays
-from napari_unet.files.images import (
-    find_images,
-    read_image,
-    stem_of,
-    write_image,
-    write_labels,
-)
+from napari_unet.files.folders import find_images, stem_of
+from napari_unet.files.images import read_image, write_image, write_labels
 from napari_unet.files.inputs import as_image
 from napari_unet.imaging.instances import (
     check_finds_cells,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,20 +16,14 @@ from PIL import Image as Picture
 
 from napari_unet.errors import FolderError, ImageError, LabelError, SaveError
 from napari_unet.files.images import (
-    find_images,
-    pair_by_stem,
     read_image,
     read_label_image,
     read_labels,
-    stem_of,
     write_image,
     write_labels,
 )
 from napari_unet.files.stored import check_claimed_size
 from napari_unet.files.tiff_chain import walk_pages
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 _RNG = np.random.default_rng(0)
 _LABELS = _RNG.integers(0, 9, (5, 16, 24), np.int32)
@@ -38,13 +32,6 @@ _LABELS = _RNG.integers(0, 9, (5, 16, 24), np.int32)
 def _write(path: Path, array: Any) -> Path:
     tifffile.imwrite(path, array, photometric="minisblack")
     return path
-
-
-def _touch(folder: Path, names: Iterable[str]) -> Path:
-    folder.mkdir(exist_ok=True)
-    for name in names:
-        (folder / name).touch()
-    return folder
 
 
 class TestKindsOfFiles:
@@ -312,86 +299,6 @@ def test_probabilities_come_back_with_names_and_pixel_size(tmp_path: Path) -> No
     assert image.channel_names == ("background", "cell")
     assert image.pixel_size_um == pytest.approx((1, 0.5, 0.4))
     assert image.source == str(tmp_path / "a.tif")
-
-
-class TestFolders:
-    def test_images_are_found_sorted_and_hidden_files_are_not(
-        self, tmp_path: Path
-    ) -> None:
-        names = ["b.tif", "a.TIFF", "c.png", "日本語 #[x].tif", "-x.tif"]
-        others = ["._b.tif", ".b.tif", "Thumbs.db", "notes.txt", "tif"]
-        _touch(tmp_path, names + others)
-        (tmp_path / "folder.tif").mkdir()
-        assert [path.name for path in find_images(tmp_path)] == sorted(names)
-
-    def test_a_pattern_chooses_by_name(self, tmp_path: Path) -> None:
-        _touch(tmp_path, ["train_1.tif", "val_1.tif", "Train_2.tif"])
-        found = find_images(tmp_path, "train_*")
-        assert [path.name for path in found] == ["train_1.tif"]
-
-    @pytest.mark.parametrize(
-        ("name", "pattern", "code", "message"),
-        [
-            ("gone", None, "NU-F01", "there is no folder .*gone"),
-            ("a.txt", None, "NU-F02", r"a\.txt is a file: give the folder"),
-            ("empty", None, "NU-F03", "empty holds no image"),
-            ("some", "x*", "NU-F03", "holds 1 image but none like 'x\\*'"),
-        ],
-    )
-    def test_a_folder_without_images_says_what_is_wrong(
-        self, tmp_path: Path, name: str, pattern: str | None, code: str, message: str
-    ) -> None:
-        _touch(tmp_path, ["a.txt"])
-        _touch(tmp_path / "empty", [])
-        _touch(tmp_path / "some", ["a.tif"])
-        with pytest.raises(FolderError, match=message) as caught:
-            find_images(tmp_path / name, pattern)
-        assert caught.value.code == code
-
-    def test_a_folder_that_may_not_be_read_says_so(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def refuse(_: Path) -> None:
-            raise PermissionError(13, "Permission denied")
-
-        monkeypatch.setattr(Path, "iterdir", refuse)
-        with pytest.raises(FolderError, match="Permission denied") as caught:
-            find_images(tmp_path)
-        assert caught.value.code == "NU-F04"
-
-    @pytest.mark.parametrize(
-        ("name", "stem"),
-        [("a.tif", "a"), ("a.OME.TIFF", "a"), ("a.b.png", "a.b"), (".tif", "")],
-    )
-    def test_a_stem_has_no_suffix_of_an_image(self, name: str, stem: str) -> None:
-        assert stem_of(Path(name)) == stem
-
-    def test_images_and_masks_pair_by_stem(self, tmp_path: Path) -> None:
-        images = _touch(tmp_path / "i", ["a.tif", "b.ome.tif", "c.png", "d.tif"])
-        masks = _touch(tmp_path / "m", ["a.png", "b.tif", "d_labels.tif", "x.tif"])
-        pairs, missing = pair_by_stem(find_images(images), masks)
-        assert [(a.name, b.name) for a, b in pairs] == [
-            ("a.tif", "a.png"),
-            ("b.ome.tif", "b.tif"),
-        ]
-        assert [path.name for path in missing] == ["c.png", "d.tif"]
-        endings = ("", "_labels")
-        pairs, missing = pair_by_stem(find_images(images), masks, endings=endings)
-        assert pairs[-1][1].name == "d_labels.tif"
-        assert [path.name for path in missing] == ["c.png"]
-
-    def test_two_files_of_one_stem_are_refused(self, tmp_path: Path) -> None:
-        images = _touch(tmp_path / "i", ["a.tif"])
-        twice = _touch(tmp_path / "t", ["a.tif", "a.tiff"])
-        both = _touch(tmp_path / "b", ["a.tif", "a_labels.tif"])
-        for one, other in ((images, twice), (twice, images)):
-            with pytest.raises(
-                FolderError, match=r"a\.tif and a\.tiff stand"
-            ) as caught:
-                pair_by_stem(find_images(one), other)
-            assert caught.value.code == "NU-F05"
-        with pytest.raises(FolderError, match=r"a\.tif and a_labels\.tif stand"):
-            pair_by_stem(find_images(images), both, endings=("", "_labels"))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from napari_unet.cli import console
 from napari_unet.cli.flags import FILES, OptionalInputFolder, Output, Pattern
 from napari_unet.cli.folders import prepare_folder
 from napari_unet.cli.settings import UsageError
-from napari_unet.files.images import find_images
+from napari_unet.files.folders import find_images
 from napari_unet.files.pairs import find_pairs
 
 _Named = Annotated[str | None, Parameter(group=FILES, allow_leading_hyphen=True)]

@@ -23,7 +23,7 @@ from napari_unet.cli.folders import prepare_file, read_pairs
 from napari_unet.cli.settings import UsageError
 from napari_unet.config import TrainConfig
 from napari_unet.files.atomic import write_text
-from napari_unet.files.images import find_images
+from napari_unet.files.folders import find_images
 from napari_unet.files.pairs import find_pairs
 
 if TYPE_CHECKING:

@@ -23,12 +23,8 @@ from napari_unet.cli.settings import UsageError
 from napari_unet.errors import FolderError, LabelError
 from napari_unet.files.annotations import load_annotation, path_of_json
 from napari_unet.files.atomic import write_text
-from napari_unet.files.images import (
-    find_images,
-    pair_by_stem,
-    read_label_image,
-    stem_of,
-)
+from napari_unet.files.folders import find_images, pair_by_stem, stem_of
+from napari_unet.files.images import read_label_image
 from napari_unet.imaging.scores import Tally, pool, tally
 
 _ENDINGS = ("", "_labels")

@@ -9,7 +9,8 @@ import numpy as np
 
 from napari_unet.cli import console
 from napari_unet.errors import FolderError
-from napari_unet.files.images import find_images, pair_by_stem, read_image
+from napari_unet.files.folders import find_images, pair_by_stem
+from napari_unet.files.images import read_image
 from napari_unet.imaging.image_comparison import compare_images, mean_scores
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ from napari_unet.cli.settings import (
 from napari_unet.config import NetworkConfig, TrainConfig, WeightConfig
 from napari_unet.errors import FolderError
 from napari_unet.events import Event, Mailbox
-from napari_unet.files.images import find_images
+from napari_unet.files.folders import find_images
 from napari_unet.files.model_places import shipped_model
 from napari_unet.files.pairs import as_files, find_pairs
 from napari_unet.learning.loop import launched

@@ -7,7 +7,8 @@ from napari_unet.cli.flags import InputFolder, Output, Pattern, Switch, Weights
 from napari_unet.cli.folders import prepare_folder
 from napari_unet.config import WeightConfig
 from napari_unet.errors import FolderError, UNetError
-from napari_unet.files.images import find_images, stem_of, write_image
+from napari_unet.files.folders import find_images, stem_of
+from napari_unet.files.images import write_image
 from napari_unet.files.masks import read_mask
 from napari_unet.imaging.targets import cut_annotation
 from napari_unet.imaging.weight_maps import class_weights, weight_map

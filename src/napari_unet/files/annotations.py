@@ -15,12 +15,8 @@ from skimage.draw import polygon
 from napari_unet.errors import ConfigError, LabelError, SaveError, UNetError
 from napari_unet.files.atomic import write_text
 from napari_unet.files.axes import index_like, is_same_but_for_singletons
-from napari_unet.files.images import (
-    LabelImage,
-    read_label_image,
-    stem_of,
-    write_labels,
-)
+from napari_unet.files.folders import stem_of
+from napari_unet.files.images import LabelImage, read_label_image, write_labels
 from napari_unet.files.json_files import read_json
 from napari_unet.imaging.arrays import Annotation
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_unet.errors import FolderError, LabelError
-from napari_unet.files.images import pair_by_stem, read_image
+from napari_unet.files.folders import pair_by_stem
+from napari_unet.files.images import read_image
 from napari_unet.files.lazy import ImageFile, MaskFile
 from napari_unet.files.masks import read_mask
 

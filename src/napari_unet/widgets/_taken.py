@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.events import Event, Note
-from napari_unet.files.images import find_images
+from napari_unet.files.folders import find_images
 from napari_unet.files.pairs import as_files, find_pairs
 
 if TYPE_CHECKING:

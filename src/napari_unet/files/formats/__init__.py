@@ -15,13 +15,14 @@ from napari_unet.files.annotations import (
     save_annotation,
 )
 from napari_unet.files.fitting import fit_to_shape
+from napari_unet.files.folders import stem_of
 from napari_unet.files.formats.cellpose import read_cellpose
 from napari_unet.files.formats.coco import read_coco, write_coco
 from napari_unet.files.formats.ctc import read_ctc, write_ctc
 from napari_unet.files.formats.geojson import read_geojson, write_geojson
 from napari_unet.files.formats.imagej import read_imagej, write_imagej
 from napari_unet.files.formats.recognition import kind_of
-from napari_unet.files.images import read_label_image, stem_of
+from napari_unet.files.images import read_label_image
 from napari_unet.files.kinds import not_readable
 from napari_unet.imaging.arrays import Annotation
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from napari_unet.errors import FolderError, LabelError, SaveError
 from napari_unet.files.annotations import known_pixels, path_of_json
+from napari_unet.files.folders import find_images, stem_of
 from napari_unet.files.formats import file_stem, image_stem, read_annotations
-from napari_unet.files.images import find_images, read_image, stem_of
+from napari_unet.files.images import read_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
