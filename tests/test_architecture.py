@@ -36,7 +36,7 @@ WITHOUT_TORCH = [
     "napari_unet",
     "napari_unet.__main__",
     *(n for n in HEADLESS if re.match(r"napari_unet\.(imaging|files|cli)\b", n)),
-    *(f"napari_unet.{n}" for n in ("config", "errors", "events")),
+    *(f"napari_unet.{n}" for n in ("config", "errors", "events", "mailbox")),
 ]
 
 
