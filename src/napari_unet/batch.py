@@ -116,7 +116,8 @@ def predict_events(
         yield Note(rescaled)
     for event in predict_tiles(model, image, config, factors=factors):
         yield event
-        outputs = event.outputs
+        if isinstance(event, TileDone):
+            outputs = event.outputs
     return outputs, factors
 
 
@@ -325,6 +326,9 @@ def _one_file(
         if rescaled := scale_note(job.model, image, job.config, factors):
             notes.append(rescaled)
         for event in predict_tiles(job.model, image, job.config, factors=factors):
+            if isinstance(event, Note):
+                notes.append(event.message)
+                continue
             yield FileProgress(index, event.n_done, event.n_tiles)
             outputs = event.outputs
         target, n_cells = _write(job, path, image, outputs, factors)

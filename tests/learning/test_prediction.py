@@ -13,16 +13,11 @@ from napari_unet.errors import ImageError, ModelError, ResourceError
 from napari_unet.files.images import write_image
 from napari_unet.imaging.arrays import Image
 from napari_unet.imaging.intensity import IntensityRange
-from napari_unet.learning import prediction as prediction_module
+from napari_unet.learning.applying import predictor as predictor_module
+from napari_unet.learning.applying.predictor import image_range, resolved_precision
 from napari_unet.learning.checkpoint import save_model
 from napari_unet.learning.device import DeviceChoice
-from napari_unet.learning.prediction import (
-    image_range,
-    predict,
-    predict_tiles,
-    resolved,
-    resolved_precision,
-)
+from napari_unet.learning.prediction import predict, predict_tiles, resolved
 
 NETWORKS = [
     {"padding": padding, "up": up, "norm": "none" if padding == "valid" else "batch"}
@@ -240,7 +235,7 @@ def test_a_lack_of_memory_is_said(random_model, monkeypatch):
     def fail(*_: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(prediction_module, "_forward", fail)
+    monkeypatch.setattr(predictor_module, "activate", fail)
     with pytest.raises(ResourceError, match="too little memory") as caught:
         predict(random_model(), _image((20, 20)), _config())
     assert caught.value.code == "NU-R02"
@@ -264,13 +259,13 @@ def test_predicting_leaves_the_random_state_alone(random_model):
     ],
 )
 def test_auto_is_fast_on_cuda_only(precision, device, expected, monkeypatch):
-    monkeypatch.setattr(prediction_module, "fastest_precision", lambda _: "bf16")
+    monkeypatch.setattr(predictor_module, "fastest_precision", lambda _: "bf16")
     config = PredictConfig(precision=precision)
     assert resolved_precision(config, DeviceChoice(device, device)) == expected
 
 
 def test_fast_is_near_to_full_precision(random_model, monkeypatch):
-    monkeypatch.setattr(prediction_module, "fastest_precision", lambda _: "bf16")
+    monkeypatch.setattr(predictor_module, "fastest_precision", lambda _: "bf16")
     image = _image((40, 40))
     config = PredictConfig(device="cpu", precision="fast")
     fast = predict(random_model(), image, config)
@@ -367,11 +362,11 @@ def test_tiles_that_disagree_fade_into_each_other(
 ):
     answers = iter([0.0, 1.0, 0.0, 1.0, 0.0])
 
-    def disagree(engine, padded, tile, finer):
+    def disagree(predictor, index, tile):
         sides = [r.stop - r.start for r in tile.read]
         return np.full((2, *sides), next(answers), np.float32)
 
-    monkeypatch.setattr(prediction_module, "_forward", disagree)
+    monkeypatch.setattr(predictor_module.Predictor, "_forward", disagree)
     model, image = random_model(norm="group"), _image((32, 96))
     outputs = predict(model, image, _config(tile_size=32, halo=halo))
     steps = np.abs(np.diff(outputs[0], axis=1))
@@ -416,7 +411,7 @@ def test_a_model_of_volumes_takes_volumes(random_model):
 
 
 def test_what_was_used_is_named(random_model, monkeypatch):
-    monkeypatch.setattr(prediction_module, "fastest_precision", lambda _: "bf16")
+    monkeypatch.setattr(predictor_module, "fastest_precision", lambda _: "bf16")
     fast = PredictConfig(device="cpu", precision="fast")
     used = resolved(random_model(), fast)
     halo = random_model().build().halo

@@ -11,9 +11,10 @@ import numpy as np
 from napari_unet.imaging.resampling import along_axes, interpolation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
+    from scipy.sparse import csr_array
 
     Region = tuple[slice, ...]
 
@@ -47,7 +48,7 @@ class Grids:
 
     def read(
         self,
-        whole: NDArray[np.float32],
+        get: Callable[[Region], NDArray[np.float32]],
         region: Region,
         pads: Sequence[tuple[int, int]],
     ) -> NDArray[np.float32]:
@@ -55,28 +56,77 @@ class Grids:
 
         Parameters
         ----------
-        whole : ndarray of float32, shape (C, *own)
-            The image.
+        get : callable
+            Returns a window of the image, float32 (C, *window); asked once.
         region : tuple of slice
             In the network's grid, mirrored beyond its ends; it counts from the first
             mirrored pixel on.
         pads : sequence of (int, int)
             Mirrored pixels before and after, one pair an axis.
         """
-        matrices, picked = [], []
+        matrices: list[csr_array | None] = []
+        windows, picked = [], []
         for i, (n_own, n_seen) in enumerate(zip(self.own, self.seen, strict=True)):
             at = np.arange(region[i].start, region[i].stop) - pads[i][0]
             at = _mirrored(at, n_seen)
-            rows = slice(int(at.min()), int(at.max()) + 1)
-            matrix = interpolation(n_own, n_seen, rows)
-            window = slice(int(matrix.indices.min()), int(matrix.indices.max()) + 1)
-            whole = whole[(slice(None), *[slice(None)] * i, window)]
-            matrices.append(matrix[:, window])
+            window = rows = slice(int(at.min()), int(at.max()) + 1)
+            matrix = None
+            if n_own != n_seen:
+                matrix = interpolation(n_own, n_seen, rows)
+                window = slice(int(matrix.indices.min()), int(matrix.indices.max()) + 1)
+                matrix = matrix[:, window]
+            matrices.append(matrix)
+            windows.append(window)
             picked.append(at - rows.start)
-        resampled = along_axes(whole, matrices)
+        seen = along_axes(get(tuple(windows)), matrices)
         for axis, at in enumerate(picked, 1):
-            resampled = resampled.take(at, axis)
-        return np.ascontiguousarray(resampled)
+            # Mirrored or not: where nothing is, nothing has to be copied.
+            if len(at) != seen.shape[axis] or (np.diff(at) != 1).any():
+                seen = seen.take(at, axis)
+        return np.ascontiguousarray(seen)
+
+    def needed(self, region: Region) -> Region:
+        """Return what a window of the outputs rests on, on the network's grid.
+
+        Parameters
+        ----------
+        region : tuple of slice
+            In the outputs, on the image's grid.
+
+        Returns
+        -------
+        tuple of slice
+            In the outputs on the network's grid.
+        """
+        return tuple(
+            slice(int(first[part.start]), int(last[part.stop - 1]) + 1)
+            for first, last, part in zip(self._first, self._last, region, strict=True)
+        )
+
+    def window(self, found: NDArray[np.float32], region: Region) -> NDArray[np.float32]:
+        """Return a window of the outputs on the image's grid.
+
+        Parameters
+        ----------
+        found : ndarray of float32, shape (K, *needed(region))
+            What the network gives there, whole.
+        region : tuple of slice
+            In the outputs, on the image's grid.
+
+        Returns
+        -------
+        ndarray of float32, shape (K, *region)
+        """
+        matrices: list[csr_array | None] = []
+        for n_own, n_seen, part, rests in zip(
+            self.own, self.seen, region, self.needed(region), strict=True
+        ):
+            matrix = None
+            if n_own != n_seen:
+                whole = interpolation(n_seen * self.finer, n_own * self.finer, part)
+                matrix = whole[:, rests]
+            matrices.append(matrix)
+        return along_axes(found, matrices)
 
     def add(
         self, outputs: NDArray[np.float32], found: NDArray[np.float32], region: Region
@@ -134,6 +184,10 @@ class Grids:
     def _reached(self) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         pairs = []
         for n_own, n_seen in zip(self.own, self.seen, strict=True):
+            if n_own == n_seen:
+                itself = np.arange(n_own * self.finer)
+                pairs.append((itself, itself))
+                continue
             matrix: Any = interpolation(n_seen * self.finer, n_own * self.finer)
             taps, ends = matrix.indices.astype(np.int64), matrix.indptr
             pairs.append((taps[ends[:-1]], taps[ends[1:] - 1]))

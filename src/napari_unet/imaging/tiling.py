@@ -41,7 +41,12 @@ class Tile:
 
 
 def plan_tiles(
-    shape: Sequence[int], *, tile_size: int, halo: int, multiple: int
+    shape: Sequence[int],
+    *,
+    tile_size: int,
+    halo: int,
+    multiple: int,
+    within: Sequence[slice] | None = None,
 ) -> list[Tile]:
     """Divide an image into tiles whose `write` regions partition it exactly.
 
@@ -60,6 +65,9 @@ def plan_tiles(
         Context around it in pixels.
     multiple : int
         What the network's input must be a multiple of, in pixels.
+    within : sequence of slice, optional
+        A window of the image, one slice an axis, in pixels: the tiles partition what
+        it takes up of the pooling grid, and read beyond it. The whole image if omitted.
 
     Returns
     -------
@@ -88,18 +96,30 @@ def plan_tiles(
         )
     size = -(-tile_size // multiple) * multiple
     margin = -(-halo // multiple) * multiple
-    axes = [_cut_axis(length, size, margin) for length in shape]
+    window = within or [slice(0, length) for length in shape]
+    axes = [
+        _cut_axis(length, size, margin, _on_grid(part, multiple, length))
+        for length, part in zip(shape, window, strict=True)
+    ]
     return [
         Tile(*(tuple(parts) for parts in zip(*pieces, strict=True)))
         for pieces in itertools.product(*axes)
     ]
 
 
-def _cut_axis(length: int, size: int, margin: int) -> list[tuple[slice, slice, slice]]:
+def _on_grid(part: slice, multiple: int, length: int) -> slice:
+    """Return a window with its ends on the pooling grid, or at the image's end."""
+    start = part.start // multiple * multiple
+    return slice(start, min(-(-part.stop // multiple) * multiple, length))
+
+
+def _cut_axis(
+    length: int, size: int, margin: int, part: slice
+) -> list[tuple[slice, slice, slice]]:
     """Return read, crop and write along one axis."""
     pieces = []
-    for start in range(0, length, size):
-        stop = min(start + size, length)
+    for start in range(part.start, part.stop, size):
+        stop = min(start + size, part.stop)
         first = max(start - margin, 0)
         read = slice(first, min(stop + margin, length))
         pieces.append((read, slice(start - first, stop - first), slice(start, stop)))

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_unet.errors import ModelError
+from napari_unet.events import TileDone
 from napari_unet.files.inputs import as_image
 from napari_unet.learning.checkpoint import load_model
 from napari_unet.learning.model import Model
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_unet.config import PredictConfig
-    from napari_unet.events import TileDone
+    from napari_unet.events import Note
     from napari_unet.learning.data.pairs import ImageLike
 
 
@@ -100,14 +101,15 @@ def attention_maps(
     Oktay et al.: Attention U-Net: learning where to look for the pancreas. MIDL 2018,
     fig. 3 and 4.
     """
-    for event in attention_tiles(model, image, config):
-        maps = event.outputs
-    return maps
+    *_, last = attention_tiles(model, image, config)
+    if not isinstance(last, TileDone):  # pragma: no cover - see Predictor.tiles
+        raise TypeError(f"prediction ended with {last!r}")
+    return last.outputs
 
 
 def attention_tiles(
     model: Model | Path | str, image: ImageLike, config: PredictConfig | None = None
-) -> Iterator[TileDone]:
+) -> Iterator[Note | TileDone]:
     """Compute `attention_maps` tile by tile, yielding after each tile.
 
     Parameters and errors are those of `attention_maps`. The `outputs` of the events

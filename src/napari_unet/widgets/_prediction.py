@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_unet.events import Event, Note, Segmented
+from napari_unet.events import Event, Note, Segmented, TileDone
 from napari_unet.widgets._run_state import WorkDone
 
 if TYPE_CHECKING:
@@ -80,7 +80,9 @@ def segmentation(
         yield TilesFollow(())
         for event in attention_tiles(model, image, config):
             yield event
-        yield AttentionMapped(event.outputs)
+            if isinstance(event, TileDone):
+                maps = event.outputs
+        yield AttentionMapped(maps)
     yield done
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -13,7 +14,7 @@ from napari_unet.imaging.tiling import Tile, plan_equal_tiles, plan_tiles
 from napari_unet.learning.device import DTYPES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from napari_unet.learning.device import DeviceChoice
     from napari_unet.learning.networks import Network
@@ -41,10 +42,39 @@ class Plan:
         By how many pixels the image is mirrored before and after, one pair an axis.
     tiles : tuple of Tile
         `read` counts in the padded image, the rest in the image; all in input pixels.
+    cut : callable, optional
+        Cuts a window into tiles, where that makes no difference.
     """
 
     pads: tuple[tuple[int, int], ...]
     tiles: tuple[Tile, ...]
+    cut: Callable[[Sequence[slice]], list[Tile]] | None = None
+
+    def within(self, window: Sequence[slice]) -> Sequence[Tile]:
+        """Return tiles that together hold a window of the image.
+
+        Those of an exact plan are cut for it, as what they give doesn't depend on how
+        they lie; of another plan those that the window touches.
+
+        Parameters
+        ----------
+        window : sequence of slice
+            One slice an axis, in input pixels.
+        """
+        if self.cut is not None:
+            return self.cut(window)
+        return [tile for tile in self.tiles if _touches(tile, window)]
+
+
+def _touches(tile: Tile, window: Sequence[slice]) -> bool:
+    ends = (
+        (w.start + len(tile.weights[i]) if tile.weights else w.stop)
+        for i, w in enumerate(tile.write)
+    )
+    return all(
+        w.start < part.stop and part.start < end
+        for w, end, part in zip(tile.write, ends, window, strict=True)
+    )
 
 
 def plan_for(
@@ -99,9 +129,11 @@ def _clipped(
     least = net.input_size_for(1)
     # A network with a least size gets it at the end of the image as well.
     context = max(halo or 0, least if least > net.multiple else 0)
-    tiles = plan_tiles(padded, tile_size=tile_size, halo=context, multiple=net.multiple)
+    cut = partial(
+        plan_tiles, padded, tile_size=tile_size, halo=context, multiple=net.multiple
+    )
     pads = tuple((0, p - n) for p, n in zip(padded, shape, strict=True))
-    return Plan(pads, tuple(tiles))
+    return Plan(pads, tuple(cut()), lambda window: cut(within=window))
 
 
 def _equal(

@@ -1,0 +1,375 @@
+"""A model applied to one image: tile by tile, or a window of it."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from napari_unet.errors import ResourceError
+from napari_unet.events import Note, TileDone
+from napari_unet.imaging.grids import Grids
+from napari_unet.imaging.intensity import intensity_range, normalize
+from napari_unet.imaging.resampling import scaled_shape
+from napari_unet.learning.applying.inference import for_inference
+from napari_unet.learning.applying.outputs import activate
+from napari_unet.learning.applying.tiles import plan_for, tile_size_for
+from napari_unet.learning.data.value_units import span_of_values
+from napari_unet.learning.device import (
+    choose_device,
+    fastest_precision,
+    own_memory_errors,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from napari_unet.config import PredictConfig
+    from napari_unet.imaging.arrays import Image
+    from napari_unet.imaging.intensity import IntensityRange
+    from napari_unet.imaging.tiling import Tile
+    from napari_unet.learning.device import DeviceChoice
+    from napari_unet.learning.model import Model
+
+    Region = tuple[slice, ...]
+
+# Smaller tiles would be mostly halo.
+_SMALLEST_TILE_PX = 64
+
+
+class Predictor:
+    """A model applied to one image; nothing of it is read before it is needed.
+
+    Parameters
+    ----------
+    model : Model
+        The model to apply.
+    image : Image
+        Image of the channels that the model takes; lazy data is read tile by tile.
+    config : PredictConfig
+        Tile size and halo, device and precision.
+    factors : sequence of float
+        Pixels that the network sees for each of the image, one an axis ([Z,] Y, X).
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Of the outputs, (K, [T,] [Z,] Y, X).
+    tile_size : int
+        Side of a tile without its halo, in pixels that the network sees; smaller once
+        memory was not enough.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        image: Image,
+        config: PredictConfig,
+        factors: Sequence[float],
+    ) -> None:
+        self._data, self._roles = image.data, model.roles
+        self._span = image_range(model, image)
+        self._values = values_span(model, self._span)
+        self._device, self._halo = choose_device(config.device), config.halo
+        precision = precision_of(model, config, self._device)
+        with own_memory_errors(self._device):
+            self._net = for_inference(model.build(), self._device, precision)
+        n_dims, finer = model.network.n_dims, model.network.upscale
+        own = tuple(image.shape[-n_dims:])
+        seen = scaled_shape(own, factors)
+        self._grids = Grids(own, seen, finer)
+        self._stack = image.shape[: -len(own)]
+        self.shape: tuple[int, ...] = (
+            len(model.roles),
+            *self._stack,
+            *(n * finer for n in own),
+        )
+        size = config.tile_size or tile_size_for(
+            self._net, seen, self._device, precision
+        )
+        # A tile larger than the image would only be padding.
+        self._cut(min(size, max(seen)))
+
+    def _cut(self, tile_size: int) -> None:
+        self.tile_size = tile_size
+        self._plan = plan_for(
+            self._net, self._grids.seen, tile_size=tile_size, halo=self._halo
+        )
+
+    def tiles(
+        self, viewed: Callable[[], Sequence[float] | None] | None = None
+    ) -> Iterator[Note | TileDone]:
+        """Predict the whole image, yielding after each tile.
+
+        Where memory is too little the plane (or volume) begins again with tiles half
+        as large, which for a local network gives the same; a `Note` says so.
+
+        Parameters
+        ----------
+        viewed : callable, optional
+            Returns what the user looks at by now: its middle in pixels of the outputs,
+            ([T,] [Z,] Y, X), or None. What is near it comes first.
+
+        Yields
+        ------
+        TileDone
+            Its `outputs` are float32 of `shape`, the same array each time, whole after
+            the last event.
+        """
+        outputs = np.zeros(self.shape, np.float32)
+        viewed = viewed or (lambda: None)
+        n_planes = math.prod(self._stack)
+        left: list[tuple[int, ...]] = list(np.ndindex(self._stack))
+        while left:
+            index = left.pop(_nearest(left, viewed()))
+            n_before = n_planes - len(left) - 1
+            while True:
+                try:
+                    own = np.moveaxis(outputs, 0, len(index))[index]
+                    plane = self._plane(own, index, viewed)
+                    for n, write in enumerate(plane, 1):
+                        n_tiles = len(self._plan.tiles)
+                        where = (*(slice(i, i + 1) for i in index), *write)
+                        n_done = n_before * n_tiles + n
+                        yield TileDone(n_done, n_planes * n_tiles, where, outputs)
+                    break
+                except ResourceError as error:
+                    if not self._shrinks(error):
+                        raise
+                for output in outputs:
+                    output[index] = 0
+                yield Note(
+                    f"memory was too little: going on with tiles of {self.tile_size} px"
+                )
+
+    def _plane(
+        self,
+        outputs: NDArray[np.float32],
+        index: tuple[int, ...],
+        viewed: Callable[[], Sequence[float] | None],
+    ) -> Iterator[Region]:
+        """Predict one plane (or volume); yield which outputs are there by then."""
+        left = list(self._plan.tiles)
+        while left:
+            view = viewed()
+            tile = left.pop(self._nearest_tile(left, index, view))
+            found = self._forward(index, tile)
+            yield self._write(outputs, found, tile)
+
+    def _nearest_tile(
+        self, tiles: list[Tile], index: tuple[int, ...], view: Sequence[float] | None
+    ) -> int:
+        if view is None or tuple(map(int, view[: len(index)])) != index:
+            return 0
+        ratios = np.divide(self._grids.seen, self._grids.own) / self._grids.finer
+        at = np.asarray(view[len(index) :]) * ratios
+        ends = np.array([[(w.start, w.stop) for w in t.write] for t in tiles])
+        gaps = np.maximum(0, np.maximum(ends[..., 0] - at, at - ends[..., 1]))
+        return int((gaps**2).sum(1).argmin())
+
+    def window(
+        self, region: Sequence[slice], index: tuple[int, ...] = ()
+    ) -> NDArray[np.float32]:
+        """Return a window of the outputs: what `tiles` gives there.
+
+        Parameters
+        ----------
+        region : sequence of slice
+            In pixels of the outputs, ([Z,] Y, X).
+        index : tuple of int
+            Of the plane or volume in a stack or movie.
+
+        Returns
+        -------
+        ndarray of float32, shape (K, *region)
+
+        Raises
+        ------
+        ResourceError
+            Memory is too little even for small tiles (NU-R02).
+        """
+        region = tuple(region)
+        needed, finer = self._grids.needed(region), self._grids.finer
+        within = [slice(n.start // finer, -(-n.stop // finer)) for n in needed]
+        shape = [n.stop - n.start for n in needed]
+        while True:
+            found = np.zeros((self.shape[0], *shape), np.float32)
+            try:
+                for tile in self._plan.within(within):
+                    self._place(found, self._forward(index, tile), tile, needed)
+                break
+            except ResourceError as error:
+                if not self._shrinks(error):
+                    raise
+        return found if self._grids.is_one else self._grids.window(found, region)
+
+    def _shrinks(self, error: ResourceError) -> bool:
+        """Take smaller tiles after an error of memory; return whether there are any."""
+        if error.code != "NU-R02" or self.tile_size <= _SMALLEST_TILE_PX:
+            return False
+        n_before = len(self._plan.tiles)
+        self._cut(max(self.tile_size // 2, _SMALLEST_TILE_PX))
+        # A network that takes one size only can't do with less.
+        return len(self._plan.tiles) > n_before
+
+    @torch.inference_mode()
+    def _forward(self, index: tuple[int, ...], tile: Tile) -> NDArray[np.float32]:
+        """Return a tile's outputs (K, [Z,] Y, X): what it keeps, or all to blend."""
+        with own_memory_errors(self._device):
+            read = self._grids.read(
+                lambda window: self._normal(index, window), tile.read, self._plan.pads
+            )
+            image = torch.from_numpy(read)[None].to(self._device.torch)
+            logits = self._net(image)[0]
+            if not tile.weights:
+                finer = self._grids.finer
+                crop = (slice(c.start * finer, c.stop * finer) for c in tile.crop)
+                logits = logits[(slice(None), *crop)]
+            found = np.asarray(activate(logits, self._roles).cpu().numpy())
+            return in_units(found, self._roles, self._values)
+
+    def _normal(self, index: tuple[int, ...], window: Region) -> NDArray[np.float32]:
+        part = np.asarray(self._data[(slice(None), *index, *window)])
+        return normalize(part, self._span)
+
+    def _write(
+        self, outputs: NDArray[np.float32], found: NDArray[np.float32], tile: Tile
+    ) -> Region:
+        """Put a tile's outputs into those of the image; return which are there now."""
+        grids, finer = self._grids, self._grids.finer
+        shape = [n * finer for n in grids.seen]
+        final = _within(tile.write, shape, finer)
+        region, found = _share(found, tile, shape, finer)
+        if not grids.is_one:
+            grids.add(outputs, found, region)
+            return grids.final(final)
+        if tile.weights:
+            outputs[(slice(None), *region)] += found
+        else:
+            outputs[(slice(None), *region)] = found
+        return final
+
+    def _place(
+        self,
+        outputs: NDArray[np.float32],
+        found: NDArray[np.float32],
+        tile: Tile,
+        needed: Region,
+    ) -> None:
+        """Add a tile's outputs to those of a window, on the network's grid."""
+        shape = [n * self._grids.finer for n in self._grids.seen]
+        region, found = _share(found, tile, shape, self._grids.finer)
+        common = [
+            slice(max(r.start, n.start), min(r.stop, n.stop))
+            for r, n in zip(region, needed, strict=True)
+        ]
+        if any(c.start >= c.stop for c in common):
+            return
+        own = (slice(None), *_moved(common, region))
+        outputs[(slice(None), *_moved(common, needed))] += found[own]
+
+
+def _nearest(planes: list[tuple[int, ...]], view: Sequence[float] | None) -> int:
+    """Return which plane of a stack or movie is nearest to the one that is seen."""
+    if view is None or not planes[0]:
+        return 0
+    seen = np.asarray(view[: len(planes[0])])
+    return int(np.abs(np.array(planes) - seen).sum(1).argmin())
+
+
+def image_range(model: Model, image: Image) -> IntensityRange:
+    """Return the range that an image is normalised with for a model."""
+    if model.normalization.policy == "dataset" and model.dataset_range is not None:
+        return model.dataset_range
+    return intensity_range(image, model.normalization)
+
+
+def values_span(model: Model, span: IntensityRange) -> IntensityRange | None:
+    """Return what 0 and 1 of the values made of an image stand for; None if unknown.
+
+    Parameters
+    ----------
+    model : Model
+        Of any kind.
+    span : IntensityRange
+        What the image was normalised with.
+    """
+    if model.value_range is None:
+        return None
+    return span_of_values(model.value_range, model.values_follow_image, span)
+
+
+def resolved_precision(config: PredictConfig, device: DeviceChoice) -> str:
+    """Return "fp32", "bf16" or "fp16"; auto is fast on CUDA only."""
+    is_fast = config.precision == "fast" or (
+        config.precision == "auto" and device.name == "cuda"
+    )
+    return fastest_precision(device.name) if is_fast else "fp32"
+
+
+def precision_of(model: Model, config: PredictConfig, device: DeviceChoice) -> str:
+    """Return "fp32", "bf16" or "fp16", as a model will be computed in."""
+    # The graph of another program runs as it was saved.
+    if model.network.architecture == "foreign":
+        return "fp32"
+    return resolved_precision(config, device)
+
+
+def in_units(
+    found: NDArray[np.float32], roles: Sequence[str], span: IntensityRange | None
+) -> NDArray[np.float32]:
+    """Return outputs with values in the units of the images that were learned from.
+
+    Parameters
+    ----------
+    found : ndarray of float32, shape (K, [Z,] Y, X)
+        What a network gives.
+    roles : sequence of str
+        What each output means; all but values stay as they are.
+    span : IntensityRange, optional
+        What 0 and 1 of the values stand for (see `values_span`).
+    """
+    values = [i for i, role in enumerate(roles) if role.startswith("value:")]
+    if span is None or not values:
+        return found
+    found = found.copy()
+    for i, low, high in zip(values, span.low, span.high, strict=True):
+        found[i] = low + found[i] * (high - low)
+    return found
+
+
+def _share(
+    found: NDArray[np.float32], tile: Tile, shape: Sequence[int], finer: int
+) -> tuple[Region, NDArray[np.float32]]:
+    """Return what a tile adds to the outputs on the network's grid, and where."""
+    covered = tile.write
+    if tile.weights:
+        for axis, weights in enumerate(tile.weights):
+            others = [1] * (len(shape) - axis - 1)
+            found = found * np.repeat(weights, finer).reshape(-1, *others)
+        covered = tuple(
+            slice(w.start, w.start + len(weights))
+            for w, weights in zip(tile.write, tile.weights, strict=True)
+        )
+    # The last tiles reach beyond the image, into its mirrored edge.
+    region = _within(covered, shape, finer)
+    return region, found[(slice(None), *_moved(region, region))]
+
+
+def _moved(part: Sequence[slice], whole: Sequence[slice]) -> Region:
+    """Return a window as it counts from the start of another one."""
+    return tuple(
+        slice(p.start - w.start, p.stop - w.start)
+        for p, w in zip(part, whole, strict=True)
+    )
+
+
+def _within(region: Sequence[slice], shape: Sequence[int], finer: int) -> Region:
+    return tuple(
+        slice(r.start * finer, min(r.stop * finer, n))
+        for r, n in zip(region, shape, strict=True)
+    )
