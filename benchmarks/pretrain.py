@@ -3,10 +3,10 @@
     python benchmarks/pretrain.py DATA/dsb2018_fluo_all
 
 DATA holds ``images/``, ``masks/`` and ``manifest.csv``, which names the field group of
-each image: tiles of one field are near-duplicates, so whole groups are held back, every
-tenth in the order of a hash of their names. The file's weights are kept in half
-precision. ``--json`` writes what was held back and the scores there, seen once, at the
-end: the last model is taken, whatever its scores.
+each image: tiles of one field are near-duplicates, so whole groups are held back, in
+the order of a hash of their names: every tenth to choose and tune the model on, another
+tenth to score it on, seen once, at the end. The file's weights are kept in half
+precision. ``--json`` writes what was held back and the scores there.
 """
 
 from __future__ import annotations
@@ -37,22 +37,37 @@ ABOUT = (
 )
 
 
-def split_by_group(data: Path) -> tuple[Pairs, Pairs, int]:
-    """Return what to learn from, what to hold back, and the number of cells learned."""
+def split_by_group(data: Path) -> tuple[dict[str, Pairs], int]:
+    """Return the pairs to learn from, to choose by and to score, and the cells learned.
+
+    Parameters
+    ----------
+    data : Path
+        Folder with ``images/``, ``masks/`` and ``manifest.csv``.
+
+    Returns
+    -------
+    dict of str to Pairs, int
+        By "learned", "chosen" and "scored"; the number of cells in "learned".
+    """
     with (data / "manifest.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     groups = sorted(
         {row["field_group"] for row in rows},
         key=lambda name: hashlib.sha256(name.encode()).digest(),
     )
-    held = set(groups[::10])
-    parts: tuple[Pairs, Pairs] = (([], []), ([], []))
+    part_of = dict.fromkeys(groups, "learned")
+    part_of |= dict.fromkeys(groups[::10], "scored")
+    part_of |= dict.fromkeys(groups[5::10], "chosen")
+    parts: dict[str, Pairs] = {part: ([], []) for part in part_of.values()}
+    n_cells = 0
     for row in rows:
-        images, masks = parts[row["field_group"] in held]
+        part = part_of[row["field_group"]]
+        images, masks = parts[part]
         images.append(data / "images" / f"{row['name']}.tif")
         masks.append(data / "masks" / f"{row['name']}.tif")
-    n_cells = sum(int(r["n_labels"]) for r in rows if r["field_group"] not in held)
-    return *parts, n_cells
+        n_cells += int(row["n_labels"]) if part == "learned" else 0
+    return parts, n_cells
 
 
 def main() -> None:
@@ -65,12 +80,14 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    learned, held, n_cells = split_by_group(args.data)
-    print(f"{len(learned[0])} images, {len(held[0])} held back", file=sys.stderr)
+    parts, n_cells = split_by_group(args.data)
+    learned, held = parts["learned"], parts["scored"]
+    sizes = {part: len(pairs[0]) for part, pairs in parts.items()}
+    print(f"images: {sizes}", file=sys.stderr)
     config = TrainConfig.model_validate(
         {"max_steps": args.steps, "patience": args.steps}
     )
-    done = run(learned, held, config, network=NETWORK)
+    done = run(learned, parts["chosen"], config, network=NETWORK)
     if done.final is None:
         raise RuntimeError("training ended without a model")
     scores = scored(done.final, held)
