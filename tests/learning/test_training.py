@@ -35,7 +35,9 @@ from napari_unet.imaging.scores import Tally
 from napari_unet.learning import training
 from napari_unet.learning.checkpoint import load_model
 from napari_unet.learning.data import fields
-from napari_unet.learning.loop import beginning, finishing, preparation, progress
+from napari_unet.learning.loop import beginning, finishing, progress
+from napari_unet.learning.loop.material import gather
+from napari_unet.learning.loop.preparation import prepare
 from napari_unet.learning.loop.stepping import Stepper
 from napari_unet.learning.losses import LOSSES
 from napari_unet.learning.model import Look, Model
@@ -829,10 +831,8 @@ def test_every_network_can_be_trained(cells, architecture, norm, skips):
     events = _train(cells, network=network, max_steps=2, batch_size=1)
     assert np.isfinite(_losses(events)).all()
     assert _is_finite(events[-1].model)
-    fresh = preparation.prepare(
-        [cells[0]], [cells[1]], _config(), network=network, weights=None,
-        validation=None, start_from=None,
-    ).model  # fmt: skip
+    material = gather([cells[0]], [cells[1]], _config(), network=network)
+    fresh = prepare(material, material.config, network=network).model
     # Its own best model is that of the last look: all that can learn has learned.
     moved = [
         name

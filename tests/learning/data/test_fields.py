@@ -22,15 +22,21 @@ from napari_unet.imaging.targets import make_target
 from napari_unet.learning.data import sources
 from napari_unet.learning.data.painted import with_lost_cells
 from napari_unet.learning.data.value_units import span_of_values
-from napari_unet.learning.loop.preparation import prepare, survey
+from napari_unet.learning.loop.material import gather
+from napari_unet.learning.loop.preparation import prepare
 from napari_unet.learning.patches import PatchSource
 
 TINY = NetworkConfig(base_width=2, depth=1)
 
 
-def _prepared(images, annotations, config=None, **settings):
-    common = {"network": TINY, "weights": None, "validation": None, "start_from": None}
-    return prepare(images, annotations, config or TrainConfig(), **(common | settings))
+def _prepared(
+    images, annotations, config=None, *, network=TINY, validation=None, **settings
+):
+    config = config or TrainConfig()
+    material = gather(
+        images, annotations, config, network=network, validation=validation
+    )
+    return prepare(material, config, network=network, **settings)
 
 
 def _cells(shape=(64, 64), n=8, seed=1):
@@ -151,9 +157,9 @@ def test_small_data_sets_are_read_once(folder, opened):
 
 def test_files_are_read_again_where_there_is_no_room(folder, opened, monkeypatch):
     monkeypatch.setattr(sources, "_MAX_KEPT", 2)
-    material = survey(*folder, TrainConfig())
+    material = gather(*folder, TrainConfig(), network=TINY)
     assert len(opened) == 8
-    split = _prepared(*folder, material=material).split
+    split = prepare(material, material.config, network=TINY).split
     opened.clear()
     for field in split.train:
         field.load()
@@ -200,9 +206,9 @@ from napari_unet.learning.loop.preparation import prepare
 folder, n = Path(sys.argv[1]), int(sys.argv[2])
 images = [ImageFile(folder / f"i{i % 5}.tif") for i in range(n)]
 masks = [MaskFile(folder / f"m{i % 5}.tif") for i in range(n)]
-split = prepare(images, masks, TrainConfig(), network=NetworkConfig(base_width=2,
-    depth=1), weights=None, validation=None, start_from=None,
-    groups=list(range(n))).split
+network = NetworkConfig(base_width=2, depth=1)
+material = gather(images, masks, TrainConfig(), network=network)
+split = prepare(material, material.config, network=network).split
 with PatchSource(split.train, spare=split.spare) as source:
     for step in range(1, 101):
         source.draw(step, n=2, size=64, reach=10)
@@ -495,10 +501,9 @@ def test_images_can_be_made_from_images(upscale):
     targets = [1000 + 500 * np.kron(im, np.ones((upscale, upscale))) for im in images]
     targets[0][: 8 * upscale] = np.nan
     config = TrainConfig(task="regress")
-    prepared = _prepared(images, targets, config, network=None)
-    model, split = prepared.model, prepared.split
+    model, split, _ = _prepared(images, targets, config, network=None)
     assert model.roles == ("value:image",)
-    assert model.network.upscale == prepared.survey.upscale == upscale
+    assert model.network.upscale == upscale
     assert split.is_held_back
     made = span_of_values(
         model.value_range, True, intensity_range(Image(images[1][None]))
@@ -533,7 +538,7 @@ def test_a_target_of_another_size_is_refused():
 
 def test_a_survey_counts_what_is_there():
     image, labels = _cells()
-    material = survey([image, image], [labels, LazyLabels(labels)], TrainConfig())
+    material = gather([image, image], [labels, LazyLabels(labels)], TrainConfig())
     seen = material.survey
     areas = ndimage.sum_labels(labels > 0, labels, np.arange(1, labels.max() + 1))
     assert seen.n_images == seen.n_planes == 2
@@ -542,7 +547,7 @@ def test_a_survey_counts_what_is_there():
     assert seen.n_px_of_class == (2 * (labels == 0).sum(), 2 * (labels > 0).sum())
     assert seen.shapes == ((64, 64), (64, 64))
     prepared = _prepared([image, image], [labels, labels])
-    assert prepared.survey.fingerprint == seen.fingerprint
+    assert prepared.model.fingerprint == seen.fingerprint
 
 
 def test_images_may_be_learned_from_at_scales_of_their_own():

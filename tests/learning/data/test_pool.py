@@ -9,6 +9,7 @@ from napari_unet.imaging.arrays import Annotation, Image, Target
 from napari_unet.learning.data import pool
 from napari_unet.learning.data.planes import Plane
 from napari_unet.learning.data.pool import PlaneStore, Rotation
+from napari_unet.learning.loop.material import gather
 from napari_unet.learning.loop.preparation import prepare
 from napari_unet.learning.patches import PatchSource
 
@@ -33,11 +34,12 @@ def _fields(n: int, *, kinds=lambda i: {1}):
         )
         pairs.append((Image(rng.random((1, 32, 32))), given))
     images, annotations = zip(*pairs, strict=True)
-    return prepare(
-        images, annotations, TrainConfig(),
-        network=NetworkConfig(base_width=2, depth=1), weights=None,
-        validation=(images[:1], annotations[:1]), start_from=None,
-    ).split.train  # fmt: skip
+    network = NetworkConfig(base_width=2, depth=1)
+    material = gather(
+        images, annotations, TrainConfig(), network=network,
+        validation=(images[:1], annotations[:1]),
+    )  # fmt: skip
+    return prepare(material, material.config, network=network).split.train
 
 
 def test_few_fields_are_all_drawn_from_after_some_steps():

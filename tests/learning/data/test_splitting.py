@@ -11,6 +11,7 @@ from napari_unet.learning.data.grouping import groups_of
 from napari_unet.learning.data.pairs import LazyPair
 from napari_unet.learning.data.splitting import GUARD_PX, hold_back
 from napari_unet.learning.data.summaries import summarize
+from napari_unet.learning.loop.material import gather
 from napari_unet.learning.loop.preparation import prepare
 
 
@@ -111,18 +112,6 @@ def test_which_images_depends_on_the_seed_alone():
     ]
     assert chosen[0] == chosen[1]
     assert len(set(chosen)) > 1
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_images_of_one_group_are_on_the_same_side(seed):
-    groups = ["a", "b", "a", "c", "b", "d", "a", "e"]
-    division = hold_back(_different(8), 0.25, _rng(seed), groups=groups)
-    sides = [
-        {groups[region.image] for region in part}
-        for part in (division.train, division.held_back)
-    ]
-    assert not sides[0] & sides[1]
-    assert "fields" in division.how
 
 
 def test_copies_and_near_copies_of_an_image_show_one_field():
@@ -236,11 +225,9 @@ def test_areas_alone_can_be_held_back_too():
 
 
 def _split_of(images, annotations, **config):
-    return prepare(
-        images, annotations, TrainConfig(**config),
-        network=NetworkConfig(base_width=2, depth=1), weights=None, validation=None,
-        start_from=None,
-    ).split  # fmt: skip
+    network = NetworkConfig(base_width=2, depth=1)
+    material = gather(images, annotations, TrainConfig(**config), network=network)
+    return prepare(material, material.config, network=network).split
 
 
 def test_cells_that_the_line_cuts_are_counted_on_one_side_only():

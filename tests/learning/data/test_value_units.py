@@ -16,6 +16,7 @@ from napari_unet.imaging.image_scores import psnr
 from napari_unet.imaging.intensity import IntensityRange
 from napari_unet.learning.augmentation import Batch, augment
 from napari_unet.learning.data.value_units import likeness, span_of_values
+from napari_unet.learning.loop.material import gather
 from napari_unet.learning.loop.preparation import prepare
 from napari_unet.learning.model import Model
 from napari_unet.learning.networks import build_network
@@ -36,9 +37,8 @@ def _blobs(seed=0, shape=(64, 64), brightness=200.0):
 
 
 def _prepared(images, targets, **more):
-    settings = {"network": TINY, "weights": None, "validation": None}
-    config = TrainConfig(task="regress")
-    return prepare(images, targets, config, **settings, start_from=None, **more)
+    material = gather(images, targets, TrainConfig(task="regress"), network=TINY)
+    return prepare(material, material.config, network=TINY, **more)
 
 
 def _image(data):
@@ -201,11 +201,9 @@ def test_cells_are_no_image_to_add_to():
     labels = np.zeros((64, 64), int)
     labels[10:20, 10:20] = 1
     network = NetworkConfig(base_width=2, depth=1, adds_image=True)
+    material = gather([_blobs()[1]], [labels], TrainConfig(), network=network)
     with pytest.raises(ConfigError, match="set adds_image to false") as caught:
-        prepare(
-            [_blobs()[1]], [labels], TrainConfig(), network=network, weights=None,
-            validation=None, start_from=None,
-        )  # fmt: skip
+        prepare(material, material.config, network=network)
     assert caught.value.code == "NU-C05"
 
 
@@ -249,8 +247,8 @@ def test_how_much_finer_follows_from_the_targets(upscale):
     assert _prepared([noisy], [finer]).model.network.upscale == upscale
     other = TINY.model_copy(update={"upscale": 1})
     with pytest.raises(ConfigError, match=f"set upscale to {upscale}") as caught:
-        prepare(
-            [noisy], [finer], TrainConfig(task="regress"), validation=None,
-            network=NetworkConfig(**other.model_dump()), weights=None, start_from=None,
+        gather(
+            [noisy], [finer], TrainConfig(task="regress"),
+            network=NetworkConfig(**other.model_dump()),
         )  # fmt: skip
     assert caught.value.code == "NU-C05"

@@ -14,10 +14,10 @@ from napari_unet.config import (
 )
 from napari_unet.errors import ConfigError, ImageError, LabelError
 from napari_unet.imaging.arrays import Annotation, Image
-from napari_unet.imaging.instances import gap_is_from_cutting
 from napari_unet.imaging.intensity import IntensityRange
-from napari_unet.learning.checkpoint import save_model
+from napari_unet.imaging.tuning import gap_is_from_cutting
 from napari_unet.learning.data.pairs import pair_up
+from napari_unet.learning.loop.material import gather
 from napari_unet.learning.loop.preparation import pooled_range, prepare
 from napari_unet.learning.model import Model, Origin, weights_sha256
 
@@ -44,9 +44,10 @@ def _areas(fields) -> np.ndarray:
 
 
 def _prepare(images, annotations, **settings):
-    common = {"network": TINY, "weights": None, "validation": None, "start_from": None}
-    config = settings.pop("config", TrainConfig())
-    prepared = prepare(images, annotations, config, **(common | settings))
+    own = {k: settings.pop(k) for k in ("weights", "scales") if k in settings}
+    given = {"config": TrainConfig(), "network": TINY} | settings
+    material = gather(images, annotations, **given)
+    prepared = prepare(material, material.config, network=given["network"], **own)
     return prepared.model, prepared.split
 
 
@@ -149,18 +150,14 @@ def test_validation_images_are_checked_as_well():
         _prepare([image], [labels], validation=([two], [labels]))
 
 
-def test_a_model_to_start_from_goes_on_with_its_network_and_settings(
-    random_model, tmp_path
-):
+def test_a_model_to_start_from_goes_on_with_its_network_and_settings(random_model):
     start = random_model(base_width=3)
-    path = save_model(tmp_path / "start.unet", start)
     image, labels = np.random.default_rng(0).random((64, 64)), _labels()
-    for given in (start, path, str(path)):
-        model, _ = _prepare([image], [labels], network=None, start_from=given)
-        assert model.network == start.network
-        assert model.weights == start.weights
-        for name, tensor in start.state.items():
-            assert torch.equal(model.state[name], tensor)
+    model, _ = _prepare([image], [labels], network=None, start=start)
+    assert model.network == start.network
+    assert model.weights == start.weights
+    for name, tensor in start.state.items():
+        assert torch.equal(model.state[name], tensor)
 
 
 def test_network_settings_that_agree_with_the_model_to_start_from_are_fine(
@@ -169,14 +166,14 @@ def test_network_settings_that_agree_with_the_model_to_start_from_are_fine(
     start = random_model(base_width=3)
     image, labels = np.random.default_rng(0).random((64, 64)), _labels()
     same = NetworkConfig(base_width=3)
-    model, _ = _prepare([image], [labels], network=same, start_from=start)
+    model, _ = _prepare([image], [labels], network=same, start=start)
     assert model.network == start.network
 
 
 def test_other_network_settings_than_those_of_the_start_are_refused(random_model):
     image, labels = np.random.default_rng(0).random((64, 64)), _labels()
     with pytest.raises(ConfigError, match="other network settings: leave") as caught:
-        _prepare([image], [labels], network=TINY, start_from=random_model())
+        _prepare([image], [labels], network=TINY, start=random_model())
     assert caught.value.code == "NU-C04"
 
 
@@ -187,11 +184,11 @@ def test_a_start_with_other_classes_or_channels_is_refused_if_all_is_wanted(
     given = {"network": None, "config": TrainConfig(start_with="all")}
     start = random_model(out_channels=3)
     with pytest.raises(LabelError, match="begin with what fits of it") as caught:
-        _prepare([image], [labels], start_from=start, **given)
+        _prepare([image], [labels], start=start, **given)
     assert caught.value.code == "NU-L06"
     start = random_model(in_channels=2)
     with pytest.raises(ImageError, match="expects 2 channels, array has 1"):
-        _prepare([image], [labels], start_from=start, **given)
+        _prepare([image], [labels], start=start, **given)
 
 
 def test_networks_for_volumes_are_refused_for_now():
@@ -217,7 +214,7 @@ def test_only_a_new_network_is_to_be_set_otherwise(change, what, remedy):
     start = Model(network, {})
     whole = TrainConfig(start_with="all")
     with pytest.raises(ConfigError, match=f"model to start from .*{what}") as caught:
-        _prepare([image], [labels], network=None, start_from=start, config=whole)
+        _prepare([image], [labels], network=None, start=start, config=whole)
     assert "start from scratch" in str(caught.value)
     assert "set " not in str(caught.value)
 
@@ -228,9 +225,7 @@ def test_dataset_normalisation_uses_one_range_for_training_and_validation(random
     ramp = np.linspace(0, 1, 64 * 64).reshape(64, 64)
     images, labels = [ramp * 100, ramp * 300], [_labels()] * 2
     held = ([ramp * 1000], [_labels()])
-    model, split = _prepare(
-        images, labels, network=None, start_from=start, validation=held
-    )
+    model, split = _prepare(images, labels, network=None, start=start, validation=held)
     assert model.dataset_range == IntensityRange((0.0,), (200.0,))
     assert [p.image.max() for p in _loaded(split.train)] == pytest.approx([0.5, 1.5])
     assert split.validation[0].load().image.max() == pytest.approx(5)
@@ -250,10 +245,9 @@ def test_an_image_whose_pixels_are_all_alike_is_refused():
 
 def test_instance_settings_follow_from_the_annotation(cells):
     image, labels = cells
-    model, split, _ = prepare(
-        [image], [labels], TrainConfig(), network=None, weights=None,
-        validation=([image], [labels]), start_from=None,
-    )  # fmt: skip
+    model, split = _prepare(
+        [image], [labels], network=None, validation=([image], [labels])
+    )
     areas = _areas(split.train)
     assert model.instances.min_size_px == int(np.percentile(areas, 5) / 2)
     planes = [plane.labels for plane in _loaded(split.train)]
@@ -267,10 +261,7 @@ def test_areas_have_a_role_of_their_own(cells):
         labels, {1: 2}, np.ones(labels.shape, bool), names,
         area_classes=frozenset({2}),
     )  # fmt: skip
-    model, split, _ = prepare(
-        [image], [annotation], TrainConfig(), network=None, weights=None,
-        validation=None, start_from=None,
-    )  # fmt: skip
+    model, split = _prepare([image], [annotation], network=None)
     assert model.roles[1:] == ("softmax:cell", "softmax-area:tissue")
     assert all(
         1 not in plane.labels for plane in _loaded((*split.train, *split.validation))
@@ -306,7 +297,7 @@ def test_the_model_knows_colours_and_fingerprint_of_what_it_learns_from(random_m
     assert _prepare([image], [plain])[0].fingerprint == model.fingerprint
     assert _prepare([image + 1], [plain])[0].fingerprint != model.fingerprint
     start = replace(random_model(), class_colors=("#111111", "#222222"))
-    fine = {"network": None, "start_from": start}
+    fine = {"network": None, "start": start}
     assert _prepare([image], [plain], **fine)[0].class_colors == start.class_colors
     assert _prepare([image], [colored], **fine)[0].class_colors == model.class_colors
 
@@ -324,11 +315,11 @@ def test_a_fine_tuned_model_states_anew_whose_it_is_and_names_its_origins(
         derived_from=(Origin("b" * 64), owed),
     )
     image = np.random.default_rng(0).random((64, 64))
-    again, _ = _prepare([image], [_labels()], network=None, start_from=start)
+    again, _ = _prepare([image], [_labels()], network=None, start=start)
     assert (again.authors, again.license, again.about) == ((), "", "")
     parent = Origin(weights_sha256(start.state), ("Jane Doe",), "MIT")
     assert again.derived_from == (parent, owed)
-    twice, _ = _prepare([image], [_labels()], network=None, start_from=again)
+    twice, _ = _prepare([image], [_labels()], network=None, start=again)
     assert [o.authors for o in twice.derived_from] == [
         (), ("Jane Doe",), ("Ann Other",),
     ]  # fmt: skip
@@ -353,7 +344,7 @@ def test_a_network_without_normalisation_layers_gets_standardised_images(
     assert is_standard.all() == (norm == "none")
     # What a model was trained with goes on, whatever its network.
     start = random_model(norm=norm, base_width=2, depth=1)
-    goes_on, _ = _prepare([cells[0]], [cells[1]], network=None, start_from=start)
+    goes_on, _ = _prepare([cells[0]], [cells[1]], network=None, start=start)
     assert goes_on.normalization == start.normalization
 
 

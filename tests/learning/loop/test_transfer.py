@@ -13,7 +13,7 @@ from napari_unet.imaging.arrays import Annotation, Image
 from napari_unet.imaging.intensity import IntensityRange
 from napari_unet.learning.checkpoint import load_model, save_model
 from napari_unet.learning.loop import finishing
-from napari_unet.learning.loop.preparation import survey
+from napari_unet.learning.loop.material import gather
 from napari_unet.learning.loop.transfer import are_comparable
 from napari_unet.learning.model import Model, Origin, weights_sha256
 from napari_unet.learning.training import train
@@ -51,7 +51,7 @@ def _annotated(labels: np.ndarray, n_classes: int, *, areas=()) -> Annotation:
 
 def _begun(start, image, wanted, **settings):
     config = TrainConfig(**settings)
-    material = survey([image], [wanted], config, start_from=start)
+    material = gather([image], [wanted], config, start=start)
     return material.start, material.told
 
 
@@ -296,8 +296,7 @@ def test_a_run_that_began_with_other_channels_goes_on(random_model, labels, tmp_
 
 def test_settings_that_follow_from_the_images_may_be_given(random_model, labels):
     network = NetworkConfig(base_width=4, in_channels=3)
-    material = survey(
-        [_image(3)], [labels], TrainConfig(), network=network,
-        start_from=random_model(),
-    )  # fmt: skip
+    material = gather(
+        [_image(3)], [labels], TrainConfig(), network=network, start=random_model()
+    )
     assert material.start.n_channels == 3

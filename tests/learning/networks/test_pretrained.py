@@ -8,7 +8,9 @@ from torch import nn
 
 from napari_unet.config import NetworkConfig, TrainConfig
 from napari_unet.errors import ConfigError, ResourceError
-from napari_unet.learning.loop import preparation, starting
+from napari_unet.learning.loop import starting
+from napari_unet.learning.loop.material import gather
+from napari_unet.learning.loop.preparation import prepare
 from napari_unet.learning.networks import build_network, pretrained
 
 
@@ -193,9 +195,7 @@ def test_training_starts_from_them_if_asked(wanted, monkeypatch, cells):
         starting, "load_pretrained", lambda network: network.position.data.fill_(7)
     )
     image, labels = cells
-    model, _, _ = preparation.prepare(
-        [image], [labels], TrainConfig(),
-        network=_config(base_width=2, transformer_layers=1, pretrained=wanted),
-        weights=None, validation=None, start_from=None,
-    )  # fmt: skip
+    network = _config(base_width=2, transformer_layers=1, pretrained=wanted)
+    material = gather([image], [labels], TrainConfig(), network=network)
+    model = prepare(material, material.config, network=network).model
     assert (model.state["position"] == 7).all() == wanted

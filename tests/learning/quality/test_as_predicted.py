@@ -13,6 +13,7 @@ from napari_unet.imaging.arrays import Annotation, Image
 from napari_unet.imaging.resampling import resample, resample_labels
 from napari_unet.learning.checkpoint import load_model
 from napari_unet.learning.device import DeviceChoice
+from napari_unet.learning.loop.material import gather
 from napari_unet.learning.loop.preparation import prepare
 from napari_unet.learning.quality import held_back
 from napari_unet.learning.quality.as_predicted import scales_of_prediction, seen_at
@@ -52,10 +53,11 @@ def pairs():
 def fields(nuclei, pairs):
     """What is held back: a quarter of the sample as it is, and the zoomed one."""
     images, given = pairs
-    return prepare(
-        images[2:], given[2:], nuclei.training, network=None, weights=None,
-        validation=(images[:2], given[:2]), start_from=nuclei,
-    ).split.validation  # fmt: skip
+    material = gather(
+        images[2:], given[2:], nuclei.training,
+        validation=(images[:2], given[:2]), start=nuclei,
+    )  # fmt: skip
+    return prepare(material, material.config).split.validation
 
 
 def test_each_image_is_seen_as_large_as_prediction_makes_it(nuclei, fields):

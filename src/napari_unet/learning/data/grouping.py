@@ -16,26 +16,19 @@ _LEAST_OF_COPIES = 0.8
 _MAX_TO_COMPARE = 3000
 
 
-def groups_of(
-    pairs: Sequence[PairSummary], given: Sequence[Hashable] | None = None
-) -> list[int]:
+def groups_of(pairs: Sequence[PairSummary]) -> list[int]:
     """Return for each image the number of the field that it shows.
 
-    Images belong together that were given one group; that are copies; whose fine
-    structure is nearly the same, as of frames of a movie or of two exposures; and
-    whose names differ in the number of a tile alone, as ``a_tile1.tif`` and
-    ``a_tile2.tif`` (tile, crop, patch, block or part). Overlapping tiles of other
-    names are not found: give their groups.
+    Images belong together that are copies; whose fine structure is nearly the same, as
+    of frames of a movie or of two exposures; and whose names differ in the number of a
+    tile alone, as ``a_tile1.tif`` and ``a_tile2.tif`` (tile, crop, patch, block or
+    part). Overlapping tiles of other names are not found.
 
     Parameters
     ----------
     pairs : sequence of PairSummary
         The images.
-    given : sequence, optional
-        One group an image; then nothing is guessed.
     """
-    if given is not None:
-        return _numbered(given)
     joined = _Joined(len(pairs))
     for names in ([p.pixels for p in pairs], [p.field_name for p in pairs]):
         first: dict[Hashable, int] = {}
@@ -48,7 +41,9 @@ def groups_of(
         for i in range(len(pairs)):
             for j in np.flatnonzero(views[:i] @ views[i] > _LEAST_OF_COPIES):
                 joined.join(i, int(j))
-    return _numbered([joined.root(i) for i in range(len(pairs))])
+    numbers: dict[int, int] = {}
+    roots = [joined.root(i) for i in range(len(pairs))]
+    return [numbers.setdefault(root, len(numbers)) for root in roots]
 
 
 class _Joined:
@@ -64,8 +59,3 @@ class _Joined:
 
     def join(self, i: int, j: int) -> None:
         self._parent[max(self.root(i), self.root(j))] = min(self.root(i), self.root(j))
-
-
-def _numbered(names: Sequence[Hashable]) -> list[int]:
-    numbers: dict[Hashable, int] = {}
-    return [numbers.setdefault(name, len(numbers)) for name in names]

@@ -16,7 +16,7 @@ from napari_unet.imaging.windows import whole
 from napari_unet.learning.data.grouping import groups_of
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from napari_unet.imaging.windows import Window
     from napari_unet.learning.data.fields import Field
@@ -115,8 +115,6 @@ def hold_back(
     pairs: Sequence[PairSummary],
     fraction: float,
     rng: np.random.Generator,
-    *,
-    groups: Sequence[Hashable] | None = None,
 ) -> Division:
     """Hold back whole images where there are five or more, else parts of each.
 
@@ -134,10 +132,8 @@ def hold_back(
         Share to hold back.
     rng : numpy.random.Generator
         Decides which images.
-    groups : sequence, optional
-        Which field each image shows; guessed if left out.
     """
-    fields = groups_of(pairs, groups)
+    fields = groups_of(pairs)
     if len(pairs) >= _MIN_IMAGES_TO_HOLD_BACK_WHOLE:
         division = _whole_images(pairs, fields, fraction, rng)
         if division is not None:

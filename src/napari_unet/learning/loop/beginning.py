@@ -19,8 +19,9 @@ from napari_unet.learning.device import (
 from napari_unet.learning.loop import resuming, runs, snapshots
 from napari_unet.learning.loop.averaging import Average
 from napari_unet.learning.loop.live import Strokes
+from napari_unet.learning.loop.material import gather
 from napari_unet.learning.loop.parallel import join
-from napari_unet.learning.loop.preparation import prepare, survey
+from napari_unet.learning.loop.preparation import prepare
 from napari_unet.learning.loop.previews import Preview
 from napari_unet.learning.loop.progress import Best, Clock, History, Pace
 from napari_unet.learning.loop.run_state import RunState
@@ -39,9 +40,10 @@ if TYPE_CHECKING:
     from napari_unet.config import WeightConfig
     from napari_unet.events import Event
     from napari_unet.learning.data.pairs import AnnotationLike, ImageLike
+    from napari_unet.learning.data.splitting import Split
     from napari_unet.learning.device import DeviceChoice
+    from napari_unet.learning.loop.material import Material
     from napari_unet.learning.loop.parallel import Ranks
-    from napari_unet.learning.loop.preparation import Material
     from napari_unet.learning.loop.snapshots import Snapshot
     from napari_unet.learning.model import Model
 
@@ -59,7 +61,7 @@ class Given:
     network: NetworkConfig | None
     weights: WeightConfig | None
     validation: tuple[Sequence[ImageLike], Sequence[AnnotationLike | ImageLike]] | None
-    start_from: Model | None
+    start: Model | None
     is_live: bool = False
 
     @property
@@ -96,28 +98,23 @@ def begin(
     if is_finished:
         return None
     device = choose_device(given.config.device)
-    material = survey(
+    material = gather(
         given.images,
         given.annotations,
         given.config,
         network=given.network,
         validation=given.validation,
-        start_from=given.start_from,
+        start=given.start,
     )
     chosen = yield from _planned(given, material, device, snapshot, ranks)
     ranks.check(chosen.config.batch_size, device)
     model, split, warnings = prepare(
-        given.images,
-        given.annotations,
+        material,
         chosen.config,
-        # That of a model to start from goes on as it is.
-        network=given.network if given.start_from else chosen.network,
+        network=chosen.network,
         weights=given.weights,
-        validation=given.validation,
-        start_from=given.start_from,
         scale=chosen.scale,
         scales=chosen.scales,
-        material=material,
     )
     if split.is_held_back:
         model = replace(model, held_back=split.held_back, validated_on=split.how)
@@ -226,7 +223,7 @@ def _same_precision(snapshot: Snapshot | None, device: DeviceChoice) -> str | No
 def _assembled(
     given: Given,
     model: Model,
-    split: Any,
+    split: Split,
     device: DeviceChoice,
     folder: Path | None,
     precision: str,

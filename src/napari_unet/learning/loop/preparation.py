@@ -1,98 +1,42 @@
-"""From images and annotations to fields to learn from, and a model to train."""
+"""From what training was given to fields to learn from, and a model to train."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from napari_unet.config import (
-    InstanceConfig,
-    NetworkConfig,
-    NormalizationConfig,
-    TrainConfig,
-    WeightConfig,
-)
-from napari_unet.errors import ConfigError, LabelError
+from napari_unet.config import InstanceConfig, TrainConfig, WeightConfig
+from napari_unet.errors import ConfigError
 from napari_unet.imaging.cell_size import typical_diameter
-from napari_unet.imaging.instances import derive_instances
+from napari_unet.imaging.tuning import derive_instances
 from napari_unet.learning.applying.scale import scale_for
-from napari_unet.learning.checkpoint import load_model
 from napari_unet.learning.data.fields import Recipe, fields_of
-from napari_unet.learning.data.pairs import check_painted, size_warnings
-from napari_unet.learning.data.sources import Sources
+from napari_unet.learning.data.pairs import size_warnings
 from napari_unet.learning.data.splitting import Division, Split, given_apart, hold_back
-from napari_unet.learning.data.survey import Survey, take_survey
 from napari_unet.learning.data.value_units import span_of_values, units_for
-from napari_unet.learning.loop.starting import (
-    check_start,
-    check_trainable,
-    fresh_model,
-    target_of,
-)
-from napari_unet.learning.loop.transfer import fitted
-from napari_unet.learning.model import Model
+from napari_unet.learning.loop.starting import fresh_model
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+    from napari_unet.config import NetworkConfig
     from napari_unet.events import Region
     from napari_unet.imaging.intensity import IntensityRange
     from napari_unet.learning.data.fields import Field
-    from napari_unet.learning.data.pairs import AnnotationLike, ImageLike
-    from napari_unet.learning.data.summaries import PairSummary
-
-    Validation = tuple[Sequence[ImageLike], Sequence[AnnotationLike | ImageLike]]
+    from napari_unet.learning.data.survey import Survey
+    from napari_unet.learning.loop.material import Material
+    from napari_unet.learning.model import Model
 
 # Enough to see whether cells that touch were cut apart.
 _MAX_LOOKED_AT = 8
 
 
-@dataclass(frozen=True, eq=False)
-class Material:
-    """What training was given, looked at once.
-
-    Parameters
-    ----------
-    sources : Sources
-        The pairs, to be read again when they are needed.
-    survey : Survey
-        What there is to learn from.
-    validation : Survey, optional
-        What there is to validate on, where it was given; its pairs come after the
-        others in `sources`.
-    policy : NormalizationConfig
-        How the images are scaled.
-    start : Model, optional
-        What fits of the model to start from, completed.
-    config : TrainConfig
-        How to train; the target is that of the model to start from, unless given.
-    told : str
-        What is anew in `start`, in one sentence; empty where nothing is.
-    """
-
-    sources: Sources
-    survey: Survey
-    validation: Survey | None
-    policy: NormalizationConfig
-    start: Model | None
-    config: TrainConfig
-    told: str = ""
-
-    @property
-    def pairs(self) -> tuple[PairSummary, ...]:
-        """All pairs, those to validate on last."""
-        held = () if self.validation is None else self.validation.pairs
-        return self.survey.pairs + held
-
-
-@dataclass(frozen=True, eq=False)
-class Prepared:
-    """All that training begins with; unpacks as model, split and warnings.
+class Prepared(NamedTuple):
+    """What training begins with.
 
     Parameters
     ----------
@@ -102,23 +46,11 @@ class Prepared:
         What to learn from and what to validate on.
     warnings : list of str
         What the user should know.
-    survey : Survey
-        What there is to learn from.
     """
 
     model: Model
     split: Split
     warnings: list[str]
-    survey: Survey
-
-    def __iter__(self) -> Iterator[Any]:
-        """Yield model, split and warnings."""
-        return iter((self.model, self.split, self.warnings))
-
-    @property
-    def value_range(self) -> IntensityRange | None:
-        """What 0 and 1 of the values stand for; None to segment."""
-        return self.model.value_range
 
 
 def pooled_range(ranges: Sequence[IntensityRange]) -> IntensityRange:
@@ -128,106 +60,43 @@ def pooled_range(ranges: Sequence[IntensityRange]) -> IntensityRange:
     return type(ranges[0])(tuple(map(float, low)), tuple(map(float, high)))
 
 
-def survey(
-    images: Sequence[ImageLike],
-    annotations: Sequence[AnnotationLike | ImageLike],
+def prepare(
+    material: Material,
     config: TrainConfig,
     *,
     network: NetworkConfig | None = None,
-    validation: Validation | None = None,
-    start_from: Model | Path | str | None = None,
-) -> Material:
-    """Look at each pair once, with one of them in memory at a time.
-
-    The parameters are those of `train`.
-
-    Raises
-    ------
-    UNetError
-        The input can't be learned from.
-    """
-    start = start_from
-    if start is not None and not isinstance(start, Model):
-        start = load_model(start)
-    target = None if start is None else target_of(start)
-    if target is not None and "target" not in config.model_fields_set:
-        config = config.model_copy(update={"target": target})
-    is_regression = config.task == "regress"
-    if network is not None:
-        check_trainable(network, upscale=network.upscale if is_regression else 1)
-    policy = start.normalization if start else _normalization_for(network)
-    sources = Sources(images, annotations, is_regression=is_regression)
-    seen = take_survey(sources, policy)
-    if network is not None:
-        # What was not given follows from the targets.
-        given = "upscale" in network.model_fields_set
-        check_trainable(network, upscale=seen.upscale if given else network.upscale)
-    if not is_regression:
-        _check_annotated(seen)
-    told = ""
-    if start is not None:
-        check_start(start, seen, config, network)
-        start, told = fitted(start, seen, config)
-    held = None
-    if validation is not None:
-        others = Sources(*validation, is_regression=is_regression)
-        held = take_survey(others, policy, first=sources.open(0))
-        _check_validation(held, is_regression=is_regression)
-        sources.extend(others)
-    return Material(sources, seen, held, policy, start, config, told)
-
-
-def prepare(  # noqa: PLR0913 - what training was given
-    images: Sequence[ImageLike],
-    annotations: Sequence[AnnotationLike | ImageLike],
-    config: TrainConfig,
-    *,
-    network: NetworkConfig | None,
-    weights: WeightConfig | None,
-    validation: Validation | None,
-    start_from: Model | Path | str | None,
+    weights: WeightConfig | None = None,
     scale: float = 1.0,
     scales: Sequence[float] | None = None,
-    groups: Sequence[Hashable] | None = None,
-    material: Material | None = None,
 ) -> Prepared:
     """Return the model to begin with, what to learn from and validate on, and warnings.
 
     Parameters
     ----------
-    images, annotations, config, network, weights, validation, start_from
-        Those of `train`.
+    material : Material
+        What training was given.
+    config : TrainConfig
+        That of the material, completed.
+    network : NetworkConfig, optional
+        Shape of a fresh network; that of a model to start from goes on as it is.
+    weights : WeightConfig, optional
+        Weights of the pixels; left out, those of the model to start from.
     scale : float
         Working pixels for each pixel of the first image, and of others by their pixel
         size: what is validated on is seen as in prediction.
     scales : sequence of float, optional
         The same for each image to learn from, such as by the size of its cells.
-    groups : sequence, optional
-        Which field each image shows, so that none is on both sides of the split;
-        guessed from copies and names if left out.
-    material : Material, optional
-        What `survey` returned for the same: then nothing is looked at again.
 
     Raises
     ------
-    UNetError
-        The input can't be learned from.
+    ConfigError
+        Images are to be made at another scale than their own (NU-C01), or the weights
+        need a pixel size that an image lacks.
     """
-    if material is None:
-        material = survey(
-            images,
-            annotations,
-            config,
-            network=network,
-            validation=validation,
-            start_from=start_from,
-        )
     start, seen = material.start, material.survey
-    if "target" not in config.model_fields_set:
-        config = config.model_copy(update={"target": material.config.target})
     weights = weights or (start.weights if start else WeightConfig())
     recipe = _recipe(material, config, weights, scale, scales)
-    division = _divided(material, config, groups)
+    division = _divided(material, config)
     split = _split(division, recipe, _scales_of_prediction(material, scale))
     begin = start or fresh_model(seen, config, network)
     own = [pair.span for pair in seen.pairs]
@@ -253,7 +122,7 @@ def prepare(  # noqa: PLR0913 - what training was given
         fingerprint=seen.fingerprint,
         n_train_images=len(seen.pairs),
     )
-    return Prepared(model, split, _warnings(material), seen)
+    return Prepared(model, split, _warnings(material))
 
 
 def _has_own_scales(
@@ -280,34 +149,6 @@ def _diameter(scaled: NDArray[np.int64], scale: float) -> float | None:
     """
     seen = typical_diameter(scaled)
     return None if seen is None else seen / scale
-
-
-def _normalization_for(network: NetworkConfig | None) -> NormalizationConfig:
-    """Return how images are scaled for a fresh network."""
-    if network is not None and network.norm == "none":
-        # He's weights keep the variance that comes in, so it has to be 1 there: with
-        # [0, 1] SGD learned no more than how frequent the classes are.
-        return NormalizationConfig(policy="standardize")
-    return NormalizationConfig()
-
-
-def _check_annotated(seen: Survey) -> None:
-    """Refuse annotations that lack cells or background (NU-L04, NU-L08)."""
-    counts = seen.n_px_of_class
-    check_painted(
-        [pair.facts.annotation for pair in seen.pairs],
-        has_cells=any(counts[1:]),
-        has_background=counts[0] > 0,
-    )
-
-
-def _check_validation(held: Survey, *, is_regression: bool) -> None:
-    if not is_regression and not any(held.n_px_of_class[1:]):
-        raise LabelError(
-            "NU-L04",
-            f"{held.pairs[0].facts.annotation} has no annotated cells to validate on: "
-            "give validation images with painted cells",
-        )
 
 
 def _recipe(
@@ -349,14 +190,12 @@ def _recipe(
     return recipe
 
 
-def _divided(
-    material: Material, config: TrainConfig, groups: Sequence[Hashable] | None
-) -> Division:
+def _divided(material: Material, config: TrainConfig) -> Division:
     """Return which regions are learned from, and which are held back."""
     seen = material.survey
     if material.validation is None:
         rng = np.random.default_rng([config.seed, 0])
-        return hold_back(seen.pairs, config.val_fraction, rng, groups=groups)
+        return hold_back(seen.pairs, config.val_fraction, rng)
     return given_apart(material.pairs, seen.n_images)
 
 
