@@ -202,6 +202,7 @@ from napari_unet.config import NetworkConfig, TrainConfig
 from napari_unet.files.lazy import ImageFile, MaskFile
 from napari_unet.learning.data import pool, sources
 from napari_unet.learning.patches import PatchSource
+from napari_unet.learning.loop.material import gather
 from napari_unet.learning.loop.preparation import prepare
 folder, n = Path(sys.argv[1]), int(sys.argv[2])
 images = [ImageFile(folder / f"i{i % 5}.tif") for i in range(n)]
