@@ -25,7 +25,8 @@ from napari_unet.imaging.cell_counts import (
     score_of,
     standard_error,
 )
-from napari_unet.imaging.instances import find_instances, minimum_size, tune_instances
+from napari_unet.imaging.instances import find_instances
+from napari_unet.imaging.tuning import minimum_size, tune_instances
 from napari_unet.learning.quality.validation import nearest_as_good
 
 N_CELLS, N_IMAGES = (10, 20, 40, 80), (1, 4)

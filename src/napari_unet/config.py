@@ -631,6 +631,17 @@ class InstanceConfig(_Config):
         "pixels wide: training cuts it. Off where the annotated cells have such gaps "
         "themselves.",
     )
+    fill_holes: bool = Field(
+        False,
+        title="Fill holes",
+        description="What a cell encloses belongs to it.",
+    )
+    clear_border: bool = Field(
+        False,
+        title="Clear the border",
+        description="Cells that touch the border of the image are dropped: they are "
+        "cut off there, which spoils what is measured of them.",
+    )
 
 
 class NormalizationConfig(_Config):

@@ -11,16 +11,19 @@ from napari_unet.config import InstanceConfig
 from napari_unet.errors import ModelError
 from napari_unet.imaging.arrays import Annotation
 from napari_unet.imaging.instances import (
-    derive_instances,
+    fill_holes,
     find_instances,
     foreground,
-    gap_is_from_cutting,
     give_back_gap,
-    minimum_size,
-    tune_instances,
 )
 from napari_unet.imaging.scores import Tally
 from napari_unet.imaging.targets import make_target, separate_touching
+from napari_unet.imaging.tuning import (
+    derive_instances,
+    gap_is_from_cutting,
+    minimum_size,
+    tune_instances,
+)
 
 ROLES = ("softmax:background", "softmax:cell")
 PLAIN = InstanceConfig(
@@ -370,3 +373,48 @@ def test_cells_of_a_volume_are_told_apart_across_planes(more):
     )  # fmt: skip
     found = find_instances(outputs.astype(np.float32), (*ROLES, *more), config)
     np.testing.assert_array_equal(found, labels)
+
+
+def _ring(roles_value: float = 0.9) -> np.ndarray:
+    cell = np.zeros((24, 24), np.float32)
+    cell[4:20, 4:20] = roles_value
+    cell[10:13, 10:13] = 0
+    return np.stack([1 - cell, cell])
+
+
+ROLES = ["softmax:background", "softmax:cell"]
+
+
+def test_holes_are_filled_where_that_is_wanted():
+    hole = (slice(10, 13), slice(10, 13))
+    kept = find_instances(_ring(), ROLES, InstanceConfig())
+    filled = find_instances(_ring(), ROLES, InstanceConfig(fill_holes=True))
+    assert not kept[hole].any()
+    assert (filled[hole] == filled[4, 4]).all()
+    assert (filled[:4] == 0).all()
+
+
+def test_what_two_cells_enclose_is_no_hole():
+    labels = np.ones((5, 6), np.int32)
+    labels[:, 3:] = 2
+    labels[2, 2:4] = 0
+    np.testing.assert_array_equal(fill_holes(labels), labels)
+
+
+def test_cells_at_the_border_are_dropped_where_that_is_wanted():
+    outputs = _ring()[:, 4:]
+    assert find_instances(outputs, ROLES, InstanceConfig()).max() == 1
+    assert find_instances(outputs, ROLES, InstanceConfig(clear_border=True)).max() == 0
+    inner = find_instances(_ring(), ROLES, InstanceConfig(clear_border=True))
+    assert inner.max() == 1
+
+
+def test_in_a_window_small_cells_stay_at_its_open_sides():
+    cell = np.zeros((20, 20), np.float32)
+    cell[:2, 4:6] = cell[8:10, 8:10] = cell[18:, 12:14] = 0.9
+    outputs = np.stack([1 - cell, cell])
+    config = InstanceConfig(min_size_px=10, clear_border=True, smoothing_px=0)
+    found = find_instances(
+        outputs, ROLES, config, open_sides=((True, False), (False, False))
+    )
+    np.testing.assert_array_equal(np.argwhere(found.any(1)).ravel(), [0, 1])

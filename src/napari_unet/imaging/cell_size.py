@@ -18,30 +18,26 @@ if TYPE_CHECKING:
 _LARGEST_STEP = 2.5
 
 
-def cell_diameters(labels: NDArray[np.int32]) -> NDArray[np.float64]:
-    """Return the diameter of each cell: that of the disc (ball) of the same size.
+def diameters(sizes: NDArray[Any], *, n_dims: int = 2) -> NDArray[np.float64]:
+    """Return the diameters of discs, or balls, of these sizes.
 
     Parameters
     ----------
-    labels : ndarray of int32, shape (Y, X) or (Z, Y, X)
-        Instance ids; 0 is background. Ids may have gaps.
+    sizes : ndarray of int or float, shape (n,)
+        Number of pixels of each cell.
+    n_dims : int
+        2 for areas, 3 for volumes.
 
     Returns
     -------
     ndarray of float64, shape (n,)
-        In pixels, in the order of the ids.
+        In pixels.
 
     Examples
     --------
-    >>> labels = np.array([[0, 7, 7], [0, 7, 7], [3, 0, 0]], np.int32)
-    >>> cell_diameters(labels).round(2)
-    array([1.13, 2.26])
+    >>> diameters(np.array([79, 314])).round(1)
+    array([10., 20.])
     """
-    sizes = np.unique(labels[labels > 0], return_counts=True)[1]
-    return _diameters(sizes, labels.ndim)
-
-
-def _diameters(sizes: NDArray[Any], n_dims: int) -> NDArray[np.float64]:
     if n_dims == 3:
         return np.asarray(np.cbrt(6 * sizes / np.pi))
     return np.asarray(np.sqrt(4 * sizes / np.pi))
@@ -75,7 +71,7 @@ def typical_diameter(sizes: NDArray[Any], *, n_dims: int = 2) -> float | None:
         return None
     so_far = np.cumsum(ordered)
     middle = ordered[np.searchsorted(so_far, so_far[-1] / 2)]
-    return float(_diameters(middle, n_dims))
+    return float(diameters(middle, n_dims=n_dims))
 
 
 def next_scale(scale: float, seen_px: float | None, wanted_px: float) -> float:

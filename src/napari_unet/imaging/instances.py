@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import groupby, product
+from itertools import groupby, permutations, product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,36 +10,20 @@ from scipy import ndimage
 from skimage.segmentation import relabel_sequential, watershed
 
 from napari_unet.errors import ModelError
-from napari_unet.imaging.targets import separate_touching
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
     from napari_unet.config import InstanceConfig
-    from napari_unet.imaging.scores import Tally
 
 
 # What other programs call the output that keeps cells apart.
 BOUNDARY = ("bound", "border", "edge", "contour", "outline")
 _EACH_ITS_OWN = ("sigmoid", "probability")
 _BACKGROUND = ("softmax:background", "probability:background")
-_BOUNDARY_CLASS, _DISTANCE = "softmax-boundary", "distance"
-# Where to begin: half as deep as it can be, for a distance.
-_SEED_DISTANCE = 0.5
-
-# What is tried for the settings, in turn: values; steps from, and multiples of, the
-# best so far. Small objects are often pieces, or what nobody cared to annotate.
-_VALUES, _STEPS, _MULTIPLES = "values", "steps", "multiples"
-_SEARCH: tuple[tuple[str, str, tuple[float, ...]], ...] = (
-    ("threshold", _VALUES, (0.35, 0.42, 0.58, 0.65, 0.72)),
-    ("seed_threshold", _VALUES, (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.87, 0.93, 0.97)),
-    ("smoothing_px", _VALUES, (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)),
-    ("min_size_px", _MULTIPLES, (0.5, 1.5, 2.0, 3.0, 4.0)),
-    ("seed_threshold", _STEPS, (-0.06, -0.03, 0.03, 0.06)),
-    ("threshold", _STEPS, (-0.06, -0.03, 0.03, 0.06)),
-)
+_BOUNDARY_CLASS, DISTANCE = "softmax-boundary", "distance"
 
 
 def is_like(name: str, words: Sequence[str]) -> bool:
@@ -53,16 +37,30 @@ def is_like(name: str, words: Sequence[str]) -> bool:
     return any(word in name.lower() for word in words)
 
 
-def _is_boundary(role: str) -> bool:
+def is_boundary(role: str) -> bool:
+    """Return whether an output is of the boundaries of cells.
+
+    Examples
+    --------
+    >>> is_boundary("softmax-boundary"), is_boundary("sigmoid:edge")
+    (True, True)
+    """
     kind, _, name = role.partition(":")
     is_named_so = kind in _EACH_ITS_OWN and is_like(name, BOUNDARY)
     return kind == _BOUNDARY_CLASS or is_named_so
 
 
-def _is_cell(role: str) -> bool:
+def is_cell(role: str) -> bool:
+    """Return whether an output is of a class of single cells.
+
+    Examples
+    --------
+    >>> is_cell("softmax:cell"), is_cell("softmax:background"), is_cell("distance")
+    (True, False, False)
+    """
     kinds = ("softmax", *_EACH_ITS_OWN)
     is_class = role.partition(":")[0] in kinds and role not in _BACKGROUND
-    return is_class and not _is_boundary(role)
+    return is_class and not is_boundary(role)
 
 
 def foreground(
@@ -92,7 +90,7 @@ def foreground(
     """
     background = next((i for i, r in enumerate(roles) if r in _BACKGROUND), None)
     if background is None:
-        own = [i for i, role in enumerate(roles) if _is_cell(role)]
+        own = [i for i, role in enumerate(roles) if is_cell(role)]
         return np.asarray(outputs[own].max(0))
     cells = 1 - outputs[background]
     for output, role in zip(outputs, roles, strict=True):
@@ -109,7 +107,7 @@ def has_cells(roles: Sequence[str]) -> bool:
     >>> has_cells(["softmax:background", "softmax-area:membrane"])
     False
     """
-    return any(map(_is_cell, roles))
+    return any(map(is_cell, roles))
 
 
 def finds_cells(roles: Sequence[str]) -> bool:
@@ -140,7 +138,11 @@ def check_finds_cells(roles: Sequence[str]) -> None:
 
 
 def find_instances(
-    outputs: NDArray[np.float32], roles: Sequence[str], config: InstanceConfig
+    outputs: NDArray[np.float32],
+    roles: Sequence[str],
+    config: InstanceConfig,
+    *,
+    open_sides: Sequence[tuple[bool, bool]] = (),
 ) -> NDArray[np.int32]:
     """Label the cells of one plane, or of one volume.
 
@@ -158,7 +160,11 @@ def find_instances(
     roles : sequence of str
         Meaning of each channel.
     config : InstanceConfig
-        Thresholds, smoothing and minimum size.
+        Thresholds, smoothing, minimum size, and what else is done to the cells.
+    open_sides : sequence of (bool, bool), optional
+        Of a window of a larger image: whether the image goes on before and after it,
+        one pair an axis. Cells that touch such a side stay, however small they are
+        here; and none is cleared at the border, for it may go on to it elsewhere.
 
     Returns
     -------
@@ -183,11 +189,62 @@ def find_instances(
     without = ~has_seed[parts] & mask
     seeds[without] = parts[without] + n_seeds
     labels = watershed(-smooth, seeds, mask=mask)
-    sizes = np.bincount(labels.ravel())
-    labels[sizes[labels] < config.min_size_px] = 0
+    if config.fill_holes:
+        labels = fill_holes(labels)
+    drops = np.bincount(labels.ravel()) < config.min_size_px
+    drops[_touching(labels, open_sides)] = False
+    if config.clear_border and not open_sides:
+        drops[_touching(labels, [(True, True)] * labels.ndim)] = True
+    labels[drops[labels]] = 0
     if config.give_back_gap:
         labels = give_back_gap(labels)
     return np.asarray(relabel_sequential(labels)[0], np.int32)
+
+
+def _touching(
+    labels: NDArray[np.int32], sides: Sequence[tuple[bool, bool]]
+) -> NDArray[np.int32]:
+    """Return the ids at some sides of an image: before and after, one pair an axis."""
+    found = [
+        labels.take(i, axis).ravel()
+        for axis, wanted in enumerate(sides)
+        for i, is_wanted in zip((0, -1), wanted, strict=True)
+        if is_wanted
+    ]
+    return np.concatenate([np.zeros(0, np.int32), *found])
+
+
+def fill_holes(labels: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Return labels in which what a single cell encloses belongs to it.
+
+    A hole is background that nowhere reaches the border of the image and is beside one
+    cell only; pixels that touch at a corner don't close it.
+
+    Parameters
+    ----------
+    labels : ndarray of int32, shape ([Z,] Y, X)
+        Instance ids; 0 is background.
+
+    Examples
+    --------
+    >>> ring = np.array([[1, 1, 1, 0], [1, 0, 1, 0], [1, 1, 1, 0]], np.int32)
+    >>> fill_holes(ring)[1]
+    array([1, 1, 1, 0], dtype=int32)
+    """
+    everywhere = ndimage.generate_binary_structure(labels.ndim, labels.ndim)
+    parts, n_parts = ndimage.label(labels == 0, everywhere)
+    none = np.iinfo(np.int32).max
+    lowest, highest = np.full(n_parts + 1, none), np.zeros(n_parts + 1, np.int64)
+    for axis in range(labels.ndim):
+        for sides in permutations((slice(1, None), slice(None, -1))):
+            at, of = ((*[slice(None)] * axis, side) for side in sides)
+            meets = (parts[at] > 0) & (labels[of] > 0)
+            np.minimum.at(lowest, parts[at][meets], labels[of][meets])
+            np.maximum.at(highest, parts[at][meets], labels[of][meets])
+    is_hole = lowest == highest
+    is_hole[_touching(parts, [(True, True)] * labels.ndim)] = False
+    filled = np.where(is_hole[parts] & (parts > 0), lowest[parts], labels)
+    return np.asarray(filled, np.int32)
 
 
 def seed_map(outputs: NDArray[np.float32], roles: Sequence[str]) -> NDArray[np.float32]:
@@ -214,10 +271,10 @@ def seed_map(outputs: NDArray[np.float32], roles: Sequence[str]) -> NDArray[np.f
     >>> seed_map(outputs, ["softmax:background", "softmax:cell", "distance"])
     array([[0.25]], dtype=float32)
     """
-    if _DISTANCE in roles:
-        return np.asarray(outputs[list(roles).index(_DISTANCE)])
+    if DISTANCE in roles:
+        return np.asarray(outputs[list(roles).index(DISTANCE)])
     probability = foreground(outputs, roles)
-    boundaries = [i for i, role in enumerate(roles) if _is_boundary(role)]
+    boundaries = [i for i, role in enumerate(roles) if is_boundary(role)]
     if boundaries:
         probability = probability - outputs[boundaries].max(0)
     return probability
@@ -269,131 +326,3 @@ def give_back_gap(labels: NDArray[np.int32]) -> NDArray[np.int32]:
     is_owned = owner < none
     filled[tuple((pixels[is_owned] - 2).T)] = owner[is_owned]
     return filled
-
-
-def gap_is_from_cutting(labels: Sequence[NDArray[np.int32]]) -> bool:
-    """Return whether narrow gaps between cells rather come from cutting them apart.
-
-    Cells may also truly have gaps of one or two pixels, such as membranes, which
-    `give_back_gap` would fill. So it is tried on the annotation: it is worth it where
-    it restores more pixels than it fills wrongly.
-
-    Parameters
-    ----------
-    labels : sequence of ndarray of int32, shape (Y, X)
-        Annotated cells, as painted.
-
-    Examples
-    --------
-    >>> gap_is_from_cutting([np.array([[1, 1, 1, 2, 2, 2]], np.int32)])
-    True
-    >>> gap_is_from_cutting([np.array([[1, 1, 0, 0, 2, 2]], np.int32)])
-    False
-    """
-    gain = 0
-    for plane in labels:
-        cut = separate_touching(plane)
-        filled = give_back_gap(cut)[cut == 0]
-        painted = plane[cut == 0]
-        is_filled = filled > 0
-        gain += int(np.sum(np.where(filled == painted, 1, -1)[is_filled]))
-    return gain > 0
-
-
-def minimum_size(areas: NDArray[np.int64]) -> int:
-    """Return half the 5th percentile of the areas of annotated cells, in pixels.
-
-    Examples
-    --------
-    >>> minimum_size(np.array([100, 100, 100]))
-    50
-    """
-    return int(np.percentile(areas, 5) / 2) if areas.size else 0
-
-
-def derive_instances(
-    base: InstanceConfig,
-    roles: Sequence[str],
-    labels: Sequence[NDArray[np.int32]],
-    areas: NDArray[np.int64],
-) -> InstanceConfig:
-    """Return settings with what follows from the outputs and the annotated cells.
-
-    Parameters
-    ----------
-    base : InstanceConfig
-        The other settings.
-    roles : sequence of str
-        Meaning of each output: seeds begin at 0.5 where there is a distance, and only
-        where there is no boundary was a gap cut that may be given back.
-    labels : sequence of ndarray of int32, shape (Y, X)
-        Annotated cells, for `gap_is_from_cutting`.
-    areas : ndarray of int, shape (n,)
-        Areas of all annotated cells, in pixels, for `minimum_size`.
-
-    Examples
-    --------
-    >>> from napari_unet.config import InstanceConfig
-    >>> labels = [np.array([[1, 1, 1, 2, 2, 2]], np.int32)]
-    >>> roles = ["softmax:background", "softmax:cell", "softmax-boundary"]
-    >>> derived = derive_instances(InstanceConfig(), roles, labels, np.array([3, 3]))
-    >>> derived.give_back_gap, derived.min_size_px
-    (False, 1)
-    """
-    has_gap = not any(map(_is_boundary, roles))
-    derived: dict[str, float] = {
-        "min_size_px": minimum_size(areas),
-        "give_back_gap": has_gap and gap_is_from_cutting(labels),
-    }
-    if _DISTANCE in roles and "seed_threshold" not in base.model_fields_set:
-        derived["seed_threshold"] = _SEED_DISTANCE
-    return base.model_copy(update=derived)
-
-
-def tune_instances(
-    count: Callable[[InstanceConfig], Tally], start: InstanceConfig
-) -> tuple[InstanceConfig, Tally]:
-    """Choose thresholds, smoothing and minimum size in turn, twice, by the best score.
-
-    Parameters
-    ----------
-    count : callable
-        Compares cells found with the given settings with the truth; asked once for
-        each.
-    start : InstanceConfig
-        Where to begin: `derive_instances`.
-
-    Returns
-    -------
-    InstanceConfig, Tally
-        The best settings and what they reached.
-    """
-    best = start
-    best_counts = count(best)
-    best_score = _score(best_counts)
-    seen = {start}
-    # What is best for one depends on the others, which are better the second time.
-    for name, kind, given in (*_SEARCH, *_SEARCH):
-        for value in _tried(getattr(best, name), kind, given):
-            config = best.model_copy(update={name: value})
-            if config in seen:
-                continue
-            seen.add(config)
-            counts = count(config)
-            # Strictly better: of equals the one nearer to the defaults stays.
-            if (score := _score(counts)) > best_score:
-                best, best_counts, best_score = config, counts, score
-    return best, best_counts
-
-
-def _tried(best: float, kind: str, given: Sequence[float]) -> list[float]:
-    if kind == _MULTIPLES:
-        return [round(best * factor) for factor in given]
-    if kind == _STEPS:
-        return [v for d in given if 0 < (v := round(best + d, 3)) < 1]
-    return list(given)
-
-
-def _score(counts: Tally) -> float:
-    scores = counts.scores()
-    return scores.ap["0.5"] + scores.map

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from napari_unet.imaging.cell_counts import joined, score_of, standard_error
-from napari_unet.imaging.instances import foreground, has_cells, tune_instances
+from napari_unet.imaging.instances import foreground, has_cells
 from napari_unet.imaging.scores import Tally
+from napari_unet.imaging.tuning import tune_instances
 from napari_unet.learning.applying.inference import for_inference
 from napari_unet.learning.applying.outputs import activate
 from napari_unet.learning.augmentation import Batch
@@ -38,10 +39,10 @@ if TYPE_CHECKING:
 
     from napari_unet.config import InstanceConfig
     from napari_unet.learning.data.fields import Field
+    from napari_unet.learning.data.planes import Plane
     from napari_unet.learning.device import DeviceChoice
     from napari_unet.learning.model import Model
     from napari_unet.learning.networks.network import Network
-    from napari_unet.learning.patches import Plane
     from napari_unet.learning.quality.held_back import Piece
 
 # From this IoU on what is found says how large cells are.
@@ -145,20 +146,25 @@ def tune(
     """
     instances = model.instances
     model = replace(model, state=network.state_dict())
-    fields = subset(getattr(fields, "fields", fields), _MAX_PX_AT_THE_END)
+    fields = subset(fields, _MAX_PX_AT_THE_END)
     scales = scales_of_prediction(model, fields, device)
     if model.training.task == "segment":
         until = time.monotonic() + _MAX_TUNING_S
         for _ in range(_MOST_ROUNDS):
-            few = HeldBack(seen_at(scales, fields), model, max_px=_MAX_PX_FOR_TUNING)
-            few.tile_px = tile_px
+            few = HeldBack(
+                seen_at(scales, fields),
+                model,
+                max_px=_MAX_PX_FOR_TUNING,
+                tile_px=tile_px,
+            )
             instances = _tuned(network, few, model, device, until)
             tuned, before = replace(model, instances=instances), scales
             scales = scales_of_prediction(tuned, fields, device)
             if _nearly_equal(scales, before) or time.monotonic() > until:
                 break
-    held = HeldBack(seen_at(scales, fields), model, max_px=_MAX_PX_AT_THE_END)
-    held.tile_px = tile_px
+    held = HeldBack(
+        seen_at(scales, fields), model, max_px=_MAX_PX_AT_THE_END, tile_px=tile_px
+    )
     seen = _see(network, held, model, device, "fp32", instances)
     return instances, pooled(seen, model)
 
