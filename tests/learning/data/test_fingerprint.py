@@ -5,8 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from napari_unet.config import NormalizationConfig
 from napari_unet.imaging.arrays import Annotation, Image
-from napari_unet.learning.data.fingerprint import fingerprint
+from napari_unet.learning.data.sources import Sources
+from napari_unet.learning.data.survey import take_survey
+
+
+def fingerprint(pairs) -> str:
+    images, annotations = zip(*pairs, strict=True)
+    return take_survey(Sources(images, annotations), NormalizationConfig()).fingerprint
 
 
 class _Lazy:

@@ -12,7 +12,6 @@ from napari_unet.files.images import write_image, write_labels
 from napari_unet.imaging.arrays import Annotation, Image
 from napari_unet.learning.checkpoint import Model
 from napari_unet.learning.data.pairs import (
-    check_annotated,
     check_channels,
     pair_up,
     size_warnings,
@@ -76,52 +75,6 @@ def test_annotations_with_other_classes_are_refused():
     ) as caught:
         pair_up([np.ones((8, 8))] * 2, [Annotation(labels, source="a"), two])
     assert caught.value.code == "NU-L06"
-
-
-@pytest.mark.parametrize(
-    "annotation",
-    [
-        Annotation.complete(np.zeros((8, 8), int), source='labels "cells"'),
-        Annotation(np.ones((8, 8), int), {1: 0}, source='labels "cells"'),
-    ],
-    ids=["empty", "background only"],
-)
-def test_an_annotation_without_a_cell_is_refused(annotation):
-    with pytest.raises(LabelError) as caught:
-        check_annotated([annotation])
-    assert caught.value.code == "NU-L04"
-    assert caught.value.message == (
-        'labels "cells" has no annotated cells: paint a few cells, each with its own '
-        "label"
-    )
-
-
-def test_cells_without_any_known_background_are_refused():
-    with pytest.raises(LabelError) as caught:
-        check_annotated([Annotation(_labels(), source='labels "cells"')])
-    assert caught.value.code == "NU-L08"
-    assert caught.value.message == (
-        'labels "cells" has cells but no known background: paint some background, '
-        "draw a finished region, or choose 'unpainted is background'"
-    )
-
-
-def test_several_refused_annotations_are_counted():
-    annotations = [Annotation(_labels(), source=name) for name in "abc"]
-    with pytest.raises(LabelError, match=r"^a \(and 2 more\) has cells but no known"):
-        check_annotated(annotations)
-
-
-def test_painted_background_and_a_finished_region_are_known_background():
-    painted = _labels()
-    painted[0, :10] = 9
-    known = np.zeros(painted.shape, bool)
-    known[60:, :5] = True
-    check_annotated([Annotation(painted, {9: 0})])
-    check_annotated([Annotation(_labels(), known=known)])
-    # The background may be known in another image than the cells.
-    nothing = Annotation.complete(np.zeros((8, 8), int))
-    check_annotated([Annotation(_labels()), nothing])
 
 
 @pytest.mark.parametrize(

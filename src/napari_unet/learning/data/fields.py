@@ -20,7 +20,6 @@ from napari_unet.learning.data.painted import objects_of, pasted, with_lost_cell
 from napari_unet.learning.data.planes import Plane
 from napari_unet.learning.data.sources import reading_again
 from napari_unet.learning.data.summaries import coarser
-from napari_unet.learning.data.survey import Survey as Survey
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

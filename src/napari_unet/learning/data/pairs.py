@@ -307,54 +307,6 @@ def check_not_constant(source: str, span: IntensityRange) -> None:
         )
 
 
-def check_annotated(annotations: Sequence[Annotation]) -> None:
-    """Refuse annotations from which nothing can be learned.
-
-    Raises
-    ------
-    LabelError
-        As `check_painted`.
-    """
-    check_painted(
-        [a.source for a in annotations],
-        has_cells=any((a.class_map() > 0).any() for a in annotations),
-        has_background=any(
-            (a.is_known & (a.class_map() == 0)).any() for a in annotations
-        ),
-    )
-
-
-def check_painted(
-    sources: Sequence[str], *, has_cells: bool, has_background: bool
-) -> None:
-    """Refuse annotations that lack cells or background.
-
-    Raises
-    ------
-    LabelError
-        NU-L04: no cell is painted. NU-L08: cells, but no pixel that is known to be
-        background.
-    """
-    named = _named(sources)
-    if not has_cells:
-        raise LabelError(
-            "NU-L04",
-            f"{named} has no annotated cells: paint a few cells, each with its own "
-            "label",
-        )
-    if not has_background:
-        raise LabelError(
-            "NU-L08",
-            f"{named} has cells but no known background: paint some background, draw "
-            "a finished region, or choose 'unpainted is background'",
-        )
-
-
-def _named(sources: Sequence[str]) -> str:
-    more = f" (and {len(sources) - 1} more)" if len(sources) > 1 else ""
-    return f"{sources[0]}{more}"
-
-
 def check_channels(model: Model, image: Image) -> None:
     """Refuse an image whose channels the model doesn't take.
 

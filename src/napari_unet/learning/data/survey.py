@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_unet.imaging.cell_size import diameters
 from napari_unet.learning.data.fingerprint import of_digests
 from napari_unet.learning.data.pairs import Facts, check_pair, check_target_image
 from napari_unet.learning.data.summaries import summarize
@@ -31,13 +32,10 @@ class Survey:
         One an image, in the order given.
     upscale : int
         Pixels of what is to be made for each pixel of the image; 1 but to regress.
-    warnings : tuple of str
-        What the user should know, one sentence each.
     """
 
     pairs: tuple[PairSummary, ...]
     upscale: int = 1
-    warnings: tuple[str, ...] = ()
 
     @property
     def n_images(self) -> int:
@@ -70,11 +68,6 @@ class Survey:
         return tuple(pair.plane_shape for pair in self.pairs)
 
     @property
-    def pixel_sizes_um(self) -> tuple[tuple[float, ...] | None, ...]:
-        """Size of a pixel of each image along ([Z,] Y, X); None where unknown."""
-        return tuple(pair.pixel_size_um for pair in self.pairs)
-
-    @property
     def n_known_px(self) -> int:
         """Number of pixels that are painted or known to be background."""
         return sum(plane.n_known for pair in self.pairs for plane in pair.planes)
@@ -88,12 +81,7 @@ class Survey:
     @property
     def cell_areas_px(self) -> NDArray[np.int64]:
         """Areas of the painted cells of all planes, in pixels of the images."""
-        found = [
-            plane.cells.areas[plane.cells.is_cell]
-            for pair in self.pairs
-            for plane in pair.planes
-        ]
-        return np.concatenate(found) if found else np.empty(0, np.int64)
+        return np.concatenate([_cell_areas(pair) for pair in self.pairs])
 
     @property
     def cell_diameters_px(self) -> NDArray[np.float64]:
@@ -103,15 +91,7 @@ class Survey:
     @property
     def cell_diameters_of(self) -> tuple[NDArray[np.float64], ...]:
         """Diameters of the painted cells of each image, in pixels."""
-        return tuple(
-            diameters(
-                np.concatenate(
-                    [p.cells.areas[p.cells.is_cell] for p in pair.planes]
-                    or [np.empty(0, np.int64)]
-                )
-            )
-            for pair in self.pairs
-        )
+        return tuple(diameters(_cell_areas(pair)) for pair in self.pairs)
 
     @property
     def changes_images(self) -> bool:
@@ -124,15 +104,9 @@ class Survey:
         return of_digests(pair.digest for pair in self.pairs)
 
 
-def diameters(areas: NDArray[Any] | np.floating[Any]) -> NDArray[np.float64]:
-    """Return the diameters of circles of these areas.
-
-    Examples
-    --------
-    >>> diameters(np.array([79, 314])).round(1)
-    array([10., 20.])
-    """
-    return np.asarray(2 * np.sqrt(areas / np.pi))
+def _cell_areas(pair: PairSummary) -> NDArray[np.int64]:
+    found = [plane.cells.areas[plane.cells.is_cell] for plane in pair.planes]
+    return np.concatenate([np.empty(0, np.int64), *found])
 
 
 def take_survey(

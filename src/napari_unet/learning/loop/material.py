@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from napari_unet.config import NetworkConfig, NormalizationConfig, TrainConfig
 from napari_unet.errors import LabelError
-from napari_unet.learning.data.pairs import check_painted
 from napari_unet.learning.data.sources import Sources
 from napari_unet.learning.data.survey import Survey, take_survey
 from napari_unet.learning.loop.starting import check_start, check_trainable, target_of
@@ -117,12 +116,22 @@ def _normalization_for(network: NetworkConfig | None) -> NormalizationConfig:
 
 def _check_annotated(seen: Survey) -> None:
     """Refuse annotations that lack cells or background (NU-L04, NU-L08)."""
-    counts = seen.n_px_of_class
-    check_painted(
-        [pair.facts.annotation for pair in seen.pairs],
-        has_cells=any(counts[1:]),
-        has_background=counts[0] > 0,
-    )
+    n_background, *n_of_cells = seen.n_px_of_class
+    named = seen.pairs[0].facts.annotation
+    if seen.n_images > 1:
+        named += f" (and {seen.n_images - 1} more)"
+    if not any(n_of_cells):
+        raise LabelError(
+            "NU-L04",
+            f"{named} has no annotated cells: paint a few cells, each with its own "
+            "label",
+        )
+    if n_background == 0:
+        raise LabelError(
+            "NU-L08",
+            f"{named} has cells but no known background: paint some background, draw "
+            "a finished region, or choose 'unpainted is background'",
+        )
 
 
 def _check_validation(held: Survey, *, is_regression: bool) -> None:
