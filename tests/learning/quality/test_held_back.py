@@ -92,8 +92,8 @@ def test_outputs_are_those_of_a_prediction(random_model, cells, norm, tile_px):
     padding = "valid" if norm == "none" else "same"
     model = random_model(padding=padding, norm=norm)
     image, labels = cells[0][:45, :50], cells[1][:45, :50]
-    held = HeldBack([_plane(image, labels), _plane(image * 2, labels)], model)
-    held.tile_px = tile_px
+    planes = [_plane(image, labels), _plane(image * 2, labels)]
+    held = HeldBack(planes, model, tile_px=tile_px)
     # The same pixels, as the user's prediction gives them.
     as_is = replace(
         model,

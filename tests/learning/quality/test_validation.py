@@ -207,8 +207,7 @@ def test_precision_changes_the_scores_little_and_tiles_not_at_all(random_model, 
     for precision in ("bf16", "fast"):
         fast = validate(network, [plane], model, CPU, precision)
         assert fast.loss == pytest.approx(exact.loss, rel=0.02)
-    held = HeldBack([plane], model)
-    held.tile_px = 16
+    held = HeldBack([plane], model, tile_px=16)
     tiled = validate(network, held, model, CPU, "fp32")
     assert tiled.loss == pytest.approx(exact.loss, rel=1e-5)
 

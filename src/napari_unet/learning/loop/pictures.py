@@ -45,8 +45,12 @@ def draw_comparison(run: RunState, model: Model, folder: Path | None) -> None:
     # Here and not above: matplotlib is slow to import.
     from napari_unet.figures import draw_made_images, save_figure
 
-    held = HeldBack(run.split.validation[:_N_SHOWN], model, max_px=_MOST_PX)
-    held.tile_px = run.memory.tile_px
+    held = HeldBack(
+        run.split.validation[:_N_SHOWN],
+        model,
+        max_px=_MOST_PX,
+        tile_px=run.memory.tile_px,
+    )
     rows = []
     with own_memory_errors(run.device), torch.no_grad():
         net = for_inference(model.build(), run.device, "fp32")

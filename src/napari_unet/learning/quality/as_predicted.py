@@ -13,13 +13,13 @@ from napari_unet.learning.prediction import working_factors
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from napari_unet.learning.data.planes import Plane
     from napari_unet.learning.device import DeviceChoice
     from napari_unet.learning.model import Model
-    from napari_unet.learning.patches import Plane
 
 
 def scales_of_prediction(
-    model: Model, fields: Sequence[object], device: DeviceChoice
+    model: Model, fields: Sequence[Field | Plane], device: DeviceChoice
 ) -> dict[int, float]:
     """Return for each image of these fields the scale at which a model predicts it.
 

@@ -170,10 +170,9 @@ def compare(
     ----------
     Efron, Tibshirani: An Introduction to the Bootstrap. 1993, chapter 13.
     """
-    fields = subset(getattr(fields, "fields", fields), _MAX_PX)
+    fields = subset(fields, _MAX_PX)
     scales = scales_of_prediction(now, fields, device)
-    held = HeldBack(seen_at(scales, fields), now, max_px=_MAX_PX)
-    held.tile_px = tile_px
+    held = HeldBack(seen_at(scales, fields), now, max_px=_MAX_PX, tile_px=tile_px)
     pairs = list(_both(before, now, held, device))
     if now.training.choose_by == "loss":
         training = now.training.model_copy(update={"choose_by": None})
@@ -216,7 +215,6 @@ def held_back_id(fields: Sequence[Field | Plane]) -> str:
 
     Scores are points of one learning curve only where it is the same.
     """
-    fields = getattr(fields, "fields", fields)
     places = [
         (r.source or r.image, r.plane, r.start, r.shape)
         for r in (getattr(field, "region", None) for field in fields)

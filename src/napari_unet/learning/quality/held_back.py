@@ -18,8 +18,8 @@ from napari_unet.imaging.tiling import mirror_pad
 from napari_unet.learning.applying.cell_sizes import step_of
 from napari_unet.learning.applying.outputs import is_of_softmax
 from napari_unet.learning.applying.tiles import plan_for, tile_size_for
-from napari_unet.learning.data.fields import Field as ReadField
-from napari_unet.learning.patches import Plane
+from napari_unet.learning.data.fields import Field
+from napari_unet.learning.data.planes import Plane
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from napari_unet.config import TrainConfig
     from napari_unet.imaging.intensity import IntensityRange
     from napari_unet.imaging.tiling import Tile
-    from napari_unet.learning.data.fields import Field
     from napari_unet.learning.device import DeviceChoice
     from napari_unet.learning.model import Model
     from napari_unet.learning.networks.network import Network
@@ -79,7 +78,7 @@ class Piece:
     @property
     def scale(self) -> float:
         """Working pixels for each pixel of the image; 1 where nobody knows."""
-        return self.field.scale if isinstance(self.field, ReadField) else 1.0
+        return self.field.scale if isinstance(self.field, Field) else 1.0
 
 
 class HeldBack:
@@ -94,14 +93,16 @@ class HeldBack:
     max_px : int, optional
         About how many pixels to take. Left out, what can be validated without
         making training wait.
+    tile_px : int, optional
+        Side of the tiles that are predicted at once, in pixels; None takes whole
+        pieces, several together.
 
     Attributes
     ----------
     pieces : tuple of Piece
         What is validated on, those of one size beside each other.
     tile_px : int or None
-        Side of the tiles that are predicted at once, in pixels; None takes whole
-        pieces, several together. To be lowered where memory is too little.
+        As given; to be lowered where memory is too little.
 
     Raises
     ------
@@ -115,13 +116,12 @@ class HeldBack:
         model: Model,
         *,
         max_px: int | None = None,
+        tile_px: int | None = None,
     ) -> None:
         _check_choice(model.training)
-        self.tile_px: int | None = None
+        self.tile_px = tile_px
         max_px = max_px or px_while_training(model.training)
         self._model = model
-        # Fields that are read when needed are asked for their sizes first.
-        fields = getattr(fields, "fields", fields)
         self._take([_prepared(field, model) for field in subset(fields, max_px)])
         # Where each image with a scale of its own began.
         self._begun = self.scales if model.scales_by_cells else {}
@@ -130,7 +130,7 @@ class HeldBack:
     def scales(self) -> dict[int, float]:
         """Working pixels for each pixel of an image, by the image's number."""
         fields = [piece.field for piece in self.pieces]
-        return {f.region.image: f.scale for f in fields if isinstance(f, ReadField)}
+        return {f.region.image: f.scale for f in fields if isinstance(f, Field)}
 
     def look_closer(self, areas: Sequence[NDArray[np.int64]]) -> None:
         """See each image at a better scale from now on, by the cells found in it.
@@ -146,7 +146,7 @@ class HeldBack:
         """
         found: dict[int, list[NDArray[np.int64]]] = {}
         for piece, own in zip(self.pieces, areas, strict=True):
-            if isinstance(piece.field, ReadField):
+            if isinstance(piece.field, Field):
                 found.setdefault(piece.field.region.image, []).append(own)
         scales = self.scales
         self.see_at(
@@ -165,7 +165,7 @@ class HeldBack:
             self._take([self._seen_at(scales, piece) for piece in self._as_given])
 
     def _seen_at(self, scales: Mapping[int, float], piece: Piece) -> Piece:
-        if not isinstance(field := piece.field, ReadField):
+        if not isinstance(field := piece.field, Field):
             return piece
         scale = scales.get(field.region.image, field.scale)
         return (
