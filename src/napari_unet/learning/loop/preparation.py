@@ -13,6 +13,7 @@ from napari_unet.imaging.cell_size import typical_diameter
 from napari_unet.imaging.tuning import derive_instances
 from napari_unet.learning.applying.scale import scale_for
 from napari_unet.learning.data.fields import Recipe, fields_of
+from napari_unet.learning.data.leakage import leakage_warnings
 from napari_unet.learning.data.pairs import size_warnings
 from napari_unet.learning.data.splitting import Division, Split, given_apart, hold_back
 from napari_unet.learning.data.value_units import span_of_values, units_for
@@ -267,6 +268,8 @@ def _warnings(material: Material) -> list[str]:
     found += size_warnings(
         seen.pairs, material.start, are_rescaled=not material.sources.is_regression
     )
+    if material.validation is not None:
+        found += leakage_warnings(seen.pairs, material.validation.pairs)
     counts = seen.n_px_of_class
     missing = [
         name
