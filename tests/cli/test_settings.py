@@ -57,10 +57,13 @@ def test_a_file_that_is_no_settings_file_is_refused(
     assert "settings.json" in str(caught.value)
 
 
-def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+def test_a_missing_file_or_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FolderError, match=r"there is no file .*nowhere\.json") as e:
         read_settings(tmp_path / "nowhere.json")
     assert e.value.code == "NU-F01"
+    with pytest.raises(FolderError, match="is a folder") as e:
+        read_settings(tmp_path)
+    assert e.value.code == "NU-F02"
 
 
 def test_the_settings_of_a_run_are_read_again_without_what_the_data_decides(

@@ -65,9 +65,12 @@ OptionalInputFolder = Annotated[Path | None, Parameter(group=FILES)]
 Switch = Annotated[bool, Parameter(group=FILES, negative="", show_default=False)]
 Output = Annotated[Path, Parameter(group=FILES)]
 
-Training = Annotated[
-    TrainConfig, Parameter(name="*", group=Group("Training", sort_key=3))
-]
+_PLANNED = (
+    "What is left out follows from your images and the device, and is told with the "
+    "reason; the defaults below are what it starts from."
+)
+_TRAINING = Group("Training", help=_PLANNED, sort_key=3)
+Training = Annotated[TrainConfig, Parameter(name="*", group=_TRAINING)]
 Weights = Annotated[
     WeightConfig, Parameter(name="*", group=Group("Border weights", sort_key=4))
 ]

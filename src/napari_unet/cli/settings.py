@@ -75,7 +75,7 @@ def read_settings(path: Path | None) -> dict[str, dict[str, Any]]:
     Raises
     ------
     FolderError
-        NU-F01: there is no such file; NU-F04: it can't be read.
+        NU-F01: there is no such file; NU-F02: it is a folder; NU-F04: it can't be read.
     ConfigError
         NU-C01: it is no JSON, or not made of sections.
     """
@@ -83,6 +83,8 @@ def read_settings(path: Path | None) -> dict[str, dict[str, Any]]:
         return {}
     if not path.exists():
         raise FolderError("NU-F01", f"there is no file {path}: check the path")
+    if path.is_dir():
+        raise FolderError("NU-F02", f"{path} is a folder: give the settings file in it")
     content = read_json(path)
     if (
         not isinstance(content, dict)

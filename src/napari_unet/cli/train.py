@@ -113,6 +113,8 @@ def train(  # noqa: PLR0913 - one parameter a flag
     makes, learned = _learned(masks, targets)
     val_learned = val_targets if makes else val_masks
     what = "target" if makes else "mask"
+    if (val_masks if makes else val_targets) is not None:
+        raise UsageError(f"--{what}s needs --val-{what}s to validate on")
     _check_flags(val_pattern, val_images, val_learned, config, what)
     is_of_images = pretrained == _IMAGENET
     start_from = _start(start_from, None if is_of_images else pretrained)
@@ -159,8 +161,10 @@ def train(  # noqa: PLR0913 - one parameter a flag
         if finished is None:
             return 128 + received[0]
         save_model(out, finished.model)
+    # Of one or two cells none can be held back.
+    where = "held-back" if finished.model.validated_on else "training"
     console.show_table(
-        "Scores on the held-back pixels",
+        f"Scores on the {where} pixels",
         ("", "value"),
         [
             (name, console.number(name, value))

@@ -351,6 +351,8 @@ def _view(image: Image) -> NDArray[np.float32]:
     plane -= ndimage.gaussian_filter(plane, _SMOOTH_PX)
     edge = 2 * _SMOOTH_PX if min(plane.shape) >= 16 * _SMOOTH_PX else 0
     plane = plane[edge : plane.shape[0] - edge, edge : plane.shape[1] - edge]
+    # What is resampled becomes float32, which has no room for the largest values.
+    plane /= max(float(np.abs(plane).max(initial=0)), np.finfo(float).tiny)
     small = resample(plane, (_VIEW_PX, _VIEW_PX))
     small -= small.mean()
     return small / max(float(np.linalg.norm(small)), 1e-12)

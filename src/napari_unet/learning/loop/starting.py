@@ -27,12 +27,21 @@ def going_on(start: Model) -> Model:
     """Return a model to train on from, which says whom it is owed to.
 
     What comes of it is another work: whoever trains it states author, licence and
-    purpose anew. What the sources ask for, such as attribution, stays on record.
+    purpose anew. What the sources ask for, such as attribution, stays on record. What
+    the old one was validated on says nothing about the new one.
     """
     owed = (origin for origin in start.derived_from if origin.authors or origin.license)
     parent = Origin(weights_sha256(start.state), start.authors, start.license)
     origins = tuple(dict.fromkeys([parent, *owed]))
-    return replace(start, authors=(), license="", about="", derived_from=origins)
+    return replace(
+        start,
+        authors=(),
+        license="",
+        about="",
+        held_back=(),
+        validated_on="",
+        derived_from=origins,
+    )
 
 
 def fresh_model(
@@ -75,11 +84,13 @@ def _check_sum(network: NetworkConfig | None, n_outputs: int, survey: Survey) ->
     """Refuse to add an image to what is none (NU-C05)."""
     is_image = not survey.class_names and n_outputs == survey.n_channels
     if network is not None and network.adds_image and not is_image:
+        what = "this one finds cells"
+        if not survey.class_names:
+            what = f"this one has {survey.n_channels} and makes {n_outputs}"
         raise ConfigError(
             "NU-C05",
-            f"the network is to add the image to its outputs but it has {n_outputs} "
-            f"outputs for {survey.n_channels} channels, or finds cells: set adds_image "
-            "to false",
+            "an image is only added (adds_image) by a network that makes images of as "
+            f"many channels, but {what}: set adds_image to false",
         )
 
 
