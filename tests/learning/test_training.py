@@ -915,7 +915,11 @@ def test_each_training_adds_a_point_to_the_curve_over_annotations(cells):
     first = _train(cells)[-1].model
     (point,) = first.rounds
     assert point.n_cells + point.n_held_back == cells[1].max()
-    second = _of(Improved, _train(cells, start_from=first))[-1].model
+    events = _train(cells, start_from=first)
+    second = _of(Improved, events)[-1].model
     assert second.rounds == first.rounds
+    told = [note.message for note in _of(Note, events) if " bought " in note.message]
+    assert len(told) == 1
+    assert told[0].startswith("Training again, without more cells, bought ")
     assert first.held_back
     assert first.validated_on == "a block of the image held back"

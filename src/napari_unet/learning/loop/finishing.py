@@ -13,7 +13,11 @@ from napari_unet.learning.loop import runs
 from napari_unet.learning.loop.pictures import draw_comparison
 from napari_unet.learning.loop.transfer import are_comparable
 from napari_unet.learning.quality.comparison import compare
-from napari_unet.learning.quality.learning_curve import next_round
+from napari_unet.learning.quality.learning_curve import (
+    in_words,
+    next_round,
+    same_held_back,
+)
 from napari_unet.learning.quality.validation import tune
 
 if TYPE_CHECKING:
@@ -59,6 +63,8 @@ def finish(run: RunState, reason: Reason, start: Model | None) -> Iterator[Event
     except ResourceError as error:
         # The model is worth more than its threshold.
         yield Note(f"{error}; the settings stay as they are", is_warning=True)
+    else:
+        yield from _what_was_bought(run, model)
     kept, scores = model, model.scores
     if start is not None and run.split.is_held_back and are_comparable(start, model):
         kept, scores = yield from _compared(run, start, model)
@@ -85,6 +91,13 @@ def _tuned(run: RunState, best: Model) -> Model:
         scores=result.as_dict(),
         rounds=(*best.rounds, this),
     )
+
+
+def _what_was_bought(run: RunState, model: Model) -> Iterator[Note]:
+    """Say what the last cells brought, where an earlier round can be compared."""
+    is_new = run.split.is_held_back and finds_cells(model.roles)
+    if is_new and len(same_held_back(model.rounds)) > 1:
+        yield Note(in_words(model.rounds))
 
 
 def _compared(
