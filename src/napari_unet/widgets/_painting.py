@@ -20,6 +20,7 @@ from napari_unet.widgets._classes import (
     without_class,
 )
 from napari_unet.widgets._finished import add_regions
+from napari_unet.widgets._largest_id import largest_id
 from napari_unet.widgets._layers import (
     META,
     about,
@@ -193,7 +194,7 @@ def _as_painted(array: NDArray[Any], source: str) -> NDArray[np.int32]:
 def next_id(labels: Labels) -> int:
     """Return the id of a cell that nobody has painted: one more than the largest."""
     named = list(about(labels)["label_class"])
-    largest: int = max(int(np.max(labels.data)), *named, 0)
+    largest: int = max(largest_id(labels), *named, 0)
     if largest < np.iinfo(np.int32).max:
         return largest + 1
     used = np.union1d(np.unique(labels.data), named)
@@ -214,7 +215,7 @@ def brush_id(labels: Labels, class_index: int) -> int:
     if not classes_of(labels).is_cell(class_index):
         return _id_of_class(labels, class_index)
     i = int(labels.selected_label)
-    if not (_is_cell(labels, i) and i > int(np.max(labels.data))):
+    if not (_is_cell(labels, i) and i > largest_id(labels)):
         i = next_id(labels)
     if class_of(labels, i) != class_index:
         set_class(labels, i, class_index)
