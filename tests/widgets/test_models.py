@@ -701,6 +701,30 @@ def test_what_was_typed_on_a_card_is_not_lost_unasked(
     assert not dialog.isVisible()
 
 
+@pytest.mark.gui
+def test_what_was_typed_on_a_card_outlives_its_dock(qtbot, window, files, monkeypatch):
+    told = []
+    monkeypatch.setattr(module, "show_info", told.append)
+    widget, dock = docked(qtbot, window)
+    widget.list.choose(files["opened"])
+    press(qtbot, widget, widget.card)
+    widget.dialog.authors.setText("A. One")
+    widget.dialog.about.setPlainText("Not kept yet.")
+    dock.destroyOnClose()
+    assert "mine.unet" in told[0]
+    again, _ = docked(qtbot, window)
+    again.list.choose(files["opened"])
+    press(qtbot, again, again.card)
+    assert again.dialog.authors.text() == "A. One"
+    assert again.dialog.about.toPlainText() == "Not kept yet."
+    assert again.dialog.has_typed  # closing asks
+    press(qtbot, again, again.dialog.store)
+    assert load_model(files["opened"]).about == "Not kept yet."
+    assert not again.dialog.has_typed
+    press(qtbot, again, again.card)
+    assert not again.dialog.has_typed
+
+
 def test_nothing_is_typed_while_a_card_is_kept_and_enter_keeps_nothing(
     qtbot, widget, files
 ):

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _SIZE_PX = (760, 720)
 _MARGIN_PX = 40
 _ABOUT_HEIGHT_PX = 70
+# What was typed on cards whose dock was closed, until they are opened again.
+_TYPED: dict[Path, tuple[str, str, str]] = {}
 
 
 class CardBrowser(QTextBrowser):
@@ -105,7 +107,7 @@ class CardDialog(QDialog):
 
     def may_lose(self) -> bool:
         """Return whether nothing would be lost that was typed, or the user says so."""
-        if not self.isVisible() or self._typed() == self._shown:
+        if not self.has_typed:
             return True
         answer = QMessageBox.question(
             self,
@@ -113,6 +115,27 @@ class CardDialog(QDialog):
             "What you typed is not kept in the model's file yet. Lose it?",
         )
         return answer == QMessageBox.StandardButton.Yes
+
+    @property
+    def has_typed(self) -> bool:
+        """Whether something was typed that is not in the model yet."""
+        return self.isVisible() and self._typed() != self._shown
+
+    def remember(self, model: Path) -> bool:
+        """Remember what was typed, as the card goes away unasked; False for nothing."""
+        if self.has_typed:
+            _TYPED[model] = self._typed()
+        return self.has_typed
+
+    def recall(self, model: Path) -> None:
+        """Show what was remembered of a model's card, if anything was."""
+        if model in _TYPED:
+            authors, license_id, about = _TYPED.pop(model)
+            self.authors.setText(authors)
+            self.license.setText(license_id)
+            self.about.setPlainText(about)
+            self.named.heading.setChecked(True)
+            self.told.setText("What you typed before is here; it is not kept yet.")
 
     def reject(self) -> None:
         """Close, by whatever means, unless the user wants to keep what was typed."""

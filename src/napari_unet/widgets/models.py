@@ -93,7 +93,11 @@ class ModelsWidget(QWidget):
         """
         super().changeEvent(event)
         is_moved = event is not None and event.type() == QEvent.Type.ParentChange
-        if is_moved and self.parentWidget() is None and self.is_busy:
+        if not is_moved or self.parentWidget() is not None:
+            return
+        if self._card is not None and self.dialog.remember(self._card.path):
+            show_info(f"The card of {self._card.name} will show again what you typed")
+        if self.is_busy:
             _ENDING.add(self)
             self.dialog.hide()
 
@@ -258,6 +262,7 @@ class ModelsWidget(QWidget):
             may_change=asked.may_change,
         )
         self.dialog.show()
+        self.dialog.recall(asked.path)
 
     # -- slots -------------------------------------------------------------------
 
