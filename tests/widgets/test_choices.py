@@ -8,6 +8,7 @@ from napari.utils.theme import get_theme
 from qtpy.QtGui import QColor
 
 from napari_unet.errors import ImageError, ModelError
+from napari_unet.files.model_places import shipped_models
 from napari_unet.widgets._choices import (
     TRAINED,
     ImageChoice,
@@ -216,6 +217,15 @@ def test_from_scratch_stays_chosen(qtbot):
     assert choice.is_nothing
     TRAINED.add("trained just now", "a model")
     assert choice.is_nothing
+
+
+def test_models_that_come_along_are_offered_by_name_and_stay_chosen(models):
+    (path,) = [p for p in shipped_models() if p.stem == "nuclei"]
+    models.box.setCurrentText("nuclei (comes along)")
+    assert models.model() == path
+    assert models.file.isHidden()
+    TRAINED.add("trained just now", "a model")
+    assert models.model() == path
 
 
 def test_only_the_newest_models_are_kept():

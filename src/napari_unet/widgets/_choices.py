@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_unet.errors import ModelError
+from napari_unet.files.model_places import shipped_models
 from napari_unet.widgets._controls import PathRow, describe, plain_label
 from napari_unet.widgets._layers import (
     axes_choices,
@@ -266,7 +267,7 @@ TRAINED = TrainedModels()
 
 
 class ModelChoice(QWidget):
-    """Choose a model: a file, or one that was trained just now.
+    """Choose a model: a file, one that was trained just now, or one that comes along.
 
     Parameters
     ----------
@@ -279,12 +280,16 @@ class ModelChoice(QWidget):
     def __init__(self, nothing: str = "") -> None:
         super().__init__()
         self._nothing = nothing
+        self._shipped = {f"{m.stem} (comes along)": m for m in shipped_models()}
         self.box = QComboBox()
         self.box.setSizeAdjustPolicy(
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
         )
         describe(
-            self.box, "Model", "A model file, or a model that was trained just now"
+            self.box,
+            "Model",
+            "A model file, a model that was trained just now, or one that comes with "
+            "napari-unet",
         )
         self.file = PathRow(
             "Model file", "A model, *.unet", mode="open", pattern=_MODEL_FILES
@@ -316,6 +321,8 @@ class ModelChoice(QWidget):
         chosen = self.box.currentText()
         if chosen in TRAINED.models:
             return TRAINED.models[chosen]
+        if chosen in self._shipped:
+            return self._shipped[chosen]
         path = self.file.path()
         if path is None:
             raise ModelError(
@@ -331,13 +338,14 @@ class ModelChoice(QWidget):
     def _refresh(self) -> None:
         chosen = self.box.currentText()
         texts = [self._nothing] if self._nothing else []
-        texts += [*TRAINED.models, "Model file"]
+        texts += [*TRAINED.models, "Model file", *self._shipped]
         self.box.blockSignals(True)
         self.box.clear()
         self.box.addItems(texts)
         # What was trained just now is what one wants next; a file that was named, or
         # training from scratch, stays.
-        is_kept = chosen in texts and (self._nothing or self.file.path() is not None)
+        is_named = self.file.path() is not None or chosen in self._shipped
+        is_kept = chosen in texts and (self._nothing or is_named)
         self.box.setCurrentText(chosen if is_kept else texts[0])
         self.box.blockSignals(False)
         self._on_choice()
