@@ -280,7 +280,8 @@ def _step(run: RunState) -> float:
             run.stepper.begin(batch, rate, run.memory.n_micro)
             if run.device.name == "cuda":
                 # While the device computes, this draws what it gets next.
-                run.drawn = (step + 1, size), _windows(run, step + 1, size)
+                with run.ranks.all_or_end(run.device):
+                    run.drawn = (step + 1, size), _windows(run, step + 1, size)
             return run.stepper.finish()
     except BaseException:
         # It may have gone through half of the layers.

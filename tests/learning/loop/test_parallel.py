@@ -46,6 +46,7 @@ from napari_unet.learning.device import DeviceChoice
 from napari_unet.learning.losses.by_role import loss_for
 from napari_unet.learning.model import weights_sha256
 from napari_unet.learning.networks import build_network
+from napari_unet.learning.loop import gradients
 from napari_unet.learning.loop.parallel import ALONE, is_first_to_fail, join, leave
 from napari_unet.learning.loop.stepping import Stepper
 from napari_unet.learning.training import train
@@ -55,22 +56,29 @@ ROLES = ("softmax:background", "softmax:cell")
 ranks = join("cpu")
 found = {"rank": ranks.rank, "n": ranks.n, "again": join("cpu") is ranks}
 
-def steps(loss, norm, n_micro, of, seed=0):
-    config = TrainConfig(loss=loss, optimizer="sgd", precision="fp32")
+def steps(loss, norm, n_micro, of, seed=0, precision="fp32", nan_in=None):
+    config = TrainConfig(loss=loss, optimizer="sgd")
     torch.manual_seed(seed)
     network = NetworkConfig(out_channels=2, base_width=4, depth=1, norm=norm)
     net = build_network(network).train()
-    stepper = Stepper(net, loss_for(config, ROLES), config, CPU, "fp32", of)
+    stepper = Stepper(net, loss_for(config, ROLES), config, CPU, precision, of)
     rng = torch.Generator().manual_seed(1)
     losses = []
-    for _ in range(3):
+    # Three with care, the others while the backward pass goes on.
+    for step in range(5):
         # Five patches for two processes, whose weights differ a lot.
         image = torch.randn(5, 1, 16, 16, generator=rng)
         classes = (image[:, 0] > 0.3).long()
         weights = torch.rand(5, 16, 16, generator=rng)
         weights *= torch.tensor([0.0, 9.0, 1.0, 0.2, 3.0])[:, None, None]
-        losses.append(stepper.step(Batch(image, classes, weights), 0.1, n_micro))
+        if nan_in == step:
+            image[4] = torch.nan  # a patch of the second one
+        micro = n_micro if isinstance(n_micro, int) else n_micro[step]
+        losses.append(stepper.step(Batch(image, classes, weights), 0.1, micro))
     return net, losses
+
+def of_weights(net):
+    return weights_sha256({n: p.detach() for n, p in net.named_parameters()})
 
 def difference(loss, norm, n_micro):
     ours, our_losses = steps(loss, norm, n_micro, ranks)
@@ -88,8 +96,29 @@ found["differences"] = {
 }
 # Networks that begin otherwise, and learn from statistics of their own.
 net, _ = steps("cross_entropy", "batch", 1, ranks, seed=ranks.rank)
-found["parameters"] = weights_sha256({n: p.detach() for n, p in net.named_parameters()})
+found["parameters"] = of_weights(net)
 found["buffers"] = weights_sha256(dict(net.named_buffers()))
+
+# With care, without, and as usual. A size is new at the fourth step, though not to the
+# first process, whose two patches go one by one already.
+n_careful, agree = gradients._N_CAREFUL, ranks.all_or_none
+def with_care(n, loss, n_micro, precision):
+    gradients._N_CAREFUL, n_agreed = n, []
+    ranks.all_or_none = lambda device: n_agreed.append(1) or agree(device)
+    net, losses = steps(loss, "group", n_micro, ranks, precision=precision)
+    gradients._N_CAREFUL, ranks.all_or_none = n_careful, agree
+    return [of_weights(net), losses, len(n_agreed)]
+found["care"] = {
+    f"{loss} {n_micro} {precision}": [
+        with_care(n, loss, n_micro, precision) for n in (99, 0, n_careful)
+    ]
+    for loss in ("cross_entropy", "combined")
+    for n_micro in (1, [2, 2, 2, 4, 4])
+    for precision in ("fp32", "bf16", "fp16")
+}
+net, losses = steps("cross_entropy", "none", 1, ranks, nan_in=4)
+found["nan"] = [losses[-1] != losses[-1], all(loss == loss for loss in losses[:-1])]
+found["nan"] += [all(bool(p.isfinite().all()) for p in net.parameters())]
 
 found["decided"] = ranks.decide(lambda: f"by {ranks.rank}")
 def too_large():
@@ -156,7 +185,7 @@ for text in os.environ["FAULTS"].split():
         faults[int(step)] = what
 begin, n_begun = Stepper.begin, 0
 
-def lacks_memory(part):
+def lacks_memory(_):
     raise MemoryError
 
 def faulty(self, batch, lr, n_micro=1):
@@ -172,10 +201,14 @@ def faulty(self, batch, lr, n_micro=1):
         batch.image[...] = float("nan")
     if what == "memory":
         self._logits = lacks_memory
+    if what == "memory-at-the-end":  # of the backward pass
+        first = next(iter(self._names)).register_hook(lacks_memory)
     try:
         begin(self, batch, lr, n_micro)
     finally:
         vars(self).pop("_logits", None)
+        if what == "memory-at-the-end":
+            first.remove()
     n_begun += 1
 
 Stepper.begin = faulty
@@ -206,7 +239,7 @@ def torchrun(
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=600,  # if they wait for each other for ever
     )
 
 
@@ -255,6 +288,31 @@ def test_weights_stay_the_same_to_the_bit_and_statistics_do_not(
     first, second = both
     assert first["parameters"] == second["parameters"]
     assert first["buffers"] != second["buffers"]
+
+
+@pytest.mark.slow
+def test_steps_are_the_same_to_the_bit_with_care_and_without(
+    both: list[dict[str, Any]],
+) -> None:
+    first, second = both
+    assert first["care"] == second["care"]
+    for case, ways in first["care"].items():
+        weights, losses, n_agreed = zip(*ways, strict=True)
+        assert len(set(weights)) == 1, case
+        assert losses[0] == losses[1] == losses[2], case
+        n_new = 3 if " 1 " in case else 5
+        if "cross_entropy" in case:
+            assert n_agreed == (5, 0, n_new), case
+        else:  # looks first, which is agreed on in each step
+            assert n_agreed == (10, 5, 5 + n_new), case
+
+
+@pytest.mark.slow
+def test_no_process_takes_a_step_that_is_no_number_in_one(
+    both: list[dict[str, Any]],
+) -> None:
+    for each in both:
+        assert each["nan"] == [True, True, True]
 
 
 @pytest.mark.slow
@@ -355,7 +413,7 @@ def test_a_killed_process_ends_all_and_the_training_goes_on(
     out, other = tmp_path / "killed.unet", tmp_path / "other.unet"
     result = torchrun(faulty, *arguments(data, out), faults="1:kill:6")
     assert result.returncode != 0
-    assert result.stderr.count("[NU-R05]") == 1
+    assert result.stderr.count("[NU-R05]") == 1, result.stderr
     assert not out.exists()
     shutil.copytree(f"{out}.run", f"{other}.run")
 
@@ -368,7 +426,8 @@ def test_a_killed_process_ends_all_and_the_training_goes_on(
     assert "number of processes is 1 instead of 2" in capsys.readouterr().err
     assert load_model(other).step == load_model(out).step == 9
 
-    assert torchrun(faulty, *arguments(data, other)).returncode == 0
+    result = torchrun(faulty, *arguments(data, other))
+    assert result.returncode == 0, result.stderr
     assert state_after(out) == state_after(other)
 
 
@@ -379,7 +438,7 @@ def test_the_first_process_may_be_the_one_that_is_killed(
     out = tmp_path / "killed.unet"
     result = torchrun(faulty, *arguments(data, out), faults="0:kill:6")
     assert result.returncode != 0
-    assert result.stderr.count("[NU-R05]") == 1
+    assert result.stderr.count("[NU-R05]") == 1, result.stderr
 
 
 @pytest.mark.slow
@@ -398,12 +457,29 @@ def test_a_signal_stops_all_after_one_step_and_keeps_the_best(
 def test_all_step_down_together_and_skip_the_same_step(
     faulty: Path, data: Path, tmp_path: Path
 ) -> None:
-    out, faults = tmp_path / "cells.unet", "1:memory:3 0:memory:5 1:nan:7"
+    out, faults = tmp_path / "cells.unet", "1:memory:3 0:memory-at-the-end:5 1:nan:7"
     result = torchrun(faulty, *arguments(data, out), faults=faults)
     assert result.returncode == 0, result.stderr
     assert result.stderr.count("is now taken in 2 parts") == 1
     assert result.stderr.count("patches are 21 px now") == 1
     assert result.stderr.count("Step 7 was skipped") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["1:memory:6", "0:memory-at-the-end:6"])
+def test_too_little_memory_in_a_size_that_fitted_ends_all_and_training_goes_on(
+    fault: str, faulty: Path, data: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "cells.unet"
+    result = torchrun(faulty, *arguments(data, out), faults=fault)
+    assert result.returncode != 0
+    assert result.stderr.count("[NU-R06]") == 1, result.stderr
+    assert "NU-R05" not in result.stderr
+    assert not out.exists()
+
+    result = torchrun(faulty, *arguments(data, out, "--resume"))
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("Training goes on after step 4\n") == 1
 
 
 @pytest.mark.slow

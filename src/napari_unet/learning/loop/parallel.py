@@ -4,10 +4,8 @@ Data-parallel training: all processes hold the same weights, draw the same batch
 from their own patches of it, add up their gradients, and take the same step. What
 depends on a clock, on free memory or on the held-back pixels is decided by the first
 process (rank 0); a process that runs out of memory makes all of them step down.
-
-Gradients are added up once all processes came through, not while they are computed as
-in `torch.nn.parallel.DistributedDataParallel`: there a process that runs out of memory
-halfway leaves the others waiting for gradients that never come.
+How gradients are added up, by `torch.nn.parallel.DistributedDataParallel`, is in
+`gradients.py`.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from napari_unet.events import Event, Reason
     from napari_unet.learning.augmentation import Batch
@@ -115,6 +113,11 @@ class Ranks:
         del device
         return nullcontext()
 
+    def all_or_end(self, device: DeviceChoice) -> AbstractContextManager[None]:
+        """Do what can't be done again; one that lacks memory ends all (NU-R06)."""
+        del device
+        return nullcontext()
+
     def add_up(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors by their sums over the processes."""
 
@@ -122,9 +125,6 @@ class Ranks:
         """Return the `whole` rows of which each process has its share."""
         del whole
         return part
-
-    def begin_alike(self, net: nn.Module) -> None:
-        """Let all networks have the first one's weights."""
 
     def led(self, events: Iterator[Event]) -> Iterator[Event]:
         """Let the first process work alone; the last event is that of all."""
@@ -136,16 +136,16 @@ class SeveralRanks(Ranks):
 
     Parameters
     ----------
-    gradients : process group
+    group : process group
         Over which gradients go: NCCL between GPUs, else gloo.
     control : process group
         Over which all else goes, always gloo: it needs no GPU, and notices at once
         when a process is gone.
     """
 
-    def __init__(self, gradients: Any, control: Any) -> None:
+    def __init__(self, group: Any, control: Any) -> None:
         self.rank, self.n = dist.get_rank(), dist.get_world_size()
-        self._gradients, self._control = gradients, control
+        self.group, self._control = group, control
 
     def hears(self, mailbox: Mailbox) -> Mailbox:
         """Return a mailbox that hears nothing but the wish to stop.
@@ -224,12 +224,29 @@ class SeveralRanks(Ranks):
             "NU-R02", "another process has too little memory for this: take less"
         )
 
+    @contextmanager
+    def all_or_end(self, device: DeviceChoice) -> Iterator[None]:
+        """End all where this one lacks memory: the others are past being told."""
+        try:
+            with _reached(), own_memory_errors(device):
+                yield
+        except ResourceError as error:
+            if error.code != "NU-R02":
+                raise
+            raise ResourceError(
+                "NU-R06",
+                f"{device.label} has too little memory to go on with what the other "
+                "processes of this training have begun, so that all end: close other "
+                "programs, then give the same command with --resume to go on from "
+                "the last checkpoint",
+            ) from error
+
     @torch.no_grad()
     def add_up(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors by their sums, the same to the bit in all processes."""
         with _reached():
             sent = [
-                dist.all_reduce(tensor, group=self._gradients, async_op=True)
+                dist.all_reduce(tensor, group=self.group, async_op=True)
                 for tensor in tensors
             ]
             for each in sent:
@@ -242,13 +259,6 @@ class SeveralRanks(Ranks):
         rows[self._bounds(whole)] = part
         self.add_up([rows])
         return rows
-
-    @torch.no_grad()
-    def begin_alike(self, net: nn.Module) -> None:
-        """Send the first one's weights to the others."""
-        with _reached():
-            for tensor in net.state_dict().values():
-                dist.broadcast(tensor, 0, group=self._gradients)
 
     def led(self, events: Iterator[Event]) -> Iterator[Event]:
         """Yield the first one's events there, and the last of them everywhere."""
@@ -306,12 +316,12 @@ def join(device_name: str) -> Ranks:
             if not dist.is_initialized():
                 dist.init_process_group("gloo", timeout=_PATIENCE)
             control = dist.new_group(backend="gloo", timeout=_PATIENCE)
-            gradients = (
+            group = (
                 dist.new_group(backend="nccl", timeout=_PATIENCE)
                 if has_gpu
                 else control
             )
-            _joined = SeveralRanks(gradients, control)
+            _joined = SeveralRanks(group, control)
     return _joined
 
 

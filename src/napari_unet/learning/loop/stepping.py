@@ -15,11 +15,12 @@ from napari_unet.learning.device import (
     training_precision,
     with_channels_last,
 )
+from napari_unet.learning.loop.gradients import gradients_of
 from napari_unet.learning.loop.optimizers import build_optimizer
 from napari_unet.learning.loop.parallel import ALONE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from contextlib import AbstractContextManager
 
     from torch import Tensor
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from napari_unet.learning.loop.parallel import Ranks
     from napari_unet.learning.losses.by_role import LossByRole
     from napari_unet.learning.networks.network import Network
+
+    _Summed = AbstractContextManager[Iterable[Batch]]
 
 _MAX_GRADIENT_NORM = 5.0
 # A scale below this can't be what keeps fp16 gradients from being finite.
@@ -73,10 +76,10 @@ class Stepper:
         ranks: Ranks = ALONE,
     ) -> None:
         channels_last(net)
-        ranks.begin_alike(net)
         self.precision = precision or training_precision(device, config.precision)
         self._net, self._loss, self._device = net, loss, device
         self._ranks = ranks
+        self._gradients = gradients_of(net, ranks, device)
         self._names = {p: name for name, p in net.named_parameters()}
         self._optimizer = build_optimizer(list(self._names), config, device)
         # In fp16 it keeps small gradients from becoming 0. On CUDA it also leaves out
@@ -123,14 +126,19 @@ class Stepper:
         for group in self._optimizer.param_groups:
             group["lr"] = lr
         self._optimizer.zero_grad(set_to_none=True)
+        parts = self._ranks.own(batch).parts(n_micro)
+        summed = self._gradients.summed(parts, size=(*batch.image.shape, n_micro))
         with self._algorithms():
-            parts = self._ranks.own(batch).parts(n_micro)
             if len(parts) == self._ranks.n == 1:
                 loss = self._learn(parts[0])
             elif self._loss.is_mean_over_pixels:
-                loss = self._learn_means(parts, batch)
+                loss = self._learn_means(summed, batch)
             else:
-                loss = self._learn_pooled(parts, batch)
+                loss = self._learn_pooled(parts, summed, batch)
+        with self._ranks.all_or_end(self._device):
+            self._update(loss)
+
+    def _update(self, loss: Tensor) -> None:
         self._scaler.unscale_(self._optimizer)
         norm = self._clip()
         self._begun = loss, norm
@@ -153,13 +161,10 @@ class Stepper:
         )
         return float(loss) if is_finite else math.nan
 
-    @property
-    def _gradients(self) -> list[Tensor]:
-        return [p.grad for p in self._names if p.grad is not None]
-
     def _clip(self) -> Tensor:
         """Shorten the gradient to the norm that is allowed; return its norm before."""
-        norm = nn.utils.get_total_norm(self._gradients)
+        grads = [p.grad for p in self._names if p.grad is not None]
+        norm = nn.utils.get_total_norm(grads)
         # Most gradients are short enough, and a look saves the CPU a pass over them. A
         # GPU would have to be waited for.
         if self._device.name == "cuda" or norm > _MAX_GRADIENT_NORM:
@@ -168,7 +173,7 @@ class Stepper:
 
     def _logits(self, part: Batch) -> Tensor:
         with autocast(self._device, self.precision):
-            logits: Tensor = self._net(with_channels_last(part.image))
+            logits: Tensor = self._gradients.module(with_channels_last(part.image))
         return logits
 
     def _loss_of(self, logits: Tensor, batch: Batch) -> Tensor:
@@ -182,11 +187,11 @@ class Stepper:
         self._backward(loss)
         return loss.detach()
 
-    def _learn_means(self, parts: list[Batch], batch: Batch) -> Tensor:
+    def _learn_means(self, summed: _Summed, batch: Batch) -> Tensor:
         """Add up the parts' gradients, each by its share of the weights."""
         total, losses = None, []
-        with self._ranks.all_or_none(self._device):
-            for part in parts:
+        with summed as turns:
+            for part in turns:
                 logits = self._logits(part)
                 if total is None:
                     total = batch.middle(logits.shape[-1]).weights.sum()
@@ -197,10 +202,12 @@ class Stepper:
                 self._backward(loss)
                 losses.append(loss.detach())
         found = torch.stack(losses).sum()
-        self._ranks.add_up([found, *self._gradients])
+        self._ranks.add_up([found])
         return found
 
-    def _learn_pooled(self, parts: list[Batch], batch: Batch) -> Tensor:
+    def _learn_pooled(
+        self, parts: list[Batch], summed: _Summed, batch: Batch
+    ) -> Tensor:
         """Learn from a loss of the whole batch, part by part.
 
         References
@@ -212,14 +219,13 @@ class Stepper:
         with self._ranks.all_or_none(self._device), torch.no_grad(), self._looking():
             own = torch.cat([self._logits(part) for part in parts])
         logits = self._ranks.joined(own, len(batch.image)).requires_grad_()
-        with self._ranks.all_or_none(self._device):
+        with summed as turns:
             loss = self._loss_of(logits, batch)
             (gradient,) = torch.autograd.grad(self._scaler.scale(loss), logits)
             gradient = self._ranks.rows(gradient)
             sizes = [len(part.image) for part in parts]
-            for part, there in zip(parts, torch.split(gradient, sizes), strict=True):
+            for part, there in zip(turns, torch.split(gradient, sizes), strict=True):
                 self._logits(part).backward(there)  # type: ignore[no-untyped-call]
-        self._ranks.add_up(self._gradients)
         return loss.detach()
 
     @contextmanager
