@@ -11,7 +11,6 @@ from scipy import ndimage
 from skimage.measure import points_in_poly
 
 from napari_unet.imaging.outlines import (
-    fill_outline,
     indices_of,
     label_outlines,
     outlines,
@@ -23,6 +22,13 @@ MASKS = arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=12))
 
 def _mask(*rows: str) -> np.ndarray:
     return np.array([[c == "#" for c in row] for row in rows])
+
+
+def fill_outline(rings, shape: tuple[int, int]) -> np.ndarray:
+    """Return the pixels inside rings as a mask."""
+    mask = np.zeros(shape, bool)
+    mask.ravel()[indices_of(runs_inside(rings, shape))] = True
+    return mask
 
 
 def _area(ring: np.ndarray) -> float:

@@ -40,7 +40,7 @@ def outlines(mask: NDArray[np.bool_]) -> list[Rings]:
 
     See Also
     --------
-    fill_outline : the exact inverse.
+    runs_inside : the exact inverse.
 
     Examples
     --------
@@ -80,10 +80,13 @@ def label_outlines(labels: NDArray[np.int32]) -> dict[int, list[Rings]]:
     return found
 
 
-def fill_outline(
+def runs_inside(
     rings: Sequence[ArrayLike], shape: tuple[int, int]
-) -> NDArray[np.bool_]:
-    """Return the pixels whose centres are inside rings, by the even-odd rule.
+) -> NDArray[np.int64]:
+    """Return the pixels whose centres are inside rings, as runs along the rows.
+
+    By the even-odd rule. It costs as much as the outline is long, however large the
+    image is.
 
     Parameters
     ----------
@@ -91,30 +94,7 @@ def fill_outline(
         Finite vertices (y, x) in pixels, closed or not: outer rings and holes alike.
         A centre on a left or upper edge is inside, on a right or lower one outside.
     shape : (int, int)
-        Shape of the mask; what lies outside is cut off.
-
-    Returns
-    -------
-    ndarray of bool, shape `shape`
-
-    Examples
-    --------
-    >>> fill_outline([[(0, 0), (0, 2), (2, 2), (2, 0)]], (3, 4)).astype(int)
-    array([[1, 1, 0, 0],
-           [1, 1, 0, 0],
-           [0, 0, 0, 0]])
-    """
-    mask = np.zeros(shape, bool)
-    mask.ravel()[indices_of(runs_inside(rings, shape))] = True
-    return mask
-
-
-def runs_inside(
-    rings: Sequence[ArrayLike], shape: tuple[int, int]
-) -> NDArray[np.int64]:
-    """Return the pixels inside rings as `fill_outline`, as runs along the rows.
-
-    It costs as much as the outline is long, however large the image is.
+        Shape of the image; what lies outside is cut off.
 
     Returns
     -------

@@ -11,7 +11,7 @@ import torch
 from napari_unet.learning.augmentation import Batch
 from napari_unet.learning.data.fields import Field
 from napari_unet.learning.data.painting import fresh_pixels, touches
-from napari_unet.learning.data.planes import Plane as Plane
+from napari_unet.learning.data.planes import Plane
 from napari_unet.learning.data.pool import PlaneStore, Rotation
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from napari_unet.imaging.arrays import Annotation, Target
 from napari_unet.imaging.drawn import draw_cells
 from napari_unet.imaging.intensity import IntensityRange
 from napari_unet.imaging.targets import make_target
+from napari_unet.learning.data.planes import Plane
 from napari_unet.learning.device import DeviceChoice
 from napari_unet.learning.model import Model
-from napari_unet.learning.patches import Plane
 from napari_unet.learning.quality import comparison, uncertainty
 from napari_unet.learning.quality.comparison import compare, held_back_id
 

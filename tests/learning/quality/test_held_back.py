@@ -21,9 +21,9 @@ from napari_unet.imaging.intensity import IntensityRange
 from napari_unet.imaging.targets import make_target
 from napari_unet.learning.applying.inference import for_inference
 from napari_unet.learning.applying.outputs import activate
+from napari_unet.learning.data.planes import Plane
 from napari_unet.learning.device import DeviceChoice
 from napari_unet.learning.model import Model
-from napari_unet.learning.patches import Plane
 from napari_unet.learning.prediction import predict
 from napari_unet.learning.quality import held_back
 from napari_unet.learning.quality.held_back import (

@@ -19,10 +19,10 @@ from napari_unet.imaging.drawn import draw_cells
 from napari_unet.imaging.instances import find_instances
 from napari_unet.imaging.scores import pool, score, tally
 from napari_unet.imaging.targets import make_target
+from napari_unet.learning.data.planes import Plane
 from napari_unet.learning.device import DeviceChoice
 from napari_unet.learning.losses import LOSSES
 from napari_unet.learning.model import Model
-from napari_unet.learning.patches import Plane
 from napari_unet.learning.quality import validation
 from napari_unet.learning.quality.held_back import HeldBack
 from napari_unet.learning.quality.validation import Validation, tune, validate
