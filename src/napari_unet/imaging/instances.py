@@ -193,11 +193,12 @@ def find_instances(
         labels = fill_holes(labels)
     drops = np.bincount(labels.ravel()) < config.min_size_px
     drops[_touching(labels, open_sides)] = False
-    if config.clear_border and not open_sides:
-        drops[_touching(labels, [(True, True)] * labels.ndim)] = True
     labels[drops[labels]] = 0
     if config.give_back_gap:
         labels = give_back_gap(labels)
+    if config.clear_border and not open_sides:
+        at_border = _touching(labels, [(True, True)] * labels.ndim)
+        labels[np.isin(labels, at_border)] = 0
     return np.asarray(relabel_sequential(labels)[0], np.int32)
 
 

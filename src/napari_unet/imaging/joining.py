@@ -40,6 +40,11 @@ class Block:
     core: Region
     window: Region
 
+    @property
+    def core_in_window(self) -> Region:
+        """The core as it counts from the start of the window."""
+        return _within(self.core, self.window)
+
     def open_sides(self, shape: Sequence[int]) -> tuple[tuple[bool, bool], ...]:
         """Return whether the image goes on before and after the window, by axis."""
         return tuple(
@@ -142,7 +147,7 @@ class Joiner:
                 place[axis] += 1
                 seam = self._seam(block, axis, block.core[axis].stop)
                 self._seams[tuple(place), axis] = found[seam].copy()
-        core = found[_within(block.core, block.window)]
+        core = found[block.core_in_window]
         sizes = np.bincount(core.ravel(), minlength=self.n_found + n_own + 1)
         self._sizes.append(sizes[self.n_found + 1 :])
         self._at_border.append(self._touching(block, core))
