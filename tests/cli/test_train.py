@@ -178,7 +178,7 @@ def test_images_without_a_mask_are_named_and_left_out(
     [
         (["--val-images=x"], "--val-images and --val-masks belong together"),
         (["--val-pattern=v*", "--val-fraction=0.3"], "exclude each other"),
-        (["--val-images=x", "--val-targets=y"], "--masks needs --val-masks"),
+        (["--val-images=x", "--val-targets=y"], "give --val-masks"),
         (
             ["--val-pattern=v*", "--val-images=x", "--val-masks=y"],
             "--val-pattern and --val-images exclude each other",

@@ -114,7 +114,10 @@ def train(  # noqa: PLR0913 - one parameter a flag
     val_learned = val_targets if makes else val_masks
     what = "target" if makes else "mask"
     if (val_masks if makes else val_targets) is not None:
-        raise UsageError(f"--{what}s needs --val-{what}s to validate on")
+        other = "mask" if makes else "target"
+        raise UsageError(
+            f"--val-{other}s does not go with --{what}s: give --val-{what}s"
+        )
     _check_flags(val_pattern, val_images, val_learned, config, what)
     is_of_images = pretrained == _IMAGENET
     start_from = _start(start_from, None if is_of_images else pretrained)
@@ -316,5 +319,7 @@ def _stopping(mailbox: Mailbox) -> Iterator[list[int]]:
     try:
         yield received
     finally:
-        for signum, handler in zip(signals, before, strict=True):
-            signal.signal(signum, handler)
+        # A launcher ends all as soon as one is gone: the others then say why.
+        if launched.n_ranks() == 1:
+            for signum, handler in zip(signals, before, strict=True):
+                signal.signal(signum, handler)
