@@ -66,8 +66,9 @@ Switch = Annotated[bool, Parameter(group=FILES, negative="", show_default=False)
 Output = Annotated[Path, Parameter(group=FILES)]
 
 _PLANNED = (
-    "What is left out follows from your images and the device, and is told with the "
-    "reason; the defaults below are what it starts from."
+    "Left out, these are chosen from your images and the device, whatever the default "
+    "says, and told with the reason: steps, batch size, patch size, working scale, "
+    "learning rate, base width and depth."
 )
 _TRAINING = Group("Training", help=_PLANNED, sort_key=3)
 Training = Annotated[TrainConfig, Parameter(name="*", group=_TRAINING)]
