@@ -85,11 +85,10 @@ def has_same_outputs(start: Model, survey: Survey, config: TrainConfig) -> bool:
         return False
     if config.task == "regress":
         wanted = roles_of_values(survey)
-        are_values = all(role.startswith("value:") for role in start.roles)
-        return are_values and len(start.roles) == len(wanted)
-    if not are_same_classes(survey.class_names, start.class_names):
+    elif are_same_classes(survey.class_names, start.class_names):
+        wanted = roles_for(config.target, start.class_names, survey.area_classes)
+    else:
         return False
-    wanted = roles_for(config.target, start.class_names, survey.area_classes)
     return _kinds(start.roles) == _kinds(wanted)
 
 
