@@ -21,10 +21,17 @@ _UM_PER_UNIT = {
     "um": 1.0,
     "micron": 1.0,
     "microns": 1.0,
-    "micrometer": 1.0,
     "nm": 1e-3,
     "Å": 1e-4,
     "pm": 1e-6,
+    # As OME-Zarr has them.
+    "meter": 1e6,
+    "centimeter": 1e4,
+    "millimeter": 1e3,
+    "micrometer": 1.0,
+    "nanometer": 1e-3,
+    "angstrom": 1e-4,
+    "picometer": 1e-6,
 }
 
 

@@ -1,0 +1,267 @@
+"""OME-Zarr: images read part by part, and labels written block by block."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_unet.errors import ImageError, SaveError
+from napari_unet.files.axes import arrange
+from napari_unet.files.lazy_array import LazyArray
+from napari_unet.files.ome import length_um
+from napari_unet.files.stored import name_of
+from napari_unet.imaging.arrays import Image
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    Region = tuple[slice, ...]
+
+_MARKS = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
+# Along Y and X: some hundred files for each gigapixel of labels, which shrink well.
+_CHUNK_PX = 1024
+_SMALLEST_LEVEL_PX = 512
+_VERSION = "0.4"
+
+
+def is_zarr(path: Path) -> bool:
+    """Return whether a folder is a Zarr store."""
+    return path.is_dir() and any((path / mark).is_file() for mark in _MARKS)
+
+
+def read_ome_zarr(path: str | Path, *, axes: str | None = None) -> Image:
+    """Read an OME-Zarr image (version 0.4 or 0.5): what it is, not yet its pixels.
+
+    Parameters
+    ----------
+    path : path
+        Folder of the image, such as ``cells.zarr``.
+    axes : str, optional
+        What the axes are; goes before what the file says.
+
+    Returns
+    -------
+    Image
+        Of the finest level, with axes C, [T,] [Z,] Y, X; its data is read when it is
+        sliced.
+
+    Raises
+    ------
+    ImageError
+        No OME-Zarr image, or a damaged one (NU-I14); axes that nothing names (NU-I09).
+
+    References
+    ----------
+    Moore et al.: OME-NGFF: a next-generation file format for expanding bioimaging
+    data-access strategies. Nature Methods 18, 1496 (2021).
+    """
+    import zarr
+
+    path = Path(path)
+    try:
+        group = zarr.open_group(path, mode="r")
+        attributes: Mapping[str, Any] = dict(group.attrs)
+        attributes = attributes.get("ome", attributes)
+        described = attributes["multiscales"][0]
+        finest = described["datasets"][0]
+        array = group[finest["path"]]
+        names = "".join(str(axis["name"]).upper() for axis in described["axes"])
+        units = [str(axis.get("unit", "")) for axis in described["axes"]]
+        sizes = _scale(described, finest, len(names))
+        channels = _channel_names(attributes)
+        data, order = arrange(
+            LazyArray(array),  # type: ignore[arg-type]
+            names,
+            wanted=axes,
+            name=name_of(path),
+        )
+    except (KeyError, IndexError, TypeError, ValueError, OSError) as error:
+        raise ImageError(
+            "NU-I14",
+            f"{name_of(path)} is a Zarr folder without an OME-Zarr image in it: give "
+            "the folder whose metadata has 'multiscales'",
+        ) from error
+    lengths = {
+        axis: length_um(size, unit)
+        for axis, size, unit in zip(names, sizes, units, strict=True)
+    }
+    found = [lengths.get(axis) for axis in order if axis in "ZYX"]
+    known = tuple(size for size in found if size is not None)
+    return Image(
+        data,
+        axes=order,
+        pixel_size_um=known if len(known) == len(found) else None,
+        channel_names=channels if len(channels) == data.shape[0] else (),
+        source=str(path),
+    )
+
+
+def _scale(
+    described: Mapping[str, Any], dataset: Mapping[str, Any], n_axes: int
+) -> list[float]:
+    """Return the size of a pixel along each axis, in its unit."""
+    sizes = np.ones(n_axes)
+    for level in (described, dataset):
+        for step in level.get("coordinateTransformations", ()):
+            if step.get("type") == "scale":
+                sizes *= np.asarray(step["scale"], float)
+    return [float(size) for size in sizes]
+
+
+def _channel_names(attributes: Mapping[str, Any]) -> tuple[str, ...]:
+    channels = attributes.get("omero", {}).get("channels", ())
+    return tuple(str(channel.get("label", "")) for channel in channels)
+
+
+class LabelStore:
+    """Labels on the disk, written block by block, and there once they are whole.
+
+    Until `finish` they are in a folder of their own beside the final one.
+
+    Parameters
+    ----------
+    path : Path
+        Where the labels go: a folder, such as ``cells_labels.zarr``.
+    shape : sequence of int
+        ([T,] [Z,] Y, X).
+    axes : str
+        Their axes, such as ``"YX"``.
+    pixel_size_um : sequence of float, optional
+        Along ([Z,] Y, X), in micrometres.
+
+    Raises
+    ------
+    SaveError
+        The folder can't be written (NU-S01).
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        shape: Sequence[int],
+        axes: str,
+        pixel_size_um: Sequence[float] | None = None,
+    ) -> None:
+        import zarr
+
+        self._path, self._axes = path, axes
+        self._sizes = tuple(pixel_size_um or ())
+        name = f".{path.name[:180]}.{os.getpid()}.{secrets.token_hex(4)}.unettmp"
+        self._folder = path.with_name(name)
+        with self._saving():
+            self._group = zarr.open_group(self._folder, mode="w", zarr_format=2)
+            self.array = self._level(0, tuple(shape))
+
+    def _level(self, k: int, shape: tuple[int, ...]) -> Any:
+        chunks = [*[1] * (len(shape) - 2), *(min(_CHUNK_PX, n) for n in shape[-2:])]
+        return self._group.create_array(
+            str(k),
+            shape=shape,
+            chunks=tuple(chunks),
+            dtype="uint32",
+            chunk_key_encoding={"name": "v2", "separator": "/"},
+            fill_value=0,
+        )
+
+    def write(self, where: Region, labels: NDArray[Any]) -> None:
+        """Write a block of labels; whole chunks are written fastest."""
+        with self._saving():
+            self.array[where] = labels.astype(np.uint32)
+
+    def chunks(self) -> Iterator[Region]:
+        """Yield the parts of the finest level that are stored each in one file."""
+        return _chunks(self.array)
+
+    def finish(self) -> None:
+        """Add coarser levels, and let the labels be there under their name."""
+        with self._saving():
+            datasets = [self._described(0)]
+            level, k = self.array, 0
+            while max(level.shape[-2:]) > _SMALLEST_LEVEL_PX:
+                k += 1
+                level = self._coarser(level, k)
+                datasets.append(self._described(k))
+            units = {"type": "space"}
+            if self._sizes:
+                units["unit"] = "micrometer"
+            axes = [
+                {"name": "t", "type": "time"}
+                if a == "T"
+                else {"name": a.lower()} | units
+                for a in self._axes
+            ]
+            self._group.attrs["multiscales"] = [
+                {
+                    "version": _VERSION,
+                    "name": self._path.stem,
+                    "axes": axes,
+                    "datasets": datasets,
+                    "type": "nearest",
+                }
+            ]
+            self._group.attrs["image-label"] = {"version": _VERSION}
+            self._replace()
+
+    def _described(self, k: int) -> dict[str, Any]:
+        sizes = (1.0,) * len(self._axes)
+        if self._sizes:
+            sizes = (*sizes[: -len(self._sizes)], *self._sizes)
+        scale = [
+            s * 2**k if a in "YX" else s for s, a in zip(sizes, self._axes, strict=True)
+        ]
+        return {
+            "path": str(k),
+            "coordinateTransformations": [{"type": "scale", "scale": scale}],
+        }
+
+    def _coarser(self, finer: Any, k: int) -> Any:
+        """Write a level with every second pixel along Y and X."""
+        shape = (*finer.shape[:-2], *(-(-n // 2) for n in finer.shape[-2:]))
+        level = self._level(k, shape)
+        for where in _chunks(level):
+            source = (
+                *where[:-2],
+                *(slice(2 * w.start, 2 * w.stop) for w in where[-2:]),
+            )
+            level[where] = finer[source][..., ::2, ::2]
+        return level
+
+    def _replace(self) -> None:
+        """Put the finished folder in the place of an older one."""
+        old = self._folder.with_name(self._folder.name + ".old")
+        if self._path.exists():
+            self._path.rename(old)
+        self._folder.rename(self._path)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def discard(self) -> None:
+        """Delete what was written, if it is not finished."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def _saving(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.discard()
+            raise SaveError(
+                "NU-S01",
+                f"{self._path} can't be written: {error.strerror or error}",
+            ) from error
+
+
+def _chunks(array: Any) -> Iterator[Region]:
+    counts = [-(-n // c) for n, c in zip(array.shape, array.chunks, strict=True)]
+    for place in np.ndindex(*counts):
+        yield tuple(
+            slice(i * c, min((i + 1) * c, n))
+            for i, c, n in zip(place, array.chunks, array.shape, strict=True)
+        )
