@@ -48,6 +48,7 @@ from napari_unet.widgets._layers import (
 )
 from napari_unet.widgets._prediction import names_of
 from napari_unet.widgets._run import RunPanel
+from napari_unet.widgets._training_line import TrainingLine
 from napari_unet.widgets._worker import Failure, Runner, guarded
 from napari_unet.widgets.predict import show_values
 
@@ -222,6 +223,7 @@ class BatchWidget(QWidget):
             self.probabilities,
             self.settings,
             self.device,
+            TrainingLine(),
             self.panel,
         ):
             layout.addWidget(wide)

@@ -35,6 +35,7 @@ from napari_unet.widgets._prediction import (
     segmentation,
 )
 from napari_unet.widgets._run import RunPanel
+from napari_unet.widgets._training_line import TrainingLine
 from napari_unet.widgets._worker import Failure, guarded
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ class PredictWidget(QWidget):
             self.attention,
             self.settings,
             self.device,
+            TrainingLine(),
             self.panel,
         ):
             layout.addWidget(widget)
