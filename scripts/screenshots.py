@@ -54,8 +54,8 @@ OTHER = "nuclei_y256x256"
 CROWD = "nuclei_y0x0"
 # Two cells of CROWD that touch.
 JOINED = (4, 12)
-# In pixels of IMAGE: cells that touch each other.
-AREA = (118, 98, 212, 236)
+# In pixels of IMAGE: cells that touch each other, and some to be held back.
+AREA = (20, 98, 236, 250)
 LEFT = Qt.MouseButton.LeftButton
 NO_KEY = Qt.KeyboardModifier.NoModifier
 
@@ -241,12 +241,12 @@ def paint(user: User) -> Labels:
 
 
 def places_without_cells(truth: np.ndarray) -> list[tuple[int, int]]:
-    """Return where a stroke of 16 pixels to the right hits no cell."""
+    """Return where a stroke of 16 pixels to the right hits no cell, left of `AREA`."""
     is_free = truth == 0
     return [
         (y, x)
-        for y in range(12, AREA[0] - 12, 16)
-        for x in range(12, 220, 44)
+        for y in range(12, 244, 16)
+        for x in range(12, AREA[1] - 24, 22)
         if is_free[y - 7 : y + 8, x - 7 : x + 24].all()
     ]
 
@@ -316,6 +316,8 @@ def paint_meanwhile(user: User, dock: QWidget, labels: Labels) -> None:
     for pixel in path[1 : max(2, len(path) // 2)]:
         QTest.mouseMove(user.canvas, pixel)
         user.wait(0.02)
+    user.wait(0.3)
+    bar.setValue(bar.maximum())  # there is more beneath since it learns from strokes
     user.wait(0.3)
     user.save("train_live")
     for pixel in path[max(2, len(path) // 2) :]:
@@ -442,6 +444,8 @@ def main() -> None:
     user = User(viewer)
     user.look_at(*viewer.layers[IMAGE].translate, 256)
     labels = paint(user)
+    # The docks have their widths by now.
+    user.look_at(*viewer.layers[IMAGE].translate, 256)
     user.take("annotate")
     show_weights(user)
     user.take("weight_map")

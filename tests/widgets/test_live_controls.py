@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_unet.events import StrokesTaken, TrainingStarted
 from napari_unet.widgets._live_controls import LiveControls
@@ -8,10 +9,15 @@ from napari_unet.widgets._live_controls import LiveControls
 
 @pytest.fixture
 def controls(qtbot):
+    owner = QWidget()
+    qtbot.addWidget(owner)
+    layout = QVBoxLayout(owner)
     controls = LiveControls()
-    qtbot.addWidget(controls)
-    controls.show()
-    return controls
+    layout.addWidget(controls)
+    layout.addWidget(controls.running)
+    owner.show()
+    yield controls
+    owner.close()  # until here it owns them
 
 
 @pytest.mark.parametrize("rate", [3e-3, 1e-5, 0.25])
@@ -30,6 +36,7 @@ def test_showing_the_learning_rate_asks_for_none(controls, rate) -> None:
 
 def test_strokes_are_told_and_counted_from_the_start_of_a_training(controls) -> None:
     assert not controls.strokes.isVisible()
+    controls.begin(1e-3)
     controls.take([StrokesTaken(3, 1), StrokesTaken(9, 4)])
     assert controls.strokes.isVisible()
     assert controls.strokes.text().endswith("learned from since step 9")

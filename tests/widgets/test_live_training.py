@@ -259,11 +259,18 @@ def test_no_preview_is_shown_where_it_is_switched_off(session) -> None:
 
 def test_after_the_end_nothing_live_is_on_screen(session) -> None:
     session.live.take([session.preview()])
+    session.viewer.layers.selection.active = session.labels
     session.live.end()
-    assert not session.live.live_layer.layer().visible
+    assert session.live.live_layer.layer() is None
+    assert session.viewer.layers.selection.active is session.labels
     session.live.take([session.preview(start=(9, 9))])
-    assert not session.live.live_layer.layer().visible
+    assert session.live.live_layer.layer() is None
+    removed = []
+    session.live.preview_removed.connect(lambda: removed.append(1))
     session.begin()
+    session.rest()
+    assert removed == []  # not by the user
+    session.live.take([session.preview()])
     assert session.live.live_layer.layer().visible
 
 
@@ -344,6 +351,21 @@ def test_real_strokes_arrive_and_previews_wait_for_their_end(qtbot, window):
     release()
     qtbot.waitUntil(lambda: layer.data is not before, timeout=5000)
     assert any((stroke.labels == 3).any() for stroke in session.wait_for(1))
+    session.live.end()
+
+
+@pytest.mark.gui
+def test_a_live_layer_goes_with_its_training(qtbot, make_napari_viewer) -> None:
+    # Without the fixture `window`, which makes removing safe by itself.
+    viewer = make_napari_viewer(show=True, strict_qt="raise")
+    session = Session(qtbot, viewer, viewer.window._qt_window)
+    for _ in range(3):
+        session.live.take([session.preview()])
+        viewer.screenshot(canvas_only=True, flash=False)
+        session.live.end()
+        viewer.screenshot(canvas_only=True, flash=False)
+        assert session.live.live_layer.layer() is None
+        session.begin()
     session.live.end()
 
 

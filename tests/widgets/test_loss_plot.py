@@ -138,6 +138,19 @@ def test_strokes_are_marked_where_they_entered(plot):
     assert "strokes" not in plot.loss.titleLabel.text
 
 
+@pytest.mark.parametrize("n_before", [3, 50, 97])
+def test_what_is_said_of_a_learning_rate_is_not_cut_off(plot, n_before):
+    plot.resize(400, 290)  # as in a dock
+    plot.show()
+    plot.add([step(i) for i in range(1, n_before + 1)])
+    plot.mark_rate(0.00033)
+    plot.add([step(i) for i in range(n_before + 1, 101)])
+    plot.grab()  # draws
+    (line,) = plot._rate_lines
+    label = line.label.mapRectToScene(line.label.boundingRect())
+    assert plot.graphs.sceneRect().contains(label)
+
+
 def test_another_learning_rate_is_marked_at_its_step(plot):
     plot.show()
     plot.add([step(1), step(2)])

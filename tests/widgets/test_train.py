@@ -3,6 +3,8 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,8 +21,10 @@ from qtpy.QtWidgets import (
 from napari_unet import events as ev
 from napari_unet.config import NetworkConfig, TrainConfig
 from napari_unet.files.lazy import ImageFile, MaskFile
+from napari_unet.learning.model import Round
 from napari_unet.widgets import train as module
 from napari_unet.widgets._choices import TRAINED
+from napari_unet.widgets._training_line import AT_WORK
 from napari_unet.widgets.train import (
     TrainWidget,
     new_run_folder,
@@ -30,6 +34,8 @@ FEW_STEPS = TrainConfig(
     max_steps=4, batch_size=1, patch_size=16, validate_every=2, device="cpu"
 )
 TINY = NetworkConfig(base_width=2, depth=1)
+# Stands for a model where nothing is done with it.
+BEST = SimpleNamespace(rounds=())
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +69,7 @@ def make(qtbot, viewer):
 
 
 def train(qtbot, widget):
-    with qtbot.waitSignal(widget.panel.ended, timeout=30_000):
+    with qtbot.waitSignal(widget.panel.ended, timeout=180_000):
         qtbot.mouseClick(widget.panel.start, Qt.MouseButton.LeftButton)
 
 
@@ -95,6 +101,30 @@ def test_layers_train_a_model_that_predict_then_offers(qtbot, widget):
     assert widget.model.n_channels == 1
     assert list(TRAINED.models.values()) == [widget.model]
     assert widget.result.save.isEnabled()
+
+
+def test_what_the_last_cells_bought_is_told(qtbot, widget, monkeypatch, tiny_model):
+    rounds = (Round(40, 0.6, 500, "a"), Round(80, 0.7, 500, "a"))
+    model = replace(tiny_model, rounds=rounds)
+    fake_training(monkeypatch, lambda _: iter([ev.Finished(model, {}, "steps")]))
+    train(qtbot, widget)
+    assert widget.panel.state.notes[-1].startswith("The last 40 cells bought +0.10")
+
+
+def test_other_docks_are_told_of_a_training_as_long_as_it_computes(
+    qtbot, widget, monkeypatch
+):
+    heard = []
+
+    def events(mailbox):
+        yield ev.Paused(True)
+        yield ev.Paused(False)
+        yield ev.Finished(BEST, {}, "steps")
+
+    fake_training(monkeypatch, events)
+    AT_WORK.changed.connect(lambda: heard.append(bool(AT_WORK)))
+    train(qtbot, widget)
+    assert heard == [True, False, True, False]
 
 
 def test_runs_are_kept_among_the_users_data(qtbot, widget, monkeypatch, tmp_path):
@@ -230,7 +260,7 @@ def test_painting_goes_on_and_training_keeps_what_it_began_with(
 
 def test_stop_keeps_the_best_model(qtbot, widget):
     widget.form.settings.setValue(FEW_STEPS.model_copy(update={"max_steps": 100_000}))
-    with qtbot.waitSignal(widget.panel.ended, timeout=30_000):
+    with qtbot.waitSignal(widget.panel.ended, timeout=180_000):
         qtbot.mouseClick(widget.panel.start, Qt.MouseButton.LeftButton)
         qtbot.waitUntil(lambda: widget.panel.state.n_done > 0, timeout=30_000)
         qtbot.mouseClick(widget.panel.pause, Qt.MouseButton.LeftButton)
@@ -505,7 +535,7 @@ def endless(mailbox):
         step += 1
         yield ev.StepDone(step, 100_000, 1.0, 1.0)
         threading.Event().wait(0.01)
-    yield ev.Finished("the best", {}, "stopped")
+    yield ev.Finished(BEST, {}, "stopped")
 
 
 def docked(qtbot, window, drawn, monkeypatch, events):
@@ -532,7 +562,7 @@ def test_closing_the_dock_ends_training_and_keeps_the_model(
     del widget, dock
     gc.collect()
     qtbot.waitUntil(lambda: bool(told), timeout=20_000)
-    assert list(TRAINED.models.values()) == ["the best"]
+    assert list(TRAINED.models.values()) == [BEST]
     assert "Predict offers its best model" in told[0]
     assert not module._ENDING
     qtbot.waitUntil(lambda: gc.collect() >= 0 and gone() is None, timeout=20_000)

@@ -60,7 +60,7 @@ def begin(qtbot, viewer, finer=1):
 
 
 def train(qtbot, widget):
-    with qtbot.waitSignal(widget.panel.ended, timeout=30_000):
+    with qtbot.waitSignal(widget.panel.ended, timeout=180_000):
         qtbot.mouseClick(widget.panel.start, Qt.MouseButton.LeftButton)
     failure = widget.panel.state.failure
     assert failure is None, failure.summary
@@ -125,7 +125,7 @@ def test_the_live_preview_is_the_image_in_the_units_of_its_target(
     widget.form.settings.setValue(FEW_STEPS.model_copy(update={"max_steps": 100_000}))
     window.reset_view()
     qtbot.mouseClick(widget.panel.start, Qt.MouseButton.LeftButton)
-    qtbot.waitUntil(lambda: widget.live.n_shown > 1, timeout=30_000)
+    qtbot.waitUntil(lambda: widget.live.n_shown > 1, timeout=180_000)
     layer = window.layers["noisy live"]
     assert layer.data.shape == (48 * finer, 56 * finer)
     assert layer.data.dtype == np.float32
@@ -143,11 +143,11 @@ def test_the_live_preview_is_the_image_in_the_units_of_its_target(
             for each in (window.layers["noisy"], layer)
         )
         np.testing.assert_allclose(own, corner)
-    with qtbot.waitSignal(widget.panel.ended, timeout=30_000):
+    with qtbot.waitSignal(widget.panel.ended, timeout=180_000):
         qtbot.mouseClick(widget.panel.stop, Qt.MouseButton.LeftButton)
     assert widget.panel.state.failure is None
     assert all(event.labels is None for event in made)
-    assert not layer.visible
+    assert layer not in window.layers
 
 
 def test_the_live_layer_changes_between_outlines_and_images(qtbot, viewer):
@@ -201,14 +201,14 @@ def test_an_interrupted_training_of_pairs_goes_on(qtbot, viewer, tmp_path, is_fo
     widget.form.settings.setValue(FEW_STEPS.model_copy(update=more))
     qtbot.mouseClick(widget.panel.start, Qt.MouseButton.LeftButton)
     qtbot.waitUntil(lambda: len(widget.plot.curves.steps) > 4, timeout=30_000)
-    with qtbot.waitSignal(widget.panel.ended, timeout=30_000):
+    with qtbot.waitSignal(widget.panel.ended, timeout=180_000):
         widget.panel.abort()
     data.choose_task(makes_images=False)
     data.source.setCurrentIndex(0)
     assert widget.interrupted.run is not None
     widget.interrupted.yes.click()
     qtbot.waitUntil(lambda: widget.plot.curves.steps[:1] > [4], timeout=30_000)
-    with qtbot.waitSignal(widget.panel.ended, timeout=30_000):
+    with qtbot.waitSignal(widget.panel.ended, timeout=180_000):
         widget.panel.ask_stop()
     assert widget.panel.state.failure is None
     assert data.makes_images

@@ -136,7 +136,10 @@ class FieldRow(QWidget):
         layout.addStretch()
         # Spin boxes ask for the width of their greatest value.
         native.setMinimumWidth(70)
-        native.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        policy = QSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        # What is beneath must not jump when a number is shown.
+        policy.setRetainSizeWhenHidden(True)
+        native.setSizePolicy(policy)
         describe(native, self.title, self.tooltip)
         for box in (self.auto_box, self.open_box):
             describe(box, f"{self.title}: {box.text()}", self.tooltip)

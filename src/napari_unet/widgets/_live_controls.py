@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 class LiveControls(QWidget):
     """Tick boxes of the live loop, and the learning rate while training runs.
 
+    `running`, which is there while training runs only, is placed by its owner: above
+    the buttons it would move them away from under the mouse.
+
     Signals
     -------
     learning_rate_changed(float)
@@ -57,8 +60,13 @@ class LiveControls(QWidget):
             inner.addWidget(box)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        for part in (self.boxes, self._rate_row, self.strokes):
-            layout.addWidget(part)
+        layout.addWidget(self.boxes)
+        self.running = QWidget()
+        beneath = QVBoxLayout(self.running)
+        beneath.setContentsMargins(0, 0, 0, 0)
+        for part in (self._rate_row, self.strokes):
+            beneath.addWidget(part)
+        self.strokes.hide()
         self.n_strokes = 0
         self._rate = 0.0
         self.learning_rate.changed.connect(self._on_rate)
@@ -71,11 +79,11 @@ class LiveControls(QWidget):
         self.learning_rate.set_value(learning_rate)
         self.learning_rate.blockSignals(False)
         self._rate = self.learning_rate.value()
-        self._rate_row.show()
+        self.running.show()
 
     def end(self) -> None:
         """Training has ended."""
-        self._rate_row.hide()
+        self.running.hide()
         self.strokes.hide()
 
     def take(self, events: Iterable[Event]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -124,10 +125,17 @@ class LiveLayer:
         return layer
 
     def set_visible(self, is_visible: bool) -> None:
-        """Show or hide it. Taking a layer out of a shown viewer can crash OpenGL."""
+        """Show or hide it."""
         layer = self.layer()
         if layer is not None and layer.visible != is_visible:
             layer.visible = is_visible
+
+    def remove(self) -> None:
+        """Take it out of the viewer: what it shows is of the past."""
+        layer = self.layer()
+        if layer is not None:
+            make_current(self._viewer)
+            self._viewer.layers.remove(layer)
 
     def _add(self, data: NDArray[Any], name: str, place: dict[str, Any]) -> Image:
         layers = self._viewer.layers
@@ -166,6 +174,17 @@ class LiveLayer:
         lines = [i for i, each in enumerate(layers) if isinstance(each, Vectors)]
         if lines and lines[0] < layers.index(layer):
             layers.move(layers.index(layer), lines[0])
+
+
+def make_current(viewer: ViewerModel) -> None:
+    """Let OpenGL calls reach the canvas of a viewer, if it has one.
+
+    Without, taking a layer out of a shown viewer can end the process: what it was drawn
+    with is deleted in whatever context was current last.
+    """
+    window: Any = getattr(viewer, "window", None)
+    with suppress(AttributeError, RuntimeError):  # no window, or closed already
+        window._qt_viewer.canvas.native.makeCurrent()
 
 
 def place_of(region: Region, labels: Layer) -> dict[str, Any]:

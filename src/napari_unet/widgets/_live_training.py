@@ -100,7 +100,6 @@ class LiveTraining(QObject):
             self._fresh = FreshStrokes(layers.painted, layers.source)
             self._listen(grid, "connect")
             self._follow_regions(grid)
-        self.live_layer.set_visible(self._is_previewing)
         self._timer.start()
 
     def end(self) -> None:
@@ -110,8 +109,9 @@ class LiveTraining(QObject):
         if grid is not None and self._fresh is not None:
             self._listen(grid, "disconnect")
         self._follow_regions(None)
-        self._mailbox = self._fresh = None
-        self.live_layer.set_visible(False)
+        self._mailbox = self._fresh = self._preview = None
+        self._is_layer_known = False
+        self.live_layer.remove()
 
     def set_learning(self, is_learning: bool) -> None:
         """Send strokes or keep them, to be sent once they are wanted."""

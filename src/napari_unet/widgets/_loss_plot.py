@@ -194,7 +194,8 @@ class LossPlot(QWidget):
                 self.loss.removeItem(line)
             self._rate_lines = []
         for step, rate in self.curves.rates[len(self._rate_lines) :]:
-            options = {"position": 0.9, "color": self._text, "anchors": [(0, 0)] * 2}
+            # By itself it changes to the side of the line where there is room.
+            options = {"position": 0.9, "color": self._text}
             line = pg.InfiniteLine(
                 step, label=f"rate {rate:.2g}", labelOpts=options, pen=self._rate_pen()
             )

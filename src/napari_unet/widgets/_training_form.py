@@ -34,6 +34,10 @@ _ELSEWHERE = ("task", "keep_learning")
 # What says something for one task only.
 _OF_CELLS, _OF_IMAGES = ("target", "working_scale", "loss"), ("regression_loss",)
 _PLANNED = ("max_steps", "patch_size", "batch_size", "learning_rate")
+_NOT_PLANNED = (
+    "Where “auto” is ticked, the value is chosen when training starts, from your "
+    "images and this computer; its reason is told here. Untick it to choose yourself."
+)
 
 
 class TrainingForm(QWidget):
@@ -122,8 +126,8 @@ class TrainingForm(QWidget):
         by_name = {choice.name: (choice.value, choice.why) for choice in choices}
         self.settings.show_choices(by_name)
         self.network.show_choices(by_name)
-        self.why.setVisible(bool(choices))
-        self.reasons.setText("\n".join(_in_words(choice) for choice in choices))
+        if choices:
+            self.reasons.setText("\n".join(_in_words(choice) for choice in choices))
 
     def show_failure(self, failure: Failure) -> None:
         """Pass on what went wrong in a slot."""
@@ -155,9 +159,8 @@ class TrainingForm(QWidget):
             "Network", "The network is the model's own, which goes on learning."
         )
         self.weights = WeightForm(fields=(), more="Border weights")
-        self.reasons = plain_label("Why these settings")
+        self.reasons = plain_label("Reasons", _NOT_PLANNED)
         self.why = Fold("Why these settings", self.reasons)
-        self.why.hide()
         self.device = DeviceLine(warms_up=True)
 
     def _lay_out(self) -> None:
@@ -213,12 +216,14 @@ def _of_task(config: TrainConfig, *, makes_images: bool) -> TrainConfig:
 
 
 def _in_words(choice: Choice) -> str:
-    """Return a choice of planning with its reason."""
-    # The plan's scale is that of the images; a field of this name augments.
+    """Return a choice of planning with its reason, in a line that begins with a dot."""
     titles = {
         name: field.title
         for fields in (NetworkConfig.model_fields, TrainConfig.model_fields)
         for name, field in fields.items()
-    } | {"scale": "Working scale"}
-    value = f"{choice.value:g}" if isinstance(choice.value, float) else choice.value
-    return f"{titles.get(choice.name) or choice.name} {value}: {choice.why}"
+    }
+    title = titles.get(choice.name) or choice.name
+    # Most reasons say by themselves what they are for: "Batch 4: …", "600 steps: …".
+    head = choice.why.partition(":")[0].casefold().split()
+    is_named = not set(head).isdisjoint(title.casefold().split())
+    return f"• {choice.why}" if is_named else f"• {title}: {choice.why}"

@@ -14,6 +14,8 @@ from napari_unet.events import (
     Finished,
     Improved,
     Mailbox,
+    Note,
+    Paused,
     Planned,
     TrainingStarted,
 )
@@ -37,10 +39,11 @@ from napari_unet.widgets._loss_plot import LossPlot
 from napari_unet.widgets._run import RunPanel
 from napari_unet.widgets._trained_model import TrainedModel, name_of_now, offer
 from napari_unet.widgets._training_form import TrainingForm
+from napari_unet.widgets._training_line import AT_WORK
 from napari_unet.widgets._worker import Failure, guarded
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterable, Iterator
     from pathlib import Path
 
     from napari.components import ViewerModel
@@ -121,6 +124,7 @@ class TrainWidget(QWidget):
             self.controls,
             self.interrupted,
             self.panel,
+            self.controls.running,
             self.plot,
             self.comparison,
             self.result,
@@ -194,13 +198,14 @@ class TrainWidget(QWidget):
                 mailbox=mailbox,
                 resume=resume,
             )
-            yield from drawn(events)
+            yield from with_learning_curve(drawn(events))
 
         if taken.layers is not None:
             self.live.begin(taken.layers, mailbox)
         self._mailbox = mailbox
         self.interrupted.hide()
         self.panel.run(work, mailbox=mailbox)
+        AT_WORK.note(self, is_at_work=True)
 
     @guarded
     def _on_source(self) -> None:
@@ -238,6 +243,8 @@ class TrainWidget(QWidget):
                 self.comparison.show_comparison(event)
             if isinstance(event, (Improved, Finished)):
                 self.result.model = self._best = event.model
+            if isinstance(event, Paused):
+                AT_WORK.note(self, is_at_work=not event.is_paused)
             if isinstance(event, Finished):
                 forget(self._folder)
                 TRAINED.add(name_of_now(), event.model)
@@ -273,6 +280,7 @@ class TrainWidget(QWidget):
     @guarded
     def _on_ended(self) -> None:
         self._mailbox = None
+        AT_WORK.note(self, is_at_work=False)
         self.live.end()
         self.controls.end()
         self.interrupted.refresh()
@@ -286,6 +294,16 @@ class TrainWidget(QWidget):
             return "Train was closed: training was stopped before it had a model."
         offer(self._best)
         return "Train was closed: training was stopped. Predict offers its best model."
+
+
+def with_learning_curve(events: Iterable[Event]) -> Iterator[Event]:
+    """Say in the end what the last annotations bought, where there were any before."""
+    from napari_unet.learning.quality.learning_curve import in_words
+
+    for event in events:
+        yield event
+        if isinstance(event, Finished) and len(event.model.rounds) > 1:
+            yield Note(in_words(event.model.rounds))
 
 
 def new_run_folder() -> Path:
