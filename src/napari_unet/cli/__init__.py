@@ -28,6 +28,7 @@ from napari_unet.cli import (
 )
 from napari_unet.cli.settings import UsageError, describe, flag_of
 from napari_unet.errors import UNetError
+from napari_unet.learning.loop import launched
 
 _LOOP = Group("From images to cells", sort_key=1)
 _OTHER = Group("Other", sort_key=2)
@@ -135,4 +136,6 @@ def _terminate_as_exit() -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        # What remains is to say how it ended, also where a launcher ends all.
+        is_alone = launched.n_ranks() == 1
+        signal.signal(signal.SIGTERM, before if is_alone else signal.SIG_IGN)

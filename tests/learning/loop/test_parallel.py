@@ -173,10 +173,15 @@ leave()
 
 # What may go wrong, at which step: "rank:what:step".
 _FAULTY = """
-import os, signal, sys
+import os, signal, sys, time
 import torch
 from napari_unet.cli import run
+from napari_unet.learning.loop import parallel
 from napari_unet.learning.loop.stepping import Stepper
+
+# The launcher's SIGTERM comes before anybody has said what went wrong.
+is_first_to_fail = parallel.is_first_to_fail
+parallel.is_first_to_fail = lambda: time.sleep(1) or is_first_to_fail()
 
 faults = {}
 for text in os.environ["FAULTS"].split():
