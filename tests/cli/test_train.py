@@ -179,6 +179,7 @@ def test_images_without_a_mask_are_named_and_left_out(
         (["--val-images=x"], "--val-images and --val-masks belong together"),
         (["--val-pattern=v*", "--val-fraction=0.3"], "exclude each other"),
         (["--val-images=x", "--val-targets=y"], "give --val-masks"),
+        (["--resume", "--restart"], "--resume and --restart exclude each other"),
         (
             ["--val-pattern=v*", "--val-images=x", "--val-masks=y"],
             "--val-pattern and --val-images exclude each other",
@@ -292,6 +293,22 @@ def test_a_run_that_is_finished_writes_its_model_again(
     assert run(arguments(cells, out, "--resume")) == 0
     assert out.read_bytes() == before
     assert "is finished, after 4 steps" in capsys.readouterr().err
+
+
+def test_a_model_that_is_there_is_replaced_at_the_end_and_that_is_said(
+    cells: Cells, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "cells.unet"
+    out.write_bytes(b"the one before")
+    folder = out.with_name("cells.unet.run") / "checkpoints"
+    folder.mkdir(parents=True)
+    (folder / "step-000003.json").touch()
+    assert run(arguments(cells, out)) == 1
+    assert "NU-C33" in capsys.readouterr().err
+    assert out.read_bytes() == b"the one before"
+    assert run(arguments(cells, out, "--restart")) == 0
+    assert f"{out} is there already: it stays until" in capsys.readouterr().err
+    assert load_model(out).training.max_steps == 4
 
 
 def test_other_settings_than_those_of_the_run_are_refused(

@@ -60,6 +60,7 @@ def train(  # noqa: PLR0913 - one parameter a flag
     axes: Axes = None,
     channels: Channels = None,
     resume: Annotated[bool, Parameter(negative=(), group=FILES)] = False,
+    restart: Annotated[bool, Parameter(negative=(), group=FILES)] = False,
     config: Training = TrainConfig(),  # noqa: B008 - frozen
     weights: Weights = WeightConfig(),  # noqa: B008 - frozen
     network: Network = NetworkFlags(),  # noqa: B008 - frozen
@@ -109,6 +110,9 @@ def train(  # noqa: PLR0913 - one parameter a flag
     resume
         Go on with the training that was to write this model and was interrupted, from
         its last checkpoint. Give the same images, masks and settings.
+    restart
+        Begin anew although the training that was to write this model was interrupted;
+        its checkpoints are deleted.
     """
     makes, learned = _learned(masks, targets)
     val_learned = val_targets if makes else val_masks
@@ -119,6 +123,8 @@ def train(  # noqa: PLR0913 - one parameter a flag
             f"--val-{other}s does not go with --{what}s: give --val-{what}s"
         )
     _check_flags(val_pattern, val_images, val_learned, config, what)
+    if resume and restart:
+        raise UsageError("--resume and --restart exclude each other: give one of them")
     is_of_images = pretrained == _IMAGENET
     start_from = _start(start_from, None if is_of_images else pretrained)
     parts = read_settings(settings)
@@ -128,6 +134,8 @@ def train(  # noqa: PLR0913 - one parameter a flag
     shape = merge(NetworkConfig, parts.get("network", {}), network, settings)
     shape = _pretrained(shape) if is_of_images else shape
     prepare_model_file(out)
+    if out.exists() and not resume:
+        console.say_error(f"{out} is there already: it stays until training has ended")
     pairs, validation_pairs = _find_pairs(
         images, learned, pattern, val_pattern, val_images, val_learned, what
     )
@@ -155,6 +163,7 @@ def train(  # noqa: PLR0913 - one parameter a flag
         run_dir=out.with_name(f"{out.name}.run"),
         mailbox=mailbox,
         resume=resume,
+        restart=restart,
     )
     with _stopping(mailbox) as received:
         finished = draw_training(_saying_stop(events, received))

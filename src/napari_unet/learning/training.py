@@ -57,6 +57,7 @@ def train(  # noqa: C901, PLR0913 - one loop that reads from top to bottom
     run_dir: Path | str | None = None,
     mailbox: Mailbox | None = None,
     resume: bool = False,
+    restart: bool = False,
 ) -> Iterator[Event]:
     """Train a U-Net, yielding an event for all that happens.
 
@@ -89,6 +90,9 @@ def train(  # noqa: C901, PLR0913 - one loop that reads from top to bottom
         Go on with the run in `run_dir`, given the same images, annotations and
         settings. On a CPU it ends with the same bits as if it had never been
         interrupted, on the same machine with the same versions and number of threads.
+    restart : bool
+        Begin anew in `run_dir` even if the run in it was interrupted, which can't be
+        gone on with any more then.
 
     Yields
     ------
@@ -101,8 +105,9 @@ def train(  # noqa: C901, PLR0913 - one loop that reads from top to bottom
     ------
     UNetError
         Before the first step, if the input can't be learned from or is not that of
-        the run (NU-C30); NU-R02 and NU-R03 where memory or numbers fail for good;
-        NU-R05 where one of several processes is gone.
+        the run (NU-C30), or an interrupted run would be lost (NU-C33); NU-R02 and
+        NU-R03 where memory or numbers fail for good; NU-R05 where one of several
+        processes is gone.
 
     Notes
     -----
@@ -121,7 +126,7 @@ def train(  # noqa: C901, PLR0913 - one loop that reads from top to bottom
     )  # fmt: skip
     mailbox = mailbox or Mailbox()
     folder = None if run_dir is None else Path(run_dir)
-    run = yield from begin(given, folder, resume=resume)
+    run = yield from begin(given, folder, resume=resume, restart=restart)
     if run is None:
         return
     mailbox = run.ranks.hears(mailbox)

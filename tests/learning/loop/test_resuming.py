@@ -386,12 +386,33 @@ def test_where_every_checkpoint_is_damaged_it_is_said(cells, tmp_path):
     assert load_model(tmp_path / "best.unet").step == 3
 
 
-def test_a_new_run_in_the_same_folder_forgets_the_old_one(cells, tmp_path):
+def _bytes(folder) -> dict:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder): path.read_bytes() for path in files}
+
+
+def test_an_interrupted_run_is_lost_only_where_that_is_wanted(cells, tmp_path):
     _run(cells, tmp_path, until=5)
-    generator = train([cells[0]], [cells[1]], _config(), network=TINY, run_dir=tmp_path)
-    assert isinstance(next(generator), TrainingStarted)
+    before = _bytes(tmp_path)
+    with pytest.raises(ConfigError, match=r"after step 5.*--resume.*--restart") as e:
+        _run(cells, tmp_path)
+    assert e.value.code == "NU-C33"
+    assert _bytes(tmp_path) == before
+    generator = train(
+        [cells[0]], [cells[1]], _config(), network=TINY, run_dir=tmp_path, restart=True
+    )
+    while not isinstance(next(generator), TrainingStarted):
+        pass
     generator.close()
     assert not list((tmp_path / "checkpoints").iterdir())
+
+
+def test_a_finished_run_is_replaced_and_that_is_said(cells, tmp_path):
+    _run(cells, tmp_path)
+    best = (tmp_path / "best.unet").read_bytes()
+    events = _run(cells, tmp_path, until=1)
+    assert f"The finished training in {tmp_path} is replaced" in _notes(events)[0]
+    assert (tmp_path / "best.unet").read_bytes() == best
 
 
 def test_a_full_disk_stops_no_training(cells, tmp_path, monkeypatch):

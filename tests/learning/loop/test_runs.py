@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from napari_unet.errors import SaveError
+from napari_unet.errors import ConfigError, SaveError
 from napari_unet.learning.checkpoint import load_model
 from napari_unet.learning.loop import runs
 
@@ -29,6 +29,24 @@ def test_a_new_run_in_an_old_folder_begins_again(random_model, tmp_path):
     runs.log(tmp_path, 1, 0.5, 1.0, {})
     runs.start(tmp_path, random_model())
     assert (tmp_path / "metrics.jsonl").read_bytes() == b""
+
+
+@pytest.mark.parametrize("has_checkpoint", [True, False])
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_only_a_run_that_can_be_gone_on_with_is_in_the_way(
+    tmp_path, has_checkpoint, is_finished
+):
+    (tmp_path / "checkpoints").mkdir()
+    if has_checkpoint:
+        (tmp_path / "checkpoints" / "step-000120.json").touch()
+    if is_finished:
+        runs.end(tmp_path, 120, "steps")
+    if is_finished or not has_checkpoint:
+        runs.check_may_begin(tmp_path)
+        return
+    with pytest.raises(ConfigError, match="interrupted after step 120") as e:
+        runs.check_may_begin(tmp_path)
+    assert e.value.code == "NU-C33"
 
 
 def test_each_validation_is_a_row(random_model, tmp_path):

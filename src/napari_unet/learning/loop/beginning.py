@@ -73,9 +73,18 @@ class Given:
 
 
 def begin(
-    given: Given, folder: Path | None, *, resume: bool
+    given: Given, folder: Path | None, *, resume: bool, restart: bool = False
 ) -> Generator[Event, None, RunState | None]:
     """Prepare a training, or take up the one in the run folder.
+
+    Parameters
+    ----------
+    given : Given
+        What to learn from, and how.
+    folder : path, optional
+        The run folder.
+    resume, restart : bool
+        Go on with the run in it, or begin anew even if that one was interrupted.
 
     Yields
     ------
@@ -91,10 +100,11 @@ def begin(
     Raises
     ------
     UNetError
-        The input can't be learned from, or it is not that of the run (NU-C30).
+        The input can't be learned from, or it is not that of the run (NU-C30); the
+        folder holds a run that was interrupted (NU-C33).
     """
     ranks = join(given.config.device)
-    snapshot, is_finished = yield from _taken_up(given, folder, ranks, resume=resume)
+    snapshot, is_finished = yield from _taken_up(given, folder, ranks, resume, restart)
     if is_finished:
         return None
     device = choose_device(given.config.device)
@@ -139,14 +149,17 @@ def begin(
 
 
 def _taken_up(
-    given: Given, folder: Path | None, ranks: Ranks, *, resume: bool
+    given: Given, folder: Path | None, ranks: Ranks, resume: bool, restart: bool
 ) -> Generator[Event, None, tuple[Snapshot | None, bool]]:
     """Return what the first process finds to go on from: the same in all."""
     found: tuple[Snapshot | None, bool] = (None, False)
-    if not resume:
-        return found
-    if ranks.is_first:
+    if ranks.is_first and resume:
         found = yield from _find(given, folder)
+    elif ranks.is_first and folder is not None:
+        if not restart:
+            runs.check_may_begin(folder)
+        if runs.end_of(folder) is not None:
+            yield Note(f"The finished training in {folder} is replaced by this one")
     return ranks.decide(lambda: found)
 
 

@@ -6,7 +6,7 @@ import contextlib
 import json
 from typing import TYPE_CHECKING
 
-from napari_unet.errors import SaveError
+from napari_unet.errors import ConfigError, SaveError
 from napari_unet.events import WHY_ENDED, Note
 from napari_unet.files.atomic import write_text
 from napari_unet.learning.checkpoint import save_model
@@ -22,6 +22,24 @@ if TYPE_CHECKING:
 CHECKPOINTS, STROKES, SPLIT = "checkpoints", "strokes.jsonl", "split.json"
 BEST, NOT_KEPT = "best.unet", "not_kept.unet"
 _SETTINGS, _METRICS, _END = "config.json", "metrics.jsonl", "finished.json"
+
+
+def check_may_begin(folder: Path) -> None:
+    """Refuse to begin anew where a training was interrupted: it would be lost.
+
+    Raises
+    ------
+    ConfigError
+        NU-C33, naming both ways.
+    """
+    step = snapshots.newest_step(folder / CHECKPOINTS)
+    if step is not None and end_of(folder) is None:
+        raise ConfigError(
+            "NU-C33",
+            f"{folder} holds a training that was interrupted after step {step}: go on "
+            "with it (--resume, in Python resume=True), begin anew in its place "
+            "(--restart, restart=True), or choose another place for the model",
+        )
 
 
 def start(folder: Path | None, model: Model) -> None:

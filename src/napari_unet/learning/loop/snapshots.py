@@ -122,6 +122,12 @@ def clear(folder: Path) -> None:
     keep_last(folder, 0)
 
 
+def newest_step(folder: Path) -> int | None:
+    """Return the step of the newest checkpoint, whole or not; None without any."""
+    found = _found(folder)
+    return int(found[0].stem.removeprefix("step-")) if found else None
+
+
 def read_newest(folder: Path) -> tuple[Snapshot | None, list[str]]:
     """Return the newest whole checkpoint, and a sentence for each damaged one.
 
@@ -146,8 +152,8 @@ def read_newest(folder: Path) -> tuple[Snapshot | None, list[str]]:
     if found:
         raise ModelError(
             "NU-M09",
-            f"none of the {len(found)} checkpoints in {folder} is whole: train anew, "
-            "or go on from best.unet beside them",
+            f"none of the {len(found)} checkpoints in {folder} is whole: train anew "
+            "(--restart, in Python restart=True), or go on from best.unet beside them",
         )
     return None, []
 
