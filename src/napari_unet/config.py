@@ -586,6 +586,14 @@ class PredictConfig(_Config):
         "is fast on CUDA and fp32 elsewhere.",
     )
 
+    test_time_augmentation: Literal["off", "flips", "all"] = Field(
+        "off",
+        title="Test-time augmentation",
+        description="Average over mirror images: 'flips' takes four times as long, "
+        "'all', with turns by 90 degrees, eight times. Where they disagree the network "
+        "is not sure.",
+    )
+
     @model_validator(mode="after")
     def _halo_is_not_negative(self) -> Self:
         if self.halo != "exact" and self.halo < 0:

@@ -47,6 +47,7 @@ def plan_tiles(
     halo: int,
     multiple: int,
     within: Sequence[slice] | None = None,
+    shift: int = 0,
 ) -> list[Tile]:
     """Divide an image into tiles whose `write` regions partition it exactly.
 
@@ -68,6 +69,9 @@ def plan_tiles(
     within : sequence of slice, optional
         A window of the image, one slice an axis, in pixels: the tiles partition what
         it takes up of the pooling grid, and read beyond it. The whole image if omitted.
+    shift : int
+        By how much the first tiles are shorter than the others, in pixels: the seams
+        lie elsewhere.
 
     Returns
     -------
@@ -96,9 +100,10 @@ def plan_tiles(
         )
     size = -(-tile_size // multiple) * multiple
     margin = -(-halo // multiple) * multiple
+    first = size - shift // multiple * multiple % size
     window = within or [slice(0, length) for length in shape]
     axes = [
-        _cut_axis(length, size, margin, _on_grid(part, multiple, length))
+        _cut_axis(length, size, margin, _on_grid(part, multiple, length), first)
         for length, part in zip(shape, window, strict=True)
     ]
     return [
@@ -114,15 +119,15 @@ def _on_grid(part: slice, multiple: int, length: int) -> slice:
 
 
 def _cut_axis(
-    length: int, size: int, margin: int, part: slice
+    length: int, size: int, margin: int, part: slice, first: int
 ) -> list[tuple[slice, slice, slice]]:
     """Return read, crop and write along one axis."""
     pieces = []
-    for start in range(part.start, part.stop, size):
-        stop = min(start + size, part.stop)
-        first = max(start - margin, 0)
-        read = slice(first, min(stop + margin, length))
-        pieces.append((read, slice(start - first, stop - first), slice(start, stop)))
+    starts = [part.start, *range(part.start + first, part.stop, size)]
+    for start, stop in itertools.pairwise([*starts, part.stop]):
+        before = max(start - margin, 0)
+        read = slice(before, min(stop + margin, length))
+        pieces.append((read, slice(start - before, stop - before), slice(start, stop)))
     return pieces
 
 
@@ -133,6 +138,7 @@ def plan_equal_tiles(
     margin: int = 0,
     overlap: int = 0,
     multiple: int = 1,
+    shift: int = 0,
 ) -> list[Tile]:
     """Divide an image into tiles of one size, whose outputs may overlap.
 
@@ -154,6 +160,9 @@ def plan_equal_tiles(
         middle, divided by the sum over all tiles.
     multiple : int
         What tiles start on multiples of, in pixels; no size is smaller.
+    shift : int
+        By how much the tiles between the first and the last lie nearer to the first,
+        in pixels: the seams lie elsewhere.
 
     Returns
     -------
@@ -181,7 +190,7 @@ def plan_equal_tiles(
             "grid's or more, an overlap 0 or more",
         )
     starts = [
-        _starts(length, size, overlap, multiple)
+        _starts(length, size, overlap, multiple, shift)
         for length, size in zip(shape, sizes, strict=True)
     ]
     is_blended = overlap > 0 and any(len(s) > 1 for s in starts)
@@ -196,12 +205,18 @@ def plan_equal_tiles(
     return tiles
 
 
-def _starts(length: int, size: int, overlap: int, multiple: int) -> list[int]:
+def _starts(
+    length: int, size: int, overlap: int, multiple: int, shift: int
+) -> list[int]:
     """Return where tiles start, spread evenly; the last ends at the image or beyond."""
     last = -(-max(length - size, 0) // multiple) * multiple
     stride = max((size - overlap) // multiple, 1) * multiple
     n = -(-last // stride)
-    return [i * last // (n * multiple) * multiple for i in range(n + 1)] if n else [0]
+    if not n:
+        return [0]
+    even = [i * last // (n * multiple) * multiple for i in range(n + 1)]
+    nearer = [start - shift // multiple * multiple for start in even[1:]]
+    return sorted({0, last, *(start for start in nearer if start > 0)})
 
 
 def _equal_pieces(

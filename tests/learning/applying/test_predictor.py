@@ -133,3 +133,37 @@ def test_what_is_seen_is_predicted_first(random_model):
     assert third == [2, 0, 0]
     assert len(rest) == 3 * 6 - 3
     assert [r[0] for r in rest] == [2] * 3 + [1] * 6 + [0] * 6
+
+
+@pytest.mark.parametrize(("name", "n"), [("flips", 4), ("all", 8)])
+@pytest.mark.parametrize("network", ["transposed", "valid", "finer"])
+def test_mirror_images_are_averaged_and_their_spread_is_told(
+    random_model, network, name, n
+):
+    model, image = random_model(**NETWORKS[network]), _noise(64, 96)
+    each = []
+    for swaps in (False, True)[: n // 4]:
+        for flips in ((), (-1,), (-2,), (-2, -1)):
+            data = image.data.swapaxes(-1, -2) if swaps else image.data
+            data = np.ascontiguousarray(np.flip(data, flips))
+            found = np.flip(predict(model, Image(data), _config()), flips)
+            each.append(found.swapaxes(-1, -2) if swaps else found)
+    config = _config(tile_size=32, test_time_augmentation=name)
+    predictor = Predictor(model, image, config, (1.0, 1.0))
+    *_, last = predictor.tiles()
+    np.testing.assert_allclose(last.outputs, np.mean(each, 0), atol=2e-5)
+    np.testing.assert_allclose(predictor.spread, np.std(each, 0).max(0), atol=2e-5)
+    region = (slice(5, 40), slice(30, 61))
+    np.testing.assert_allclose(
+        predictor.window(region), last.outputs[(slice(None), *region)], atol=2e-5
+    )
+    assert Predictor(model, image, _config(), (1.0, 1.0)).spread is None
+
+
+def test_a_global_network_is_averaged_too(random_model):
+    model, image = random_model(norm="group"), _noise(64, 64)
+    config = _config(tile_size=32, test_time_augmentation="all")
+    turned = Image(np.ascontiguousarray(np.rot90(image.data, axes=(1, 2))))
+    found = predict(model, turned, config)
+    expected = np.rot90(predict(model, image, config), axes=(1, 2))
+    np.testing.assert_allclose(found, expected, atol=2e-5)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -37,6 +37,32 @@ if TYPE_CHECKING:
 
     Region = tuple[slice, ...]
 
+
+class Turn(NamedTuple):
+    """A symmetry of the square: first Y and X are swapped, then axes are mirrored."""
+
+    swaps: bool
+    flips: tuple[int, ...]
+
+
+def turns(name: str) -> tuple[Turn, ...]:
+    """Return the symmetries of a test-time augmentation, that of no change first.
+
+    Parameters
+    ----------
+    name : {"off", "flips", "all"}
+        One, the four by mirroring Y and X, or all eight.
+
+    Examples
+    --------
+    >>> [len(turns(name)) for name in ("off", "flips", "all")]
+    [1, 4, 8]
+    """
+    swaps = (False, True) if name == "all" else (False,)
+    flips = ((),) if name == "off" else ((), (-1,), (-2,), (-2, -1))
+    return tuple(Turn(s, f) for s in swaps for f in flips)
+
+
 # Smaller tiles would be mostly halo.
 _SMALLEST_TILE_PX = 64
 
@@ -54,6 +80,9 @@ class Predictor:
         Tile size and halo, device and precision.
     factors : sequence of float
         Pixels that the network sees for each of the image, one an axis ([Z,] Y, X).
+    shift : int
+        By how much the seams of tiles lie elsewhere than without it, in pixels that
+        the network sees.
 
     Attributes
     ----------
@@ -62,6 +91,9 @@ class Predictor:
     tile_size : int
         Side of a tile without its halo, in pixels that the network sees; smaller once
         memory was not enough.
+    spread : ndarray of float32, shape ([T,] [Z,] Y, X), or None
+        With test-time augmentation, after `tiles`: the standard deviation over it of
+        the output in which it is largest.
     """
 
     def __init__(
@@ -70,8 +102,13 @@ class Predictor:
         image: Image,
         config: PredictConfig,
         factors: Sequence[float],
+        *,
+        shift: int = 0,
     ) -> None:
         self._data, self._roles = image.data, model.roles
+        self._turns = turns(config.test_time_augmentation)
+        self.spread: NDArray[np.float32] | None = None
+        self._shift = shift
         self._span = image_range(model, image)
         self._values = values_span(model, self._span)
         self._device, self._halo = choose_device(config.device), config.halo
@@ -97,7 +134,11 @@ class Predictor:
     def _cut(self, tile_size: int) -> None:
         self.tile_size = tile_size
         self._plan = plan_for(
-            self._net, self._grids.seen, tile_size=tile_size, halo=self._halo
+            self._net,
+            self._grids.seen,
+            tile_size=tile_size,
+            halo=self._halo,
+            shift=self._shift,
         )
 
     def tiles(
@@ -120,7 +161,11 @@ class Predictor:
             Its `outputs` are float32 of `shape`, the same array each time, whole after
             the last event.
         """
-        outputs = np.zeros(self.shape, np.float32)
+        n, *rest = self.shape
+        every = np.zeros((n + (len(self._turns) > 1), *rest), np.float32)
+        outputs = every[:n]
+        if len(every) > n:
+            self.spread = every[n]
         viewed = viewed or (lambda: None)
         n_planes = math.prod(self._stack)
         left: list[tuple[int, ...]] = list(np.ndindex(self._stack))
@@ -129,7 +174,7 @@ class Predictor:
             n_before = n_planes - len(left) - 1
             while True:
                 try:
-                    own = np.moveaxis(outputs, 0, len(index))[index]
+                    own = np.moveaxis(every, 0, len(index))[index]
                     plane = self._plane(own, index, viewed)
                     for n, write in enumerate(plane, 1):
                         n_tiles = len(self._plan.tiles)
@@ -140,7 +185,7 @@ class Predictor:
                 except ResourceError as error:
                     if not self._shrinks(error):
                         raise
-                for output in outputs:
+                for output in every:
                     output[index] = 0
                 yield Note(
                     f"memory was too little: going on with tiles of {self.tile_size} px"
@@ -200,7 +245,8 @@ class Predictor:
             found = np.zeros((self.shape[0], *shape), np.float32)
             try:
                 for tile in self._plan.within(within):
-                    self._place(found, self._forward(index, tile), tile, needed)
+                    own = self._forward(index, tile)[: len(found)]
+                    self._place(found, own, tile, needed)
                 break
             except ResourceError as error:
                 if not self._shrinks(error):
@@ -218,19 +264,38 @@ class Predictor:
 
     @torch.inference_mode()
     def _forward(self, index: tuple[int, ...], tile: Tile) -> NDArray[np.float32]:
-        """Return a tile's outputs (K, [Z,] Y, X): what it keeps, or all to blend."""
+        """Return a tile's outputs (K, [Z,] Y, X): what it keeps, or all to blend.
+
+        With test-time augmentation their spread comes after them.
+        """
         with own_memory_errors(self._device):
             read = self._grids.read(
                 lambda window: self._normal(index, window), tile.read, self._plan.pads
             )
             image = torch.from_numpy(read)[None].to(self._device.torch)
-            logits = self._net(image)[0]
+            crop = [slice(None)]
             if not tile.weights:
                 finer = self._grids.finer
-                crop = (slice(c.start * finer, c.stop * finer) for c in tile.crop)
-                logits = logits[(slice(None), *crop)]
-            found = np.asarray(activate(logits, self._roles).cpu().numpy())
-            return in_units(found, self._roles, self._values)
+                crop += (slice(c.start * finer, c.stop * finer) for c in tile.crop)
+            if len(self._turns) == 1:
+                logits = self._net(image)[0][tuple(crop)]
+                found = np.asarray(activate(logits, self._roles).cpu().numpy())
+                return in_units(found, self._roles, self._values)
+            each = torch.stack(
+                [self._turned(image, t)[tuple(crop)] for t in self._turns]
+            )
+            spread = each.std(0, correction=0).amax(0, keepdim=True)
+            mean = in_units(each.mean(0).cpu().numpy(), self._roles, self._values)
+            return np.concatenate([mean, spread.cpu().numpy()])
+
+    def _turned(self, image: torch.Tensor, turn: Turn) -> torch.Tensor:
+        """Return the outputs (K, [Z,] Y, X) of an image that is turned, turned back."""
+        seen = image.transpose(-1, -2) if turn.swaps else image
+        axes = [seen.ndim + axis for axis in turn.flips]
+        logits = self._net(torch.flip(seen, axes).contiguous())
+        logits = torch.flip(logits, axes)
+        logits = logits.transpose(-1, -2) if turn.swaps else logits
+        return activate(logits[0], self._roles)
 
     def _normal(self, index: tuple[int, ...], window: Region) -> NDArray[np.float32]:
         part = np.asarray(self._data[(slice(None), *index, *window)])

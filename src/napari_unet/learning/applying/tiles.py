@@ -83,6 +83,7 @@ def plan_for(
     *,
     tile_size: int,
     halo: int | Literal["exact"] = "exact",
+    shift: int = 0,
 ) -> Plan:
     """Return how to cut an image for a network.
 
@@ -104,10 +105,13 @@ def plan_for(
         Side of what a tile contributes, in pixels.
     halo : int or "exact"
         Context around it in pixels; "exact" is the network's own.
+    shift : int
+        By how much the seams lie elsewhere than without it, in pixels.
     """
     if _is_exact(net):
-        return _clipped(net, shape, tile_size, net.halo if halo == "exact" else halo)
-    return _equal(net, shape, tile_size, halo)
+        own = net.halo if halo == "exact" else halo
+        return _clipped(net, shape, tile_size, own, shift)
+    return _equal(net, shape, tile_size, halo, shift)
 
 
 def _fixed_size(net: Network) -> int | None:
@@ -122,7 +126,7 @@ def _is_exact(net: Network) -> bool:
 
 
 def _clipped(
-    net: Network, shape: Sequence[int], tile_size: int, halo: int | None
+    net: Network, shape: Sequence[int], tile_size: int, halo: int | None, shift: int
 ) -> Plan:
     finer = net.config.upscale
     padded = [net.input_size_for(n * finer) for n in shape]
@@ -130,14 +134,23 @@ def _clipped(
     # A network with a least size gets it at the end of the image as well.
     context = max(halo or 0, least if least > net.multiple else 0)
     cut = partial(
-        plan_tiles, padded, tile_size=tile_size, halo=context, multiple=net.multiple
+        plan_tiles,
+        padded,
+        tile_size=tile_size,
+        halo=context,
+        multiple=net.multiple,
+        shift=shift,
     )
     pads = tuple((0, p - n) for p, n in zip(padded, shape, strict=True))
     return Plan(pads, tuple(cut()), lambda window: cut(within=window))
 
 
 def _equal(
-    net: Network, shape: Sequence[int], tile_size: int, halo: int | Literal["exact"]
+    net: Network,
+    shape: Sequence[int],
+    tile_size: int,
+    halo: int | Literal["exact"],
+    shift: int,
 ) -> Plan:
     fixed, finer = _fixed_size(net), net.config.upscale
     is_blended = net.halo is None or fixed is not None
@@ -158,6 +171,7 @@ def _equal(
         # More than half would be three tiles deep.
         overlap=min(2 * context, min(sizes) // 2),
         multiple=min(net.multiple, *sizes),
+        shift=shift,
     )
     ends = [tiles[-1].read[i].stop - net.margin - n for i, n in enumerate(shape)]
     return Plan(tuple((net.margin, end) for end in ends), tuple(tiles))
