@@ -53,8 +53,8 @@ class SeamReport:
     def __str__(self) -> str:
         changed = f"{self.n_changed} of {self.n_cells} cells"
         return (
-            f"with tiles of {self.tile_size} px in other places outputs change by up to "
-            f"{self.largest_difference:.2g}, and {changed} change"
+            f"with tiles of {self.tile_size} px in other places outputs change by up "
+            f"to {self.largest_difference:.2g}, and {changed} change"
         )
 
 
