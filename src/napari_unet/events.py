@@ -218,24 +218,28 @@ class TileDone(Event):
 
     `write` is the region of the tile within ([T,] [Z,] Y, X), in pixels of the outputs,
     which may be finer than the image's; `outputs` is a view of the whole output array
-    (K, [T,] [Z,] Y, X), right inside all regions done so far.
+    (K, [T,] [Z,] Y, X), right inside all regions done so far. With test-time
+    augmentation `spread`, float32 ([T,] [Z,] Y, X), is its standard deviation.
     """
 
     n_done: int
     n_tiles: int
     write: tuple[slice, ...]
     outputs: NDArray[np.float32] = field(repr=False)
+    spread: NDArray[np.float32] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, eq=False)
 class Segmented(Event):
     """The last event of a segmentation.
 
-    `labels` is int32 ([T,] [Z,] Y, X); `outputs` float32 (K, [T,] [Z,] Y, X).
+    `labels` is int32 ([T,] [Z,] Y, X); `outputs` float32 (K, [T,] [Z,] Y, X); `spread`
+    as in `TileDone`.
     """
 
     labels: NDArray[np.int32] = field(repr=False)
     outputs: NDArray[np.float32] = field(repr=False)
+    spread: NDArray[np.float32] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from napari_unet.learning.applying.predictor import image_range, resolved_precis
 from napari_unet.learning.checkpoint import save_model
 from napari_unet.learning.device import DeviceChoice
 from napari_unet.learning.prediction import predict, predict_tiles, resolved
+from napari_unet.mailbox import Mailbox, Region
 
 NETWORKS = [
     {"padding": padding, "up": up, "norm": "none" if padding == "valid" else "batch"}
@@ -418,3 +419,16 @@ def test_what_was_used_is_named(random_model, monkeypatch):
     assert used == {"device": "cpu", "precision": "bf16", "halo": halo}
     assert resolved(random_model(norm="group"), _config())["halo"] == "blended"
     assert resolved(random_model(), _config(halo=8))["halo"] == 8
+
+
+def test_what_the_user_looks_at_comes_first(random_model):
+    mailbox = Mailbox()
+    mailbox.look_at(Region(0, (), (40, 40), (8, 8)))
+    image = _image((64, 64))
+    events = predict_tiles(
+        random_model(), image, _config(tile_size=16), mailbox=mailbox
+    )
+    first = next(events)
+    assert [part.start for part in first.write] == [32, 32]
+    mailbox.look_at(Region(0, (), (0, 0), (8, 8)))
+    assert [part.start for part in next(events).write] == [0, 0]

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from napari_unet.events import Note
     from napari_unet.imaging.arrays import Image
     from napari_unet.learning.data.pairs import ImageLike
+    from napari_unet.mailbox import Mailbox
 
 
 def predict_tiles(
@@ -37,6 +38,7 @@ def predict_tiles(
     config: PredictConfig | None = None,
     *,
     factors: Sequence[float] | None = None,
+    mailbox: Mailbox | None = None,
 ) -> Iterator[Note | TileDone]:
     """Predict an image tile by tile, yielding after each tile.
 
@@ -57,6 +59,9 @@ def predict_tiles(
     factors : sequence of float, optional
         Pixels that the network sees for each of the image, one an axis ([Z,] Y, X);
         those of `working_factors` if omitted.
+    mailbox : Mailbox, optional
+        Where it is said which region the user looks at (`Mailbox.look_at`): what is
+        there comes first, then what is near.
 
     Yields
     ------
@@ -86,7 +91,17 @@ def predict_tiles(
     _check_axes(model, image)
     factors = factors or working_factors(model, image, config)
     predictor = Predictor(model, image, config, factors)
-    yield from predictor.tiles()
+    finer = model.network.upscale
+    yield from predictor.tiles(lambda: _middle(mailbox, finer))
+
+
+def _middle(mailbox: Mailbox | None, finer: int) -> tuple[float, ...] | None:
+    """Return the middle of what the user sees, in pixels of the outputs."""
+    view = None if mailbox is None else mailbox.view
+    if view is None:
+        return None
+    sides = zip(view.start, view.shape, strict=True)
+    return (*view.plane, *((start + n / 2) * finer for start, n in sides))
 
 
 def predict(

@@ -180,7 +180,8 @@ class Predictor:
                         n_tiles = len(self._plan.tiles)
                         where = (*(slice(i, i + 1) for i in index), *write)
                         n_done = n_before * n_tiles + n
-                        yield TileDone(n_done, n_planes * n_tiles, where, outputs)
+                        n_all = n_planes * n_tiles
+                        yield TileDone(n_done, n_all, where, outputs, self.spread)
                     break
                 except ResourceError as error:
                     if not self._shrinks(error):

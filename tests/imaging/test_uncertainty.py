@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from napari_unet.imaging.uncertainty import entropy
+
+CLASSES = ["softmax:background", "softmax:cell", "softmax-boundary"]
+
+
+def test_it_is_the_entropy_of_the_classes():
+    outputs = np.random.default_rng(0).dirichlet(np.ones(3), (4, 5))
+    outputs = np.moveaxis(outputs, -1, 0).astype(np.float32)
+    expected = stats.entropy(outputs, axis=0) / np.log(3)
+    found = entropy(outputs, CLASSES)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    with_distance = np.concatenate([outputs, np.ones((1, 4, 5), np.float32)])
+    np.testing.assert_array_equal(entropy(with_distance, [*CLASSES, "distance"]), found)
+
+
+@pytest.mark.parametrize("kind", ["sigmoid", "probability"])
+def test_each_probability_that_stands_alone_counts(kind):
+    outputs = np.array([[0.5, 1.0], [0.5, 0.0]], np.float32)
+    assert entropy(outputs, [f"{kind}:a", f"{kind}:b"]).tolist() == [1.0, 0.0]
+
+
+def test_values_say_nothing():
+    assert not entropy(np.ones((1, 3, 3), np.float32), ["value:denoised"]).any()
