@@ -336,7 +336,7 @@ def _save(run: RunState) -> Iterator[Event]:
     try:
         path = _write_checkpoint(run)
     except SaveError as error:
-        yield Note(f"{error}; training goes on", is_warning=True)
+        yield Note(f"{error}; {runs.UNHARMED}", is_warning=True)
     else:
         if path is not None:
             yield CheckpointSaved(run.step, path)

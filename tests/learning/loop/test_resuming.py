@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from napari_unet.config import NetworkConfig, TrainConfig
-from napari_unet.errors import ConfigError, ModelError
+from napari_unet.errors import ConfigError, ModelError, SaveError
 from napari_unet.events import (
     CheckpointSaved,
     Finished,
@@ -26,7 +26,7 @@ from napari_unet.events import (
 )
 from napari_unet.learning import training
 from napari_unet.learning.checkpoint import load_model
-from napari_unet.learning.loop import beginning, resuming
+from napari_unet.learning.loop import beginning, resuming, runs
 from napari_unet.learning.model import weights_sha256
 from napari_unet.learning.training import train
 
@@ -425,7 +425,41 @@ def test_a_full_disk_stops_no_training(cells, tmp_path, monkeypatch):
     warnings = [note for note in _of(Note, events) if note.is_warning]
     assert len(warnings) == 3
     assert "the disk is full" in warnings[0].message
-    assert "training goes on" in warnings[0].message
+    # The last of them comes when training has ended.
+    assert all("the training itself is not harmed" in note.message for note in warnings)
+
+
+def test_a_model_lost_to_a_full_disk_at_the_end_is_made_again(
+    cells, tmp_path, monkeypatch
+):
+    """Else an older model, not tuned, would be handed over as that of the run."""
+    original, is_full = runs.save_model, []
+
+    def save(*args: object) -> None:
+        if is_full:
+            raise SaveError("NU-S01", "the disk is full")
+        original(*args)
+
+    monkeypatch.setattr(runs, "save_model", save)
+    events = []
+    for event in train(
+        [cells[0]], [cells[1]], _config(), network=TINY, run_dir=tmp_path
+    ):
+        events.append(event)
+        if isinstance(event, Note) and event.message.startswith("Tuning"):
+            is_full.append(True)
+    finished = events[-1].model
+    (warning,) = [note.message for note in _of(Note, events) if note.is_warning]
+    assert "the disk is full" in warning
+    assert "once that is mended, --resume (resume=True) makes" in warning
+    assert load_model(tmp_path / "best.unet").instances != finished.instances
+    is_full.clear()
+    events = _run(cells, tmp_path, resume=True)
+    assert not _of(StepDone, events)
+    for model in (events[-1].model, load_model(tmp_path / "best.unet")):
+        assert weights_sha256(model.state) == weights_sha256(finished.state)
+        assert model.instances == finished.instances
+    assert "is finished" in _notes(_run(cells, tmp_path, resume=True))[0]
 
 
 def test_the_first_difference_is_the_one_that_is_said(tmp_path):

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from napari_unet.learning.loop.run_state import RunState
     from napari_unet.learning.model import Model
 
+_NOT_FINISHED = "once that is mended, --resume (resume=True) makes the model again"
+
 
 def finish(run: RunState, reason: Reason, start: Model | None) -> Iterator[Event]:
     """Tune the best model on the held-back pixels, compare it, and hand one over.
@@ -68,11 +70,11 @@ def finish(run: RunState, reason: Reason, start: Model | None) -> Iterator[Event
     kept, scores = model, model.scores
     if start is not None and run.split.is_held_back and are_comparable(start, model):
         kept, scores = yield from _compared(run, start, model)
-    yield from runs.keeping(
-        lambda: runs.save_best(run.folder, kept),
-        lambda: draw_comparison(run, kept, run.folder),
-    )
-    if reason != "stopped":
+    yield from runs.keeping(lambda: draw_comparison(run, kept, run.folder))
+    lost = runs.keeping(lambda: runs.save_best(run.folder, kept), so=_NOT_FINISHED)
+    yield from lost
+    # A run that is finished hands over what it wrote: never an older model.
+    if reason != "stopped" and not lost:
         yield from runs.keeping(lambda: runs.end(run.folder, run.step, reason))
     yield Finished(kept, scores, reason)
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 CHECKPOINTS, STROKES, SPLIT = "checkpoints", "strokes.jsonl", "split.json"
 BEST, NOT_KEPT = "best.unet", "not_kept.unet"
+# Said during training and after it: true of both.
+UNHARMED = "the training itself is not harmed"
 _SETTINGS, _METRICS, _END = "config.json", "metrics.jsonl", "finished.json"
 
 
@@ -125,14 +127,22 @@ def _is_of(line: str, step: int) -> bool:
         return False  # cut by a kill
 
 
-def keeping(*writes: Callable[[], None]) -> list[Note]:
-    """Write, and return as warnings what could not be: no reason to stop training."""
+def keeping(*writes: Callable[[], None], so: str = UNHARMED) -> list[Note]:
+    """Write, and return as warnings what could not be: no reason to stop training.
+
+    Parameters
+    ----------
+    writes : callable
+        Each one is called, whatever becomes of the others.
+    so : str
+        What follows for the user where one fails, in words.
+    """
     notes = []
     for write in writes:
         try:
             write()
         except SaveError as error:
-            notes.append(Note(f"{error}; training goes on", is_warning=True))
+            notes.append(Note(f"{error}; {so}", is_warning=True))
     return notes
 
 
