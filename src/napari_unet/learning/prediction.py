@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from napari_unet.events import Note
     from napari_unet.imaging.arrays import Image
     from napari_unet.learning.data.pairs import ImageLike
+    from napari_unet.learning.networks import Network
     from napari_unet.mailbox import Mailbox
 
 
@@ -39,6 +40,7 @@ def predict_tiles(
     *,
     factors: Sequence[float] | None = None,
     mailbox: Mailbox | None = None,
+    net: Network | None = None,
 ) -> Iterator[Note | TileDone]:
     """Predict an image tile by tile, yielding after each tile.
 
@@ -62,6 +64,8 @@ def predict_tiles(
     mailbox : Mailbox, optional
         Where it is said which region the user looks at (`Mailbox.look_at`): what is
         there comes first, then what is near.
+    net : Network, optional
+        The model's network, from `network_for`: for many images it is made but once.
 
     Yields
     ------
@@ -89,8 +93,8 @@ def predict_tiles(
     model = model if isinstance(model, Model) else load_model(model)
     check_channels(model, image)
     _check_axes(model, image)
-    factors = factors or working_factors(model, image, config)
-    predictor = Predictor(model, image, config, factors)
+    factors = factors or working_factors(model, image, config, net=net)
+    predictor = Predictor(model, image, config, factors, net=net)
     finer = model.network.upscale
     yield from predictor.tiles(lambda: _middle(mailbox, finer))
 
@@ -119,12 +123,17 @@ def predict(
 
 
 def working_factors(
-    model: Model, image: Image, config: PredictConfig | None = None
+    model: Model,
+    image: Image,
+    config: PredictConfig | None = None,
+    *,
+    net: Network | None = None,
 ) -> tuple[float, ...]:
     """Return how many pixels the network sees for each pixel of an image, one an axis.
 
     What the user gives comes first, then the pixel sizes of image and model. A model
-    that learned all cells at one size looks first how large these are.
+    that learned all cells at one size looks first how large these are. Parameters are
+    those of `predict_tiles`.
     """
     factors = factors_for(model, image, config)
     if not wants_measuring(model, config):
@@ -133,7 +142,8 @@ def working_factors(
     def run(fixed: Model, part: Image, factors: Sequence[float]) -> NDArray[np.float32]:
         check_channels(fixed, part)
         whole = tuple(slice(0, n) for n in part.shape)
-        return Predictor(fixed, part, config or PredictConfig(), factors).window(whole)
+        settings = config or PredictConfig()
+        return Predictor(fixed, part, settings, factors, net=net).window(whole)
 
     span = image_range(model, image)
     return measured_factors(model, image, factors, span=span, run=run)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from napari_unet.imaging.tiling import Tile
     from napari_unet.learning.device import DeviceChoice
     from napari_unet.learning.model import Model
+    from napari_unet.learning.networks import Network
 
     Region = tuple[slice, ...]
 
@@ -83,6 +84,8 @@ class Predictor:
     shift : int
         By how much the seams of tiles lie elsewhere than without it, in pixels that
         the network sees.
+    net : Network, optional
+        The model's network, from `network_for`: for many images it is made but once.
 
     Attributes
     ----------
@@ -104,6 +107,7 @@ class Predictor:
         factors: Sequence[float],
         *,
         shift: int = 0,
+        net: Network | None = None,
     ) -> None:
         self._data, self._roles = image.data, model.roles
         self._turns = turns(config.test_time_augmentation)
@@ -113,8 +117,7 @@ class Predictor:
         self._values = values_span(model, self._span)
         self._device, self._halo = choose_device(config.device), config.halo
         precision = precision_of(model, config, self._device)
-        with own_memory_errors(self._device):
-            self._net = for_inference(model.build(), self._device, precision)
+        self._net = network_for(model, config) if net is None else net
         n_dims, finer = model.network.n_dims, model.network.upscale
         own = tuple(image.shape[-n_dims:])
         seen = scaled_shape(own, factors)
@@ -345,6 +348,13 @@ def _nearest(planes: list[tuple[int, ...]], view: Sequence[float] | None) -> int
         return 0
     seen = np.asarray(view[: len(planes[0])])
     return int(np.abs(np.array(planes) - seen).sum(1).argmin())
+
+
+def network_for(model: Model, config: PredictConfig) -> Network:
+    """Return a model's network, ready to predict where and as precisely as is asked."""
+    device = choose_device(config.device)
+    with own_memory_errors(device):
+        return for_inference(model.build(), device, precision_of(model, config, device))
 
 
 def image_range(model: Model, image: Image) -> IntensityRange:
