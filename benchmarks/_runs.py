@@ -101,34 +101,38 @@ def run(
     return done
 
 
-def scored(model: Model, pairs: Pairs) -> dict[str, float]:
-    """Return the scores over all cells of some images."""
+def scored(model: Model, pairs: Pairs) -> dict[str, float | None]:
+    """Return the scores over all cells of some images; None is a share of nothing."""
     counts = Tally()
     for image, mask in zip(*pairs, strict=True):
         truth = read_labels(mask)
         counts = counts + tally(truth, nu.segment(model, image))
     scores = counts.scores()
+    n_pairs = scores.n_touching_pairs
     return {
         "ap50": scores.ap["0.5"],
         "ap75": scores.ap["0.75"],
         "map": scores.map,
         "f1": scores.f1["0.5"],
         "iou": scores.iou,
-        "separated": scores.separated_pairs / max(scores.n_touching_pairs, 1),
+        "separated": scores.separated_pairs / n_pairs if n_pairs else None,
         "n_cells": scores.n_truth,
-        "n_pairs": scores.n_touching_pairs,
+        "n_pairs": n_pairs,
     }
 
 
-def spread(values: Sequence[float], digits: int = 3) -> str:
-    """Return mean and half the range, as text.
+def spread(values: Sequence[float | None], digits: int = 3) -> str:
+    """Return mean and half the range, as text; a dash where one is missing.
 
     Examples
     --------
     >>> spread([0.8, 0.84])
     '0.820 ± 0.020'
     """
-    middle, half = np.mean(values), (max(values) - min(values)) / 2
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return "–"
+    middle, half = np.mean(known), (max(known) - min(known)) / 2
     return f"{middle:.{digits}f} ± {half:.{digits}f}"
 
 
