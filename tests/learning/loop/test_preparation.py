@@ -71,6 +71,30 @@ def test_only_annotated_planes_of_a_stack_count():
     assert [field.region.plane for field in split.spare] == [(0,), (2,), (4,)]
 
 
+@pytest.mark.parametrize(
+    ("n_planes", "n_with", "is_doubted"),
+    [(6, 1, True), (6, 2, True), (6, 3, False), (3, 3, False), (1, 1, False)],
+)
+@pytest.mark.parametrize("is_finished_by_hand", [False, True])
+def test_a_stack_most_of_which_looks_forgotten_is_doubted(
+    n_planes, n_with, is_doubted, is_finished_by_hand
+):
+    rng = np.random.default_rng(0)
+    image = Image(rng.random((1, n_planes, 64, 64)), axes="CZYX")
+    labels = np.zeros((n_planes, 64, 64), np.int32)
+    labels[:n_with] = _labels()
+    known = np.ones(labels.shape, bool)
+    known[n_with:, :4] = not is_finished_by_hand
+    annotation = Annotation(labels, known=known, source="masks/stack.tif")
+    material = gather([image], [annotation], TrainConfig(), network=TINY)
+    warnings = prepare(material, material.config, network=TINY).warnings
+    found = [warning for warning in warnings if "not annotated yet" in warning]
+    assert len(found) == (is_doubted and not is_finished_by_hand)
+    if found:
+        named = f"{n_planes - n_with} of {n_planes} planes of masks/stack.tif hold no"
+        assert found[0].startswith(named)
+
+
 def test_painted_background_is_no_cell_to_learn():
     labels = _labels()
     labels[0, :10] = 9

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,12 +29,15 @@ if TYPE_CHECKING:
     from napari_unet.events import Region
     from napari_unet.imaging.intensity import IntensityRange
     from napari_unet.learning.data.fields import Field
+    from napari_unet.learning.data.summaries import PairSummary
     from napari_unet.learning.data.survey import Survey
     from napari_unet.learning.loop.material import Material
     from napari_unet.learning.model import Model
 
 # Enough to see whether cells that touch were cut apart.
 _MAX_LOOKED_AT = 8
+# With as many empty planes for each with a cell they were likely not annotated yet.
+_EMPTY_FOR_EACH = 2
 
 
 class Prepared(NamedTuple):
@@ -261,6 +265,29 @@ def _with_values(recipe: Recipe, material: Material) -> Recipe:
     return replace(recipe, values=units, value_spans=each)
 
 
+def _empty_planes(pairs: Sequence[PairSummary]) -> list[str]:
+    """Return a warning where planes look as if nobody had annotated them yet."""
+    found = []
+    for pair in pairs:
+        n_px = math.prod(pair.plane_shape)
+        n_with = sum(plane.cells.ids.size > 0 for plane in pair.planes)
+        # Of a plane that is known in part somebody said so.
+        n_empty = sum(
+            plane.n_known == n_px and not plane.cells.ids.size for plane in pair.planes
+        )
+        if n_with and n_empty >= _EMPTY_FOR_EACH * n_with:
+            found.append(
+                f"{n_empty} of {math.prod(pair.stack_shape)} planes of "
+                f"{pair.facts.annotation} hold no cell and are learned as "
+                "background: if they are not annotated yet, give the annotated planes "
+                "alone, or save them from the Annotate widget, where unpainted may "
+                "mean unknown"
+            )
+    if len(found) > 1:
+        found[0] += f" ({len(found) - 1} more stacks are like that)"
+    return found[:1]
+
+
 def _warnings(material: Material) -> list[str]:
     """Return what the user should know before the first step."""
     seen = material.survey
@@ -270,6 +297,7 @@ def _warnings(material: Material) -> list[str]:
     )
     if material.validation is not None:
         found += leakage_warnings(seen.pairs, material.validation.pairs)
+    found += _empty_planes(seen.pairs)
     counts = seen.n_px_of_class
     missing = [
         name
