@@ -89,17 +89,26 @@ class Validated(Event):
     """Held-back pixels were predicted and scored.
 
     `scores` maps names to numbers ("loss", "iou", "f1", "ap"); `score` is the one
-    that decides which model is best.
+    that decides which model is best. Where nothing could be held back
+    (`is_held_back`), they are of the training pixels.
     """
 
     step: int
     loss: float
     score: float
     scores: Mapping[str, float] = field(default_factory=dict)
+    is_held_back: bool = True
 
 
-def scores_in_words(scores: Mapping[str, float]) -> str:
+def scores_in_words(scores: Mapping[str, float], *, is_held_back: bool = True) -> str:
     """Return the scores of `Validated` and `Finished` as people read them.
+
+    Parameters
+    ----------
+    scores : mapping of str to float
+        As the event has them.
+    is_held_back : bool
+        False where they are of the training pixels.
 
     Examples
     --------
@@ -107,15 +116,17 @@ def scores_in_words(scores: Mapping[str, float]) -> str:
     'F1 0.90, AP 0.82, IoU 0.90 on 12 held-back cells'
     >>> scores_in_words({"psnr": 31.24, "ssim": 0.912, "n_images": 1})
     'PSNR 31.2 dB, SSIM 0.91 on 1 held-back image'
+    >>> scores_in_words({"f1": 0.9, "n_cells": 1}, is_held_back=False)
+    'F1 0.90 on 1 training cell'
     """
+    whose = "held-back" if is_held_back else "training"
     if "psnr" in scores:
         both = f"PSNR {scores['psnr']:.1f} dB, SSIM {scores.get('ssim', math.nan):.2f}"
-        return f"{both} on {counted(scores.get('n_images', 0), 'held-back image')}"
+        return f"{both} on {counted(scores.get('n_images', 0), f'{whose} image')}"
     names = {"f1": "F1", "ap": "AP", "iou": "IoU"}
     parts = [f"{word} {scores[k]:.2f}" for k, word in names.items() if k in scores]
-    return (
-        f"{', '.join(parts)} on {counted(scores.get('n_cells', 0), 'held-back cell')}"
-    )
+    on = counted(scores.get("n_cells", 0), f"{whose} cell")
+    return f"{', '.join(parts)} on {on}"
 
 
 def counted(n: float, noun: str) -> str:
@@ -240,6 +251,29 @@ class Segmented(Event):
     labels: NDArray[np.int32] = field(repr=False)
     outputs: NDArray[np.float32] = field(repr=False)
     spread: NDArray[np.float32] | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class BlockDone(Event):
+    """A block of an image that is too large to be looked at as a whole is done."""
+
+    n_done: int
+    n_blocks: int
+
+
+@dataclass(frozen=True)
+class LabelsWritten(Event):
+    """The last event of the segmentation of a large image: its labels are in a file.
+
+    `block_px` and `halo_px` say how it was cut to find its cells, `tile_px` how it was
+    predicted: the side of a tile without its halo, in pixels that the network sees.
+    """
+
+    path: Path
+    n_cells: int
+    block_px: int
+    halo_px: int
+    tile_px: int
 
 
 @dataclass(frozen=True)

@@ -60,9 +60,18 @@ def test_training_is_told_in_quiet_lines(capsys: pytest.CaptureFixture[str]) -> 
     ]
 
 
+def test_scores_on_what_was_learned_from_are_told_as_that(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    scores = {"f1": 0.5, "n_cells": 36.0}
+    draw_training(iter([Validated(2, 0.7, 0.5, scores, is_held_back=False)]))
+    told = capsys.readouterr().err
+    assert told == "step 2: loss 0.700, F1 0.50 on 36 training cells\n"
+
+
 def test_plans_and_strokes_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     events = [
-        Planned((Choice("patch_size", 96, "cells are 12 px across"),)),
+        Planned((Choice("patch_size", 96, "Patch 96 px: 5 cells."),)),
         *TRAINING[2:4],
         StrokesTaken(1, 1),
         Paused(is_paused=True),
@@ -72,7 +81,10 @@ def test_plans_and_strokes_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     ]
     assert draw_training(iter(events)) is None
     err = capsys.readouterr().err.splitlines()
-    assert err[0] == "Planned patch_size = 96: cells are 12 px across"
+    assert err[:2] == [
+        "Planned from the images and the device:",
+        "  Patch 96 px: 5 cells.",
+    ]
     assert err[-1] == "step 1: learning from 1 fresh stroke"
 
 

@@ -38,7 +38,7 @@ def test_a_flag_that_repeats_the_default_still_wins(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "not the JSON file"),
+        ("{", r'not the JSON file .*: write settings like {"train"'),
         ("[" * 100_000, "not the JSON file"),
         ('{"train": {"seed": 1, "seed": 2}}', "a key is given twice"),
         ('{"trian": {}}', "is not understood: it should be like"),

@@ -130,12 +130,15 @@ def test_validation_may_come_from_other_folders(
 
 def test_settings_come_from_a_file_and_flags_win(cells: Cells, tmp_path: Path) -> None:
     settings = tmp_path / "settings.json"
-    parts = {"train": {"seed": 9, "max_steps": 3}, "weights": {"sigma": 2.5}}
+    # Without a window nothing is painted meanwhile that could be waited for.
+    train = {"seed": 9, "max_steps": 3, "keep_learning": True}
+    parts = {"train": train, "weights": {"sigma": 2.5}}
     settings.write_text(json.dumps(parts))
     out = tmp_path / "a.unet"
     assert run(arguments(cells, out, f"--config={settings}")) == 0
     model = load_model(out)
     assert (model.training.seed, model.training.max_steps) == (9, 4)
+    assert not model.training.keep_learning
     assert model.weights.sigma == 2.5
 
 
@@ -179,6 +182,7 @@ def test_images_without_a_mask_are_named_and_left_out(
         (["--val-images=x"], "--val-images and --val-masks belong together"),
         (["--val-pattern=v*", "--val-fraction=0.3"], "exclude each other"),
         (["--val-images=x", "--val-targets=y"], "give --val-masks"),
+        (["--keep-learning"], "takes the window (napari-unet gui): give more"),
         (["--resume", "--restart"], "--resume and --restart exclude each other"),
         (
             ["--val-pattern=v*", "--val-images=x", "--val-masks=y"],

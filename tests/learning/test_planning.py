@@ -134,6 +134,9 @@ def test_every_plan_can_be_trained(survey, device, task):
         assert found.scale == 1
     for choice in found.choices:
         assert choice.why.endswith(".")
+        # It says by itself what it is of: nothing more is written before it.
+        head = choice.why.partition(":")[0].casefold()
+        assert set(head.split()) & {*choice.name.split("_")}, head
         assert len(choice.why) < 200
         value = {**config.model_dump(), **network.model_dump()}[choice.name]
         assert value in (choice.value, None)

@@ -577,6 +577,15 @@ def test_one_cell_is_validated_on_itself_with_a_warning():
     assert events[0].is_warning
     assert "too few cells to hold any back" in events[0].message
     assert isinstance(events[1], TrainingStarted)
+    assert not any(event.is_held_back for event in _of(Validated, events))
+
+
+def test_that_scores_rise_with_tuning_is_said_once_after_the_first(cells):
+    events = _train(cells)
+    told = [e.message for e in _of(Note, events) if "tuned" in e.message]
+    assert len(told) == 1
+    before = events[: [getattr(e, "message", "") for e in events].index(told[0])]
+    assert sum(isinstance(event, Validated) for event in before) == 1
 
 
 def test_given_images_are_validated_on(cells, tmp_path):

@@ -57,9 +57,9 @@ def draw_training(events: Iterable[Event]) -> Finished | None:
 def _draw_step(bar: Progress, task: TaskID, event: Event) -> None:
     match event:
         case Planned():
+            console.say_error("Planned from the images and the device:")
             for choice in event.choices:
-                what = f"{choice.name} = {choice.value}"
-                console.say_error(f"Planned {what}: {choice.why}")
+                console.say_error(f"  {choice.why}")
         case TrainingStarted():
             _draw_start(bar, task, event)
         case StepDone():
@@ -71,7 +71,8 @@ def _draw_step(bar: Progress, task: TaskID, event: Event) -> None:
             strokes = console.counted(event.n_strokes, "fresh stroke")
             console.say_error(f"step {event.step}: learning from {strokes}")
         case Validated():
-            scores = scores_in_words(event.scores)
+            held = event.is_held_back
+            scores = scores_in_words(event.scores, is_held_back=held)
             console.say_error(f"step {event.step}: loss {event.loss:.3f}, {scores}")
         case Note():
             _say_note(event)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Config = TypeVar("Config", bound=pydantic.BaseModel)
 
+_LIKE = '{"train": {"max_steps": 500}, "network": {...}, "weights": {...}}'
 _SECTIONS = {"train", "network", "weights"}
 # A run's config.json also says what came from the data and the defaults.
 _SECTIONS_OF_A_RUN = _SECTIONS | {"normalization"}
@@ -85,7 +86,7 @@ def read_settings(path: Path | None) -> dict[str, dict[str, Any]]:
         raise FolderError("NU-F01", f"there is no file {path}: check the path")
     if path.is_dir():
         raise FolderError("NU-F02", f"{path} is a folder: give the settings file in it")
-    content = read_json(path)
+    content = read_json(path, remedy=f"write settings like {_LIKE}")
     if (
         not isinstance(content, dict)
         or not set(content) <= _SECTIONS_OF_A_RUN
@@ -93,8 +94,7 @@ def read_settings(path: Path | None) -> dict[str, dict[str, Any]]:
     ):
         raise ConfigError(
             "NU-C01",
-            f"settings file {path} is not understood: it should be like "
-            '{"train": {"max_steps": 500}, "network": {...}, "weights": {...}}',
+            f"settings file {path} is not understood: it should be like {_LIKE}",
         )
     sections = {name: dict(content[name]) for name in _SECTIONS if name in content}
     for field in _FROM_THE_DATA:

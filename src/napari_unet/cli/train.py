@@ -4,7 +4,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -128,7 +128,7 @@ def train(  # noqa: PLR0913 - one parameter a flag
     is_of_images = pretrained == _IMAGENET
     start_from = _start(start_from, None if is_of_images else pretrained)
     parts = read_settings(settings)
-    config = merge(TrainConfig, parts.get("train", {}), config, settings)
+    config = merge(TrainConfig, _without_window(parts), config, settings)
     config = _of_task(config, makes=makes)
     weights = merge(WeightConfig, parts.get("weights", {}), weights, settings)
     shape = merge(NetworkConfig, parts.get("network", {}), network, settings)
@@ -205,6 +205,12 @@ def _of_task(config: TrainConfig, *, makes: bool) -> TrainConfig:
     return config if config.task == task else config.model_copy(update={"task": task})
 
 
+def _without_window(parts: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return the settings of a file for training, but for what is for the window."""
+    found = parts.get("train", {})
+    return {name: value for name, value in found.items() if name != "keep_learning"}
+
+
 def _start(start_from: Path | None, pretrained: str | None) -> Path | None:
     if pretrained is None:
         return start_from
@@ -232,6 +238,11 @@ def _check_flags(
     config: TrainConfig,
     what: str,
 ) -> None:
+    if config.keep_learning:
+        raise UsageError(
+            "--keep-learning waits for cells that are painted meanwhile, which takes "
+            "the window (napari-unet gui): give more --max-steps instead"
+        )
     if (val_images is None) != (val_learned is None):
         raise UsageError(f"--val-images and --val-{what}s belong together: give both")
     ways = {

@@ -16,13 +16,17 @@ _MAX_FOREIGN_BYTES = 256 * 2**20
 _MAX_DEPTH = 64
 
 
-def read_json(path: Path) -> Any:
+def read_json(
+    path: Path, *, remedy: str = "restore it, or delete it and set its content again"
+) -> Any:
     """Read a JSON file of ours.
 
     Parameters
     ----------
     path : Path
         A file of UTF-8 text.
+    remedy : str
+        What to do where it is none, for the sentence.
 
     Raises
     ------
@@ -41,8 +45,7 @@ def read_json(path: Path) -> Any:
     except (ValueError, RecursionError) as error:
         raise ConfigError(
             "NU-C01",
-            f"{path} is not the JSON file that was expected ({error}): restore "
-            "it, or delete it and set its content again",
+            f"{path} is not the JSON file that was expected ({error}): {remedy}",
         ) from error
     return value
 

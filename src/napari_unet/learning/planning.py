@@ -160,7 +160,7 @@ def _scale_by_cells(draft: Draft) -> tuple[float, ...]:
         return (1.0,) * len(each)
     draft.scale = factor
     seen = f"{draft.diameter:.3g} px across, {draft.working_px:.3g} for the network"
-    why = f"Scale {factor:.3g}: cells are {seen}, {said}"
+    why = f"Working scale {factor:.3g}: cells are {seen}, {said}"
     if is_alike:
         draft.choose("working_scale", factor, f"{why}.")
         return (factor,) * len(each)

@@ -40,10 +40,10 @@ _FEWEST_STEPS, _MOST_STEPS = 300, 4000
 _LEARNING_RATE = 3e-3
 # Augmentations that resample, which leaves no noise as it was.
 _SMOOTHING = {
-    "rotation_deg": "turning by any angle",
-    "scale": "shrinking and enlarging",
-    "elastic_px": "bending",
-    "blur_px": "blurring",
+    "rotation_deg": "Rotation 0: turning by any angle",
+    "scale": "Scale 0: shrinking and enlarging",
+    "elastic_px": "Elastic 0: bending",
+    "blur_px": "Blur 0: blurring",
 }
 
 
@@ -233,7 +233,7 @@ def _deformation(draft: Draft) -> None:
     for name, what in _SMOOTHING.items():
         if draft.is_open(name) and getattr(draft.config, name):
             why = f"{what} would smooth the noise and the detail that are learned."
-            draft.choose(name, 0.0, f"Not augmented so: {why}")
+            draft.choose(name, 0.0, why)
 
 
 def _sum(draft: Draft) -> None:
@@ -241,7 +241,7 @@ def _sum(draft: Draft) -> None:
     if draft.config.task != "regress" or not draft.is_open("adds_image"):
         return
     if draft.survey.changes_images:
-        why = "The image is added to what the network makes: it learns the change."
+        why = "Add the image: then the network learns no more than the change."
         draft.choose("adds_image", True, why)
 
 

@@ -23,6 +23,7 @@ from napari_unet.events import (
     TrainingStarted,
     Validated,
 )
+from napari_unet.imaging.instances import finds_cells
 from napari_unet.learning.augmentation import augment, window_size
 from napari_unet.learning.checkpoint import load_model
 from napari_unet.learning.device import seeded
@@ -209,7 +210,7 @@ def _look(run: RunState) -> Iterator[Event]:
 
     result = yield from run.memory.within_tiles(run.held, work)
     step, scores = run.step, result.as_dict()
-    run.looked_at = step
+    is_first, run.looked_at = run.looked_at < 0, step
     run.history.add(step, run.loss, result)
     is_better = run.best.is_beaten_by(result)
     if is_better:
@@ -231,9 +232,12 @@ def _look(run: RunState) -> Iterator[Event]:
     took = run.ranks.decide(lambda: (time.monotonic() - began, step, elapsed_s))
     run.looks.took(*took)
     yield from notes
-    yield Validated(step, result.loss, result.score, scores)
+    is_held_back = run.split.is_held_back
+    yield Validated(step, result.loss, result.score, scores, is_held_back)
     if is_better:
         yield Improved(step, result.score, run.best.model)
+    if is_first and finds_cells(run.model.roles):
+        yield Note("Thresholds are tuned at the end, which often lifts these scores")
 
 
 def _reason_to_end(run: RunState, mailbox: Mailbox) -> Reason | None:
