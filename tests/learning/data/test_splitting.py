@@ -7,9 +7,10 @@ import pytest
 
 from napari_unet.config import NetworkConfig, NormalizationConfig, TrainConfig
 from napari_unet.imaging.arrays import Annotation, Image
+from napari_unet.learning.data.cuts import GUARD_PX
 from napari_unet.learning.data.grouping import groups_of
 from napari_unet.learning.data.pairs import LazyPair
-from napari_unet.learning.data.splitting import GUARD_PX, hold_back
+from napari_unet.learning.data.splitting import hold_back
 from napari_unet.learning.data.summaries import summarize
 from napari_unet.learning.loop.material import gather
 from napari_unet.learning.loop.preparation import prepare
@@ -201,7 +202,18 @@ def test_one_cell_cannot_be_held_back_and_that_is_said():
 def test_an_image_too_small_to_cut_is_not_cut():
     labels = np.zeros((20, 20))
     labels[2:6, 2:6], labels[12:18, 12:18] = 1, 2
-    assert not hold_back([_pair(labels)], 0.2, _rng()).is_held_back
+    division = hold_back([_pair(labels)], 0.2, _rng())
+    assert not division.is_held_back
+    assert division.how.startswith("too small to hold a part back")
+
+
+def test_a_share_of_a_block_too_narrow_is_named_as_the_cause():
+    # Of 80 px 4 px, and up to 8 px more for a line that cuts fewer cells.
+    division = hold_back([_pair(_grid(5))], 0.05, _rng())
+    assert not division.is_held_back
+    assert "a validation share of 0.05 leaves a block under 16 px" in division.how
+    assert "cells" not in division.how
+    assert hold_back([_pair(_grid(5))], 0.3, _rng()).is_held_back
 
 
 def test_a_block_of_any_side_is_taken_if_it_cuts_least():

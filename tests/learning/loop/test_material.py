@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from napari_unet.config import TrainConfig
-from napari_unet.errors import LabelError
-from napari_unet.imaging.arrays import Annotation
+from napari_unet.errors import ImageError, LabelError
+from napari_unet.imaging.arrays import Annotation, Image
 from napari_unet.learning.loop.material import gather
 
 
@@ -47,6 +47,42 @@ def test_cells_without_any_known_background_are_refused():
         'labels "cells" has cells but no known background: paint some background, '
         "draw a finished region, or choose 'unpainted is background'"
     )
+
+
+@pytest.mark.parametrize("is_reversed", [False, True])
+def test_images_that_are_all_alike_are_left_out_where_there_are_others(is_reversed):
+    rng = np.random.default_rng(0)
+    pixels = [np.full((1, 64, 64), 7.0), *rng.random((2, 1, 64, 64))]
+    pixels.insert(2, np.zeros((1, 64, 64)))
+    names = ["dark.tif", "a.tif", "black.tif", "b.tif"]
+    if is_reversed:
+        pixels, names = pixels[::-1], names[::-1]
+    images = [
+        Image(data, source=name) for data, name in zip(pixels, names, strict=True)
+    ]
+    # Each annotation says which image it is of.
+    annotations = [
+        Annotation.complete(_labels(), source=f"of {name}") for name in names
+    ]
+    material = gather(images, annotations, TrainConfig())
+    kept = [name for name in names if len(name) == len("a.tif")]
+    assert [pair.source for pair in material.pairs] == kept
+    assert [pair.facts.annotation for pair in material.pairs] == [
+        f"of {name}" for name in kept
+    ]
+    opened = [material.sources.open(i) for i in range(len(material.sources))]
+    assert [pair.image.source for pair in opened] == kept
+    assert sorted(material.sources.notes) == [
+        f"{name} is left out, all its pixels are alike: check how it was saved"
+        for name in ("black.tif", "dark.tif")
+    ]
+
+
+def test_where_all_images_are_alike_it_is_refused():
+    images = [np.full((64, 64), value) for value in (1.0, 2.0)]
+    with pytest.raises(ImageError, match="nothing to learn from") as caught:
+        gather(images, [_labels()] * 2, TrainConfig())
+    assert caught.value.code == "NU-I12"
 
 
 def test_several_refused_annotations_are_counted():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from napari_unet.errors import ConfigError, ImageError, LabelError
 from napari_unet.files.inputs import as_annotation, as_image
 from napari_unet.files.lazy import ImageFile, LazyLabels, MaskFile, is_lazy
+from napari_unet.files.stored import name_of
 from napari_unet.imaging.arrays import Annotation, Image
 from napari_unet.learning.data.fit import size_difference
 
@@ -46,6 +47,17 @@ class LazyPair:
 
     image: Image
     annotation: Annotation | LazyLabels | Image
+
+
+def called(source: str) -> str:
+    """Return what messages call an image or annotation, as those of reading it do.
+
+    Examples
+    --------
+    >>> Path(called(str(Path("day 1", "masks", "a.tif")))).as_posix()
+    'masks/a.tif'
+    """
+    return name_of(Path(source)) if source else source
 
 
 def open_pair(
@@ -155,8 +167,8 @@ class Facts:
         if not isinstance(given, Image):
             names, areas = given.class_names, given.area_classes
         return cls(
-            image.source,
-            given.source,
+            called(image.source),
+            called(given.source),
             image.shape,
             shape,
             image.n_channels,
@@ -197,15 +209,16 @@ def size_warnings(
                 "a better model"
             )
             return [
-                f"{image.source} has {own:.3g} µm per pixel but {first.source} "
-                f"{other:.3g} µm: {remedy}"
+                f"{called(image.source)} has {own:.3g} µm per pixel but "
+                f"{called(first.source)} {other:.3g} µm: {remedy}"
             ]
     size = None if start is None else start.pixel_size_um
     if differs := size_difference(first.pixel_size_um, size):
         own, other = differs
         return [
-            f"{first.source} has {own:.3g} µm per pixel but the model to start from "
-            f"was trained at {other:.3g} µm: rescale the image for a better start"
+            f"{called(first.source)} has {own:.3g} µm per pixel but the model to "
+            f"start from was trained at {other:.3g} µm: rescale the image for a "
+            "better start"
         ]
     return []
 
@@ -276,9 +289,9 @@ def check_target_image(pair: LazyPair, first: LazyPair) -> int:
     if target.n_channels != first_target.n_channels:
         raise ImageError(
             "NU-I10",
-            f"{target.source} has {target.n_channels} channels but "
-            f"{first_target.source} has {first_target.n_channels}: give target images "
-            "with the same channels",
+            f"{called(target.source)} has {target.n_channels} channels but "
+            f"{called(first_target.source)} has {first_target.n_channels}: give target "
+            "images with the same channels",
         )
     upscale = target.shape[-1] // pair.image.shape[-1]
     height, width = pair.image.plane_shape
@@ -286,9 +299,9 @@ def check_target_image(pair: LazyPair, first: LazyPair) -> int:
     if upscale not in {1, 2, 4} or target.shape != finer:
         raise LabelError(
             "NU-L02",
-            f"{target.source} is {_times(target.shape)} but its image "
-            f"{pair.image.source} is {_times(pair.image.shape)}: give a target of the "
-            "same size, or 2 or 4 times finer along Y and X",
+            f"{called(target.source)} is {_times(target.shape)} but its image "
+            f"{called(pair.image.source)} is {_times(pair.image.shape)}: give a target "
+            "of the same size, or 2 or 4 times finer along Y and X",
         )
     return upscale
 
@@ -302,7 +315,7 @@ def check_not_constant(source: str, span: IntensityRange) -> None:
     if span.low == span.high:
         raise ImageError(
             "NU-I12",
-            f"{source} has nothing to learn from, all its pixels are alike: "
+            f"{called(source)} has nothing to learn from, all its pixels are alike: "
             "leave it out, or check how it was saved",
         )
 

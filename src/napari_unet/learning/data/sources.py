@@ -62,6 +62,17 @@ class Sources:
         """Return how many pairs there are."""
         return len(self._given)
 
+    def leave_out(self, index: int, why: str) -> None:
+        """Take out a pair; the pairs behind it are counted from one less."""
+        del self._given[index]
+        self._stamps = {
+            i - (i > index): s for i, s in self._stamps.items() if i != index
+        }
+        self._kept = OrderedDict(
+            (i - (i > index), kept) for i, kept in self._kept.items() if i != index
+        )
+        self.notes.append(why)
+
     def extend(self, other: Sources) -> None:
         """Add the pairs of another, to be counted on from here."""
         first = len(self._given)

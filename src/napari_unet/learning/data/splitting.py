@@ -13,7 +13,9 @@ import numpy as np
 
 from napari_unet.events import Region
 from napari_unet.imaging.windows import whole
+from napari_unet.learning.data.cuts import MIN_BLOCK_PX, best_cut, lines
 from napari_unet.learning.data.grouping import groups_of
+from napari_unet.learning.data.pairs import called
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,9 +27,6 @@ if TYPE_CHECKING:
 _MIN_IMAGES_TO_HOLD_BACK_WHOLE = 5
 _MIN_SLICES_TO_HOLD_BACK_WHOLE = 5
 _MAX_SHARE_OF_IMAGES = 0.5
-_MIN_BLOCK_PX = 16
-# What is blurred by the microscope reaches this far beyond the line.
-GUARD_PX = 4
 
 
 @dataclass(frozen=True)
@@ -235,12 +234,27 @@ def _parts(
             spare += parts.spare
             ways.append(parts.how)
     if not held:
-        # One or two cells: nothing can be held back without losing what there is.
-        how = "too few cells to hold any back: scores are on the training pixels"
-        if not pairs[0].facts.class_names:
-            how = "too small to hold a part back: scores are on the training pixels"
+        how = f"{_why_none(pairs, fraction)}; scores are on the training pixels"
         return Division(tuple(train), tuple(train), tuple(spare), how, False)
     return Division(tuple(train), tuple(held), tuple(spare), _how(ways, held, pairs))
+
+
+def _why_none(pairs: Sequence[PairSummary], fraction: float) -> str:
+    """Say why no block could be held back, and what to do where that helps."""
+
+    def is_wide_enough(share: float) -> bool:
+        each = (lines(pair.planes, pair.plane_shape, share) for pair in pairs)
+        return any(True for found in each for _ in found)
+
+    if is_wide_enough(fraction):
+        # One or two: nothing can be held back without losing what there is.
+        return "too few cells to hold any back"
+    if is_wide_enough(0.5):
+        return (
+            f"a validation share of {fraction:g} leaves a block under {MIN_BLOCK_PX} "
+            "px, too narrow to hold back: set it (val_fraction) nearer to 0.5"
+        )
+    return "too small to hold a part back"
 
 
 def _how(ways: list[str], held: list[Region], pairs: Sequence[PairSummary]) -> str:
@@ -289,7 +303,7 @@ def _slices(
             for region in _unknown(i, pairs[i])
             if region.plane[axis] < first - 1
         ]
-        named = f" of {pairs[alike[0]].source}" if len(pairs) > 1 else ""
+        named = f" of {called(pairs[alike[0]].source)}" if len(pairs) > 1 else ""
         how = (
             f"the last {n_held} of {len(places)} annotated slices{named} held back, "
             "with a gap of one"
@@ -309,7 +323,7 @@ def _block(
     """Hold back a block at one side; None where that would leave no cell."""
     planes = [plane for i in alike for plane in pairs[i].planes]
     is_regression = not pairs[0].facts.class_names
-    cut = _best_cut(planes, pairs[alike[0]].plane_shape, fraction, is_regression)
+    cut = best_cut(planes, pairs[alike[0]].plane_shape, fraction, is_regression)
     if cut is None:
         return None
     kept, back = cut
@@ -325,71 +339,3 @@ def _block(
                 held += _regions(i, pairs[i], [plane], back)
         spare += _unknown(i, pairs[i], kept)
     return Division(tuple(train), tuple(held), tuple(spare), "block")
-
-
-def _best_cut(
-    planes: Sequence[PlaneSummary],
-    shape: tuple[int, int],
-    fraction: float,
-    is_regression: bool,
-) -> tuple[Window, Window] | None:
-    """Return the (train, held back) windows of the straight cut that cuts fewest cells.
-
-    The held-back block is at one of the four sides and holds about `fraction` of what
-    is known; both parts keep a whole cell. None where there is no such cut.
-    """
-    best: tuple[int, tuple[Window, Window]] | None = None
-    for axis, line, is_first in _lines(planes, shape, fraction):
-        kept, held = _windows(axis, line, is_first, shape)
-        if not is_regression and not all(
-            any(_has_object(plane, window, axis) for plane in planes)
-            for window in (kept, held)
-        ):
-            continue
-        n_cut = sum(_n_across(plane, axis, line) for plane in planes)
-        if best is None or n_cut < best[0]:
-            best = (n_cut, (kept, held))
-    return None if best is None else best[1]
-
-
-def _n_across(plane: PlaneSummary, axis: int, line: int) -> int:
-    """Return how many cells a line cuts."""
-    boxes = plane.cells.boxes[plane.cells.is_cell]
-    is_cut = (boxes[:, axis] < line) & (boxes[:, axis + 2] > line)
-    return int(np.count_nonzero(is_cut))
-
-
-def _has_object(plane: PlaneSummary, window: Window, axis: int) -> bool:
-    """Return whether a window has a whole cell or, where there are none, an area."""
-    cells = plane.cells
-    if cells.is_cell.any():
-        return bool((cells.inside(window) & cells.is_cell).any())
-    return bool(plane.painted[axis][window[axis]].any())
-
-
-def _lines(
-    planes: Sequence[PlaneSummary], shape: tuple[int, int], fraction: float
-) -> Iterator[tuple[int, int, bool]]:
-    """Yield axis and place of lines to try, and whether what is before is held back."""
-    for axis in (0, 1):
-        known = np.cumsum(np.sum([plane.known[axis] for plane in planes], axis=0))
-        for share, is_first in ((fraction, True), (1 - fraction, False)):
-            at = int(np.searchsorted(known, share * known[-1])) + 1
-            for shift in range(-8, 9, 2):
-                line = at + shift
-                if _MIN_BLOCK_PX <= line <= shape[axis] - _MIN_BLOCK_PX:
-                    yield axis, line, is_first
-
-
-def _windows(
-    axis: int, line: int, is_first: bool, shape: tuple[int, int]
-) -> tuple[Window, Window]:
-    """Return the windows (train, held back) on the two sides of a line."""
-    everything = whole(shape)
-    if is_first:
-        held, kept = slice(0, line), slice(line + GUARD_PX, shape[axis])
-    else:
-        held, kept = slice(line, shape[axis]), slice(0, line - GUARD_PX)
-    both = [list(everything), list(everything)]
-    both[0][axis], both[1][axis] = kept, held
-    return tuple(both[0]), tuple(both[1])

@@ -7,9 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_unet.errors import ImageError
 from napari_unet.imaging.cell_size import diameters
 from napari_unet.learning.data.fingerprint import of_digests
-from napari_unet.learning.data.pairs import Facts, check_pair, check_target_image
+from napari_unet.learning.data.pairs import (
+    Facts,
+    called,
+    check_pair,
+    check_target_image,
+)
 from napari_unet.learning.data.summaries import summarize
 from napari_unet.learning.data.value_units import are_of_one_scale, follow_the_image
 
@@ -129,15 +135,30 @@ def take_survey(
     Raises
     ------
     UNetError
-        A pair that can't be read, or does not fit; an image that is all alike.
+        A pair that can't be read, or does not fit; only images that are all alike.
+
+    Notes
+    -----
+    An image whose pixels are all alike, such as of an empty well, is left out of
+    `sources` with a note where there are others.
     """
-    summaries, upscales = [], set()
-    for index in range(len(sources)):
+    summaries: list[PairSummary] = []
+    upscales = set()
+    while len(summaries) < len(sources):
+        index = len(summaries)
         pair = sources.open(index)
         first = first or pair
         if sources.is_regression:
             upscales.add(check_target_image(pair, first))
         else:
             check_pair(Facts.of(pair), Facts.of(first))
-        summaries.append(summarize(pair, policy))
+        try:
+            summaries.append(summarize(pair, policy))
+        except ImageError as error:
+            if error.code != "NU-I12" or len(sources) == 1:
+                raise
+            why = "is left out, all its pixels are alike: check how it was saved"
+            sources.leave_out(index, f"{called(pair.image.source)} {why}")
+            # What comes next is compared with a pair that is learned from.
+            first = None if first is pair else first
     return Survey(tuple(summaries), max(upscales, default=1))
