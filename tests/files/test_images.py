@@ -22,7 +22,7 @@ from napari_unet.files.images import (
     write_image,
     write_labels,
 )
-from napari_unet.files.stored import check_claimed_size
+from napari_unet.files.stored import check_claimed_size, check_read_whole
 from napari_unet.files.tiff_chain import walk_pages
 
 _RNG = np.random.default_rng(0)
@@ -307,7 +307,6 @@ def test_probabilities_come_back_with_names_and_pixel_size(tmp_path: Path) -> No
         ((256, 2**20), 100, True),  # 256 MB may be one colour, whatever the file
         ((257, 2**20), 100, False),
         ((257, 2**20), 2**20, True),
-        ((2**16, 2**16), 2**32, False),  # more than is read at once
     ],
 )
 def test_a_claim_must_fit_the_file(
@@ -319,6 +318,13 @@ def test_a_claim_must_fit_the_file(
         with pytest.raises(ImageError, match=r"a\.tif claims .* but") as caught:
             check_claimed_size("a.tif", shape, 1, file_size)
         assert caught.value.code == "NU-I03"
+
+
+def test_more_than_is_read_at_once_is_refused() -> None:
+    check_read_whole("a.tif", (10, 20_000, 20_000))
+    with pytest.raises(ImageError, match=r"a\.tif claims .* but") as caught:
+        check_read_whole("a.tif", (2**16, 2**16))
+    assert caught.value.code == "NU-I03"
 
 
 @pytest.mark.parametrize("bigtiff", [False, True])

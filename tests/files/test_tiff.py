@@ -14,7 +14,7 @@ import pytest
 import tifffile
 
 from napari_unet.errors import ImageError, LabelError, UNetError
-from napari_unet.files import tiff
+from napari_unet.files import tiff_damage
 from napari_unet.files.images import read_image, read_labels
 
 if TYPE_CHECKING:
@@ -382,7 +382,7 @@ def test_what_tifffile_warns_of_is_an_error_and_not_printed(
 
 
 def test_a_warning_about_a_describing_tag_does_no_harm() -> None:
-    findings = tiff._Findings()
+    findings = tiff_damage.Findings()
     for message, harm in [
         ("<tifffile.TiffTag 305 @10> coercing invalid ASCII", ""),
         ("<tifffile.read_json> raised", ""),
@@ -398,7 +398,7 @@ def test_a_warning_about_a_describing_tag_does_no_harm() -> None:
 
 
 def test_records_of_other_threads_pass() -> None:
-    findings = tiff._Findings()
+    findings = tiff_damage.Findings()
     record = logging.LogRecord("x", logging.WARNING, "", 0, "m", (), None)
     record.thread = -1
     assert findings.filter(record)

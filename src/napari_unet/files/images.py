@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from napari_unet.errors import ImageError, LabelError
+from napari_unet.files.atomic import write_atomically
 from napari_unet.files.axes import are_axes, arrange, drop_singletons
 from napari_unet.files.kinds import read_stored
 from napari_unet.files.label_checks import check_not_interpolated
-from napari_unet.files.ome_tiff import size_metadata, write_ome_tiff
+from napari_unet.files.ome_tiff import ome_tiff, size_metadata
+from napari_unet.files.ome_zarr import is_zarr, read_ome_zarr
 from napari_unet.files.stored import name_of
 from napari_unet.imaging.arrays import Image, as_label_ids
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import BinaryIO
 
     from numpy.typing import NDArray
 
@@ -32,10 +36,15 @@ def read_image(
 ) -> Image:
     """Read an image.
 
+    Of an OME-Zarr, and of a TIFF of 256 MiB or more in tiles, in many strips or
+    without compression, the pixels are read when they are sliced: what is damaged
+    among them is found then, and raises the same errors.
+
     Parameters
     ----------
     path : path
-        TIFF (plain, ImageJ's, OME) or PNG, known by its content.
+        TIFF (plain, ImageJ's, OME) or PNG, known by its content, or the folder of an
+        OME-Zarr image.
     axes : str, optional
         What the axes are, such as ``"ZYX"``; goes before what the file says.
     channels : sequence of str or int, optional
@@ -54,24 +63,41 @@ def read_image(
         No such file (NU-F01), a folder (NU-F02), not readable (NU-F04).
     ImageError
         Not a picture or not a sound one (NU-I01 to NU-I07), axes that nothing names
-        (NU-I09), no such channel (NU-I11).
+        (NU-I09), no such channel (NU-I11), a Zarr folder without an image (NU-I14).
     """
     path = Path(path)
-    stored = read_stored(path, keep_planes=axes is not None)
+    if is_zarr(path):
+        return _with_channels(read_ome_zarr(path, axes=axes), channels)
+    stored = read_stored(path, keep_planes=axes is not None, in_parts=True)
     if notes is not None:
         notes.extend(stored.notes)
     data, order = arrange(stored.array, stored.axes, wanted=axes, name=name_of(path))
-    names = stored.channel_names if len(stored.channel_names) == len(data) else ()
-    if channels is not None:
-        chosen = [_channel_index(c, names, len(data), name_of(path)) for c in channels]
-        data = data[chosen]
-        names = tuple(names[i] for i in chosen) if names else ()
-    return Image(
-        data=np.ascontiguousarray(data, dtype=data.dtype.newbyteorder("=")),
+    names = stored.channel_names if len(stored.channel_names) == data.shape[0] else ()
+    image = Image(
+        data=data,
         axes=order,
         pixel_size_um=_pixel_size(stored.pixel_size_um, order),
         channel_names=names,
         source=str(path),
+    )
+    image = _with_channels(image, channels)
+    if not isinstance(data, np.ndarray):
+        return image
+    native = data.dtype.newbyteorder("=")
+    return replace(image, data=np.ascontiguousarray(image.data, dtype=native))
+
+
+def _with_channels(image: Image, channels: Sequence[str | int] | None) -> Image:
+    """Return an image of some of its channels; of all of them by default."""
+    if channels is None:
+        return image
+    names, n = image.channel_names, image.n_channels
+    file = name_of(Path(image.source))
+    chosen = [_channel_index(c, names, n, file) for c in channels]
+    return replace(
+        image,
+        data=image.data.take(chosen, 0),
+        channel_names=tuple(names[i] for i in chosen) if names else (),
     )
 
 
@@ -225,9 +251,22 @@ def write_labels(
     SaveError
         The file can't be written (NU-S01).
     """
+    write = labels_writer(labels, axes=axes, pixel_size_um=pixel_size_um, path=path)
+    write_atomically(path, write)
+
+
+def labels_writer(
+    labels: NDArray[Any],
+    *,
+    axes: str = "YX",
+    pixel_size_um: Sequence[float] | None = None,
+    path: str | Path = "a file",
+) -> Callable[[BinaryIO], None]:
+    """Return what writes labels into a file; parameters as for `write_labels`."""
     ids = as_label_ids(np.asarray(labels), source="the label image")
     dtype = np.uint16 if ids.max() <= np.iinfo(np.uint16).max else np.uint32
-    write_ome_tiff(path, ids.astype(dtype), axes, size_metadata(axes, pixel_size_um))
+    sizes = size_metadata(axes, pixel_size_um)
+    return ome_tiff(ids.astype(dtype), axes, sizes, path=path)
 
 
 def write_image(
@@ -260,10 +299,29 @@ def write_image(
     SaveError
         The file can't be written (NU-S01).
     """
+    write = image_writer(
+        data,
+        axes=axes,
+        pixel_size_um=pixel_size_um,
+        channel_names=channel_names,
+        path=path,
+    )
+    write_atomically(path, write)
+
+
+def image_writer(
+    data: NDArray[Any],
+    *,
+    axes: str = "CYX",
+    pixel_size_um: Sequence[float] | None = None,
+    channel_names: Sequence[str] = (),
+    path: str | Path = "a file",
+) -> Callable[[BinaryIO], None]:
+    """Return what writes an image into a file; parameters as for `write_image`."""
     metadata = size_metadata(axes, pixel_size_um)
     if channel_names:
         metadata["Channel"] = {"Name": list(channel_names)}
-    write_ome_tiff(path, np.asarray(data), axes, metadata)
+    return ome_tiff(np.asarray(data), axes, metadata, path=path)
 
 
 def _channel_index(wanted: str | int, names: Sequence[str], n: int, file: str) -> int:

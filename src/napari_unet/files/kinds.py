@@ -29,7 +29,11 @@ _OTHER_STARTS = {
 
 
 def read_stored(
-    path: Path, *, palette_as_ids: bool = False, keep_planes: bool = False
+    path: Path,
+    *,
+    palette_as_ids: bool = False,
+    keep_planes: bool = False,
+    in_parts: bool = False,
 ) -> Stored:
     """Read a TIFF or PNG, known by its content, whatever its name ends with.
 
@@ -39,7 +43,7 @@ def read_stored(
         File to read.
     palette_as_ids : bool
         Return the numbers of a PNG's palette, not its colours.
-    keep_planes : bool
+    keep_planes, in_parts : bool
         As for `read_tiff`.
 
     Raises
@@ -64,7 +68,7 @@ def read_stored(
     if is_png:
         stored = read_png(path, palette_as_ids=palette_as_ids)
     else:
-        stored = read_tiff(path, keep_planes=keep_planes)
+        stored = read_tiff(path, keep_planes=keep_planes, in_parts=in_parts)
     if is_png != (path.suffix.lower() == ".png"):
         note = f"{name_of(path)} is a {'PNG' if is_png else 'TIFF'} by its content"
         stored = replace(stored, notes=(note, *stored.notes))

@@ -40,9 +40,9 @@ class LazyArray:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Type of the numbers."""
+        """Type of the numbers, in the machine's byte order."""
         dtype: np.dtype[Any] = np.dtype(self._stored.dtype)
-        return dtype
+        return dtype.newbyteorder("=")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -63,6 +63,10 @@ class LazyArray:
     def transpose(self, axes: Sequence[int]) -> LazyArray:
         """Return this with its axes in another order."""
         return LazyArray(self._stored, [self._places[i] for i in axes])
+
+    def take(self, indices: Sequence[int], axis: int) -> LazyArray:
+        """Return some places along an axis, in the order that is given."""
+        return LazyArray(_Taken(self, tuple(indices), axis))
 
     def __getitem__(self, key: Any) -> Any:
         """Return a part as numpy; with None alone, this with one more axis before."""
@@ -93,7 +97,26 @@ class LazyArray:
             (0 if not isinstance(g, slice) else g if p is None else slice(None))
             for g, p in zip(given, self._places, strict=True)
         ]
-        return np.asarray(part[tuple(own)])
+        return np.asarray(part[tuple(own)], self.dtype)
+
+
+class _Taken:
+    """An array of some places along one axis of another one."""
+
+    def __init__(self, stored: LazyArray, indices: tuple[int, ...], axis: int) -> None:
+        self._stored, self._indices, self._axis = stored, indices, axis
+        self.dtype = stored.dtype
+        lengths = stored.shape
+        self.shape = (*lengths[:axis], len(indices), *lengths[axis + 1 :])
+
+    def __getitem__(self, key: tuple[slice, ...]) -> NDArray[Any]:
+        before, after = key[: self._axis], key[self._axis + 1 :]
+        wanted = self._indices[key[self._axis]]
+        first = min(wanted, default=0)
+        # What lies together in the file is read together.
+        near = slice(first, max(wanted, default=-1) + 1)
+        part = np.asarray(self._stored[(*before, near, *after)])
+        return part.take([i - first for i in wanted], self._axis)
 
 
 def _as_slice(part: Any, length: int) -> slice:

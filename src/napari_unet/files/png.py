@@ -11,7 +11,12 @@ import numpy as np
 from PIL.PngImagePlugin import PngImageFile
 
 from napari_unet.errors import ImageError
-from napari_unet.files.stored import Stored, check_claimed_size, name_of
+from napari_unet.files.stored import (
+    Stored,
+    check_claimed_size,
+    check_read_whole,
+    name_of,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,6 +56,7 @@ def read_png(path: Path, *, palette_as_ids: bool = False) -> Stored:
         width, height, depth, kind = struct.unpack_from(">IIBB", content, 16)
         shape = (height, width, _N_SAMPLES[kind])
         check_claimed_size(name_of(path), shape, max(depth // 8, 1), len(content))
+        check_read_whole(name_of(path), shape)
         array = _decode(path, content, depth, kind, palette_as_ids)
     except _RAISED_ON_DAMAGE as error:
         raise ImageError(

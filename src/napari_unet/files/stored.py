@@ -27,7 +27,8 @@ class Stored:
     Parameters
     ----------
     array : ndarray
-        The pixels.
+        The pixels; of a large file what reads them when it is sliced
+        (`napari_unet.files.lazy_array.LazyArray`).
     axes : str
         One letter an axis: T, C, Z, Y, X, S for the samples of a colour picture;
         any other letter is an axis that nothing names.
@@ -62,7 +63,7 @@ def name_of(path: Path) -> str:
 def check_claimed_size(
     name: str, shape: tuple[int, ...], itemsize: int, file_size: int
 ) -> None:
-    """Raise before anything is allocated that the file can't hold.
+    """Raise before anything is read that the file can't hold.
 
     Parameters
     ----------
@@ -78,17 +79,33 @@ def check_claimed_size(
     Raises
     ------
     ImageError
-        More than any compression could have put into the file, or more pixels than
-        are read whole (NU-I03).
+        More than any compression could have put into the file (NU-I03).
     """
-    n_pixels = math.prod(shape)
-    n_bytes = n_pixels * itemsize
+    n_bytes = math.prod(shape) * itemsize
     if n_bytes > max(_MAX_UNCHECKED_BYTES, _MAX_RATIO * file_size):
         raise ImageError(
             "NU-I03",
             f"{name} claims {n_bytes / 1e9:,.2f} GB but the file has {file_size:,} "
             "bytes: it is damaged, get it again from its source",
         )
+
+
+def check_read_whole(name: str, shape: tuple[int, ...]) -> None:
+    """Raise before more is allocated than is read at once.
+
+    Parameters
+    ----------
+    name : str
+        Named in the message.
+    shape : tuple of int
+        Shape of what is read.
+
+    Raises
+    ------
+    ImageError
+        Too many pixels (NU-I03).
+    """
+    n_pixels = math.prod(shape)
     if n_pixels > _MAX_PIXELS:
         raise ImageError(
             "NU-I03",

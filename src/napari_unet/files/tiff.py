@@ -7,109 +7,36 @@ are compared with the file before the pixels are read, and the records are findi
 
 from __future__ import annotations
 
-import logging
 import math
-import re
-import struct
-import threading
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import tifffile
 
-from napari_unet.errors import ImageError, UNetError
+from napari_unet.errors import ImageError
+from napari_unet.files.lazy_array import LazyArray
+from napari_unet.files.lazy_tiff import open_lazily
 from napari_unet.files.ome import OmeInfo, check_xml, length_um, parse_ome
-from napari_unet.files.stored import Stored, check_claimed_size, name_of
+from napari_unet.files.stored import (
+    Stored,
+    check_claimed_size,
+    check_read_whole,
+    name_of,
+)
 from napari_unet.files.tiff_chain import PageChain, walk_pages
+from napari_unet.files.tiff_damage import damaged, reading
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-# What tifffile and its codecs raise on damaged files, seen with mutated ones.
-_RAISED_ON_DAMAGE = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    NotImplementedError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    struct.error,
-)
-_TAG_IN_RECORD = re.compile(r"<(?:tifffile\.)?TiffTag (\d+)")
-_LIES_OUTSIDE = re.compile(r"invalid value ?offset")
-# Tags that say where the pixels are and how to read them; the others only describe.
-_PIXEL_TAGS = {*range(254, 267), *range(273, 286), 317, 320, *range(322, 326), 330}
-_PIXEL_TAGS |= {338, 339, 347, 512, 513, 514, 530, 531, 532, 32997, 32998}
-_FIRST_PRIVATE_TAG = 32768
 _ALPHA = {1, 2}
 _RGB, _YCBCR, _WHITE_IS_ZERO = 2, 6, 0
 
 
-class _Findings(logging.Filter):
-    """Take this thread's records out of tifffile's log and keep them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.records: list[logging.LogRecord] = []
-        self._thread = threading.get_ident()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if record.thread != self._thread:
-            return True
-        if record.levelno >= logging.WARNING:
-            self.records.append(record)
-        return False
-
-    def harmful(self) -> str:
-        """Return the first record that puts the pixels in doubt, or nothing."""
-        for record in self.records:
-            message = record.getMessage()
-            tag = _TAG_IN_RECORD.search(message)
-            code = int(tag[1]) if tag else 0
-            only_describes = code and code not in _PIXEL_TAGS
-            if code < _FIRST_PRIVATE_TAG and _LIES_OUTSIDE.search(message):
-                only_describes = False  # it lies beyond the end: the file is cut
-            if not (only_describes or message.startswith("<tifffile.read_")):
-                return message
-        return ""
-
-
-@contextmanager
-def _reading(name: str) -> Iterator[_Findings]:
-    findings = _Findings()
-    logger = logging.getLogger("tifffile")
-    logger.addFilter(findings)
-    try:
-        yield findings
-    except UNetError:
-        raise
-    except MemoryError as error:
-        raise ImageError(
-            "NU-I03", f"{name} does not fit into the memory: split or crop it"
-        ) from error
-    except _RAISED_ON_DAMAGE as error:
-        raise _damaged(name, str(error) or type(error).__name__) from error
-    finally:
-        logger.removeFilter(findings)
-
-
-def _damaged(name: str, why: str) -> ImageError:
-    why = " ".join(why.split())[:200]
-    return ImageError(
-        "NU-I02",
-        f"{name} is damaged or truncated: get it again from its source ({why})",
-    )
-
-
-def read_tiff(path: Path, *, keep_planes: bool = False) -> Stored:
+def read_tiff(
+    path: Path, *, keep_planes: bool = False, in_parts: bool = False
+) -> Stored:
     """Read the first image of a TIFF at full resolution.
 
     Parameters
@@ -119,6 +46,9 @@ def read_tiff(path: Path, *, keep_planes: bool = False) -> Stored:
     keep_planes : bool
         Keep a fourth plane that is said to be alpha: tifffile says so of any stack
         of four planes.
+    in_parts : bool
+        Let the pixels of a large image be read when they are sliced, where they are
+        stored so that this can be done.
 
     Raises
     ------
@@ -133,11 +63,11 @@ def read_tiff(path: Path, *, keep_planes: bool = False) -> Stored:
         chain = walk_pages(file, size)
     if chain.n_pages == 0:
         raise _without_pages(name, size, chain)
-    with _reading(name) as findings:
+    with reading(name) as findings:
         with tifffile.TiffFile(path, _multifile=False) as tif:
-            stored = _read_open(tif, chain, name, keep_planes)
+            stored = _read_open(tif, chain, path, keep_planes, in_parts)
         if harm := "" if chain.is_circular else findings.harmful():
-            raise _damaged(name, harm)
+            raise damaged(name, harm)
     return stored
 
 
@@ -155,9 +85,13 @@ def _without_pages(name: str, size: int, chain: PageChain) -> ImageError:
 
 
 def _read_open(
-    tif: tifffile.TiffFile, chain: PageChain, name: str, keep_planes: bool
+    tif: tifffile.TiffFile,
+    chain: PageChain,
+    path: Path,
+    keep_planes: bool,
+    in_parts: bool,
 ) -> Stored:
-    notes: list[str] = []
+    name, notes = name_of(path), list[str]()
     page = tif.pages.first
     size = tif.filehandle.size
     check_claimed_size(name, page.shape, _itemsize(page), size)
@@ -167,6 +101,7 @@ def _read_open(
     if chain.is_circular:
         notes.append(f"{name}: its pages form a circle; only the first was read")
         _check_segments(page, name)
+        check_read_whole(name, page.shape)
         array, axes = page.asarray(), page.axes
     else:
         if ome is None and tif.is_ome:
@@ -176,8 +111,8 @@ def _read_open(
         _check_series(series, tif, name)
         if len(tif.series) > 1:
             notes.append(f"{name} holds {len(tif.series)} images; the first was read")
-        array, axes = series.asarray(), series.axes
-    if array.size == 0:
+        array, axes = _pixels(series, path, in_parts), series.axes
+    if 0 in array.shape:
         raise ImageError("NU-I06", f"{name} is an empty image {array.shape}")
     names: tuple[str, ...] = ()
     if not (keep_planes and axes == "SYX"):
@@ -191,6 +126,17 @@ def _read_open(
         channel_names=(ome.channel_names if ome else ()) or names,
         notes=tuple(notes),
     )
+
+
+def _pixels(
+    series: tifffile.TiffPageSeries, path: Path, in_parts: bool
+) -> NDArray[Any]:
+    """Return the pixels of a checked series, or what reads them in parts."""
+    lazy = open_lazily(path, series) if in_parts else None
+    if lazy is not None:
+        return LazyArray(lazy)  # type: ignore[return-value]  # see Stored.array
+    check_read_whole(name_of(path), series.shape)
+    return series.asarray()
 
 
 def _itemsize(page: tifffile.TiffPage) -> int:
@@ -261,7 +207,7 @@ def _check_planes(
         )
     if chain.broken_at is not None:
         _check_reaches(chain.broken_at + 1, tif, name)
-        raise _damaged(name, f"page {chain.n_pages + 1} can't be found")
+        raise damaged(name, f"page {chain.n_pages + 1} can't be found")
 
 
 def _n_claimed_pages(tif: tifffile.TiffFile) -> int:
@@ -315,7 +261,7 @@ def _check_segments(page: Any, name: str) -> None:
     offsets, counts = page.dataoffsets, page.databytecounts
     n_needed = math.prod(page.chunked)
     if not len(offsets) == len(counts) == n_needed or 0 in offsets or 0 in counts:
-        raise _damaged(name, "parts of its pixels are not in the file")
+        raise damaged(name, "parts of its pixels are not in the file")
     end = max(o + n for o, n in zip(offsets, counts, strict=True))
     if page.keyframe.is_contiguous:
         end = max(end, offsets[0] + page.nbytes)
@@ -337,9 +283,9 @@ def _without_alpha(
         notes.append(f"{name} has an alpha channel, which was dropped")
         samples = axes.index("S")
         kept = array.shape[samples] - n_alpha
-        array = array[(slice(None),) * samples + (slice(kept),)]
+        array = array.take(range(kept), samples)
         if kept == 1:
-            array = array.squeeze(samples)
+            array = array.squeeze(axis=(samples,))
             return array, axes.replace("S", ""), ()
     is_colour = page.photometric in {_RGB, _YCBCR} and "C" not in axes
     n_samples = array.shape[axes.index("S")]
