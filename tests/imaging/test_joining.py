@@ -109,6 +109,19 @@ def test_size_and_border_count_in_the_whole_image():
     np.testing.assert_array_equal(found > 0, np.isin(whole, (2, 4)))
 
 
+def test_cells_are_as_wide_as_all_their_parts_together():
+    whole = np.zeros((40, 60), np.int32)
+    whole[5, 3:55] = 1  # 52 px, over three blocks
+    whole[10:38, 7] = 2  # 28 px
+    whole[20:30, 20:30] = 3
+    joiner = Joiner(whole.shape, 8)
+    for block, labels in _blocks(whole, 20, 8):
+        joiner.add(block, labels)
+    assert [joiner.n_wider_than(w) for w in (9, 10, 27, 28, 51, 52)] == [
+        *(3, 2, 2, 1, 1, 0)
+    ]
+
+
 @pytest.mark.parametrize("n", [0, 1])
 def test_an_image_with_hardly_a_cell(n):
     whole = np.zeros((9, 9), np.int32)

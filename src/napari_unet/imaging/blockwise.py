@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,6 +27,9 @@ BLOCK_PX = {2: 2048, 3: 128}
 # Cells of one image differ by less than this from what is typical, or nearly all.
 _LARGEST_TO_TYPICAL = 3.0
 _HALO_WITHOUT_SIZE_PX = {2: 128, 3: 32}
+# More would be looked at than kept. Cells wider than half of it are joined all the
+# same, but their outlines may differ at seams (`Joiner.n_wider_than`).
+_LARGEST_HALO_PX = {2: 512, 3: 64}
 
 
 @dataclass(frozen=True)
@@ -53,14 +55,15 @@ class Cutting:
         ----------
         cell_diameter_px : float, optional
             Of a typical cell, in pixels of the image; the largest is taken to be
-            three times as wide.
+            three times as wide. A halo is at most 512 px (64 px in volumes), so that
+            memory stays bounded.
         n_dims : int
             2 for planes, 3 for volumes.
         """
         halo = _HALO_WITHOUT_SIZE_PX[n_dims]
         if cell_diameter_px:
             halo = int(np.ceil(2 * _LARGEST_TO_TYPICAL * cell_diameter_px))
-        return cls(max(BLOCK_PX[n_dims], 2 * halo), halo)
+        return cls(BLOCK_PX[n_dims], min(halo, _LARGEST_HALO_PX[n_dims]))
 
 
 def find_in_blocks(
@@ -88,7 +91,8 @@ def find_in_blocks(
     joiner : Joiner
         Learns which cells are the same: `Joiner.numbers` says so after the last block.
     n_threads : int
-        In how many threads cells are found, beside the one that asks.
+        In how many threads cells are found, beside the one that asks; with 0 in that
+        one, so that no block waits in memory while the next one is asked for.
 
     Yields
     ------
@@ -96,26 +100,40 @@ def find_in_blocks(
         Cells by numbers for `Joiner.numbers`; of a model of areas their classes.
     """
     blocks = plan_blocks(shape, size=cutting.size, halo=cutting.halo)
-    waiting: deque[tuple[Block, Future[NDArray[np.int32]]]] = deque()
     is_of_cells = has_cells(roles)
 
-    def taken() -> tuple[Block, NDArray[np.int64]]:
-        block, job = waiting.popleft()
-        labels = job.result()
-        if not is_of_cells:
-            return block, labels[block.core_in_window].astype(np.int64)
-        return block, joiner.add(block, labels)
+    def find(block: Block, outputs: NDArray[np.float32]) -> NDArray[np.int32]:
+        sides = block.open_sides(shape) if is_of_cells else ()
+        return find_instances(outputs, roles, config, open_sides=sides)
 
+    for block, labels in _found(get, blocks, find, n_threads):
+        if is_of_cells:
+            yield block, joiner.add(block, labels)
+        else:
+            yield block, labels[block.core_in_window].astype(np.int64)
+
+
+def _found(
+    get: Callable[[Region], NDArray[np.float32]],
+    blocks: Sequence[Block],
+    find: Callable[[Block, NDArray[np.float32]], NDArray[np.int32]],
+    n_threads: int,
+) -> Iterator[tuple[Block, NDArray[np.int32]]]:
+    """Yield blocks in order with the cells in their windows."""
+    if n_threads == 0:
+        for block in blocks:
+            yield block, find(block, get(block.window))
+        return
+    waiting: deque[tuple[Block, Future[NDArray[np.int32]]]] = deque()
     with ThreadPoolExecutor(n_threads) as pool:
         for block in blocks:
-            sides = block.open_sides(shape) if is_of_cells else ()
-            find = partial(find_instances, roles=roles, config=config, open_sides=sides)
-            waiting.append((block, pool.submit(find, get(block.window))))
+            waiting.append((block, pool.submit(find, block, get(block.window))))
             # No more of them wait than are worked on: each holds its outputs.
             if len(waiting) > n_threads:
-                yield taken()
-        while waiting:
-            yield taken()
+                first, job = waiting.popleft()
+                yield first, job.result()
+        for first, job in waiting:
+            yield first, job.result()
 
 
 def find_all(

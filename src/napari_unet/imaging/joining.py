@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -118,6 +119,9 @@ class Joiner:
         self._pairs: list[NDArray[np.int64]] = []
         self._sizes: list[NDArray[np.int64]] = [np.zeros(1, np.int64)]
         self._at_border: list[NDArray[np.int64]] = []
+        # The first pixel and the one after the last, along each axis.
+        nothing = np.zeros((1, len(self._shape)), np.int64)
+        self._firsts, self._ends = [nothing], [nothing]
         self.n_found = 0
 
     def add(self, block: Block, labels: NDArray[np.int32]) -> NDArray[np.int64]:
@@ -151,6 +155,7 @@ class Joiner:
         sizes = np.bincount(core.ravel(), minlength=self.n_found + n_own + 1)
         self._sizes.append(sizes[self.n_found + 1 :])
         self._at_border.append(self._touching(block, core))
+        self._add_extents(block, labels[block.core_in_window], n_own)
         self.n_found += n_own
         return core
 
@@ -163,6 +168,19 @@ class Joiner:
                 slice(max(first - self._reach, 0), min(last + self._reach, n))
             )
         return _within(region, block.window)
+
+    def _add_extents(self, block: Block, core: NDArray[np.int32], n: int) -> None:
+        """Note from where to where each cell of a core reaches."""
+        # A cell of the halo alone reaches from everywhere to nowhere.
+        firsts = np.full((n, core.ndim), max(self._shape), np.int64)
+        ends = -firsts
+        for i, box in enumerate(ndimage.find_objects(core, n)):
+            if box is not None:
+                firsts[i] = [part.start for part in box]
+                ends[i] = [part.stop for part in box]
+        start = [part.start for part in block.core]
+        self._firsts.append(firsts + start)
+        self._ends.append(ends + start)
 
     def _touching(self, block: Block, core: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return which cells touch the border of the image."""
@@ -193,10 +211,7 @@ class Joiner:
             By the numbers that `add` returned: 0 for background and what is dropped,
             else without gaps, in the order in which the cells were found.
         """
-        n = self.n_found + 1
-        pairs = np.concatenate([np.zeros((0, 2), np.int64), *self._pairs])
-        links = coo_array((np.ones(len(pairs), bool), tuple(pairs.T)), shape=(n, n))
-        _, cell_of = connected_components(links, directed=False)
+        cell_of = self._cell_of()
         sizes = np.bincount(cell_of, np.concatenate(self._sizes))
         is_kept = (sizes > 0) & (sizes >= min_size_px)
         if clears_border:
@@ -205,6 +220,28 @@ class Joiner:
         # Components are numbered by their first member already.
         numbers = np.where(is_kept, np.cumsum(is_kept) + first - 1, 0)
         return np.asarray(numbers[cell_of], np.uint32)
+
+    def n_wider_than(self, width_px: int) -> int:
+        """Return how many cells are wider than this along an axis, in pixels.
+
+        A cell wider than half the halo may reach beyond what one of its blocks looked
+        at; its outline may then differ at the seam.
+        """
+        cell_of = self._cell_of()
+        n_cells = int(cell_of.max()) + 1
+        firsts = np.full((n_cells, len(self._shape)), max(self._shape), np.int64)
+        ends = np.zeros_like(firsts)
+        np.minimum.at(firsts, cell_of, np.concatenate(self._firsts))
+        np.maximum.at(ends, cell_of, np.concatenate(self._ends))
+        return int(((ends - firsts).max(1) > width_px).sum())
+
+    def _cell_of(self) -> NDArray[np.int32]:
+        """Return for each number which cell it is of; 0 is the background's."""
+        n = self.n_found + 1
+        pairs = np.concatenate([np.zeros((0, 2), np.int64), *self._pairs])
+        links = coo_array((np.ones(len(pairs), bool), tuple(pairs.T)), shape=(n, n))
+        _, cell_of = connected_components(links, directed=False)
+        return np.asarray(cell_of)
 
 
 def _same(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.int64]:
