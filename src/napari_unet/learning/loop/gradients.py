@@ -10,9 +10,11 @@ less. What runs out of memory later ends the training, which can be gone on with
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING
+from inspect import signature
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
@@ -32,6 +34,12 @@ if TYPE_CHECKING:
 
 # The first step of a size may need more than the others, since algorithms are tried.
 _N_CAREFUL = 3
+# As it is called from torch 2.13 on, and before.
+_SYNC_BUFFERS = next(
+    name
+    for name in ("forward_sync_buffers", "broadcast_buffers")
+    if name in signature(DistributedDataParallel).parameters
+)
 
 
 class Gradients:
@@ -93,13 +101,17 @@ class SummedGradients(Gradients):
     ) -> None:
         self._ranks, self._device = ranks, device
         self._n_careful: Counter[tuple[int, ...]] = Counter()
+        own_buffers: dict[str, Any] = {_SYNC_BUFFERS: False}
         with ranks.all_or_end(device):
             # Gradients that are views of what is sent take no memory of their own.
             module = DistributedDataParallel(
-                net, process_group=ranks.group, gradient_as_bucket_view=True
+                net,
+                process_group=ranks.group,
+                gradient_as_bucket_view=True,
+                **own_buffers,
             )
-        # The argument for it is called otherwise from torch 2.13 on.
-        module.require_forward_param_sync = False
+        # Kernels of one pixel or one channel: two layouts, one order in memory.
+        warnings.filterwarnings("ignore", "Grad strides do not match", UserWarning)
         module.register_comm_hook(ranks.group, _sum)
         super().__init__(module)
 
