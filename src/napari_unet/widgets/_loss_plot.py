@@ -63,7 +63,11 @@ class Curves:
             self.validated_steps.append(event.step)
             self.validation_losses.append(event.loss)
             self.scores.append(event.score)
-            words = scores_in_words(event.scores) if event.scores else ""
+            words = (
+                scores_in_words(event.scores, is_held_back=event.is_held_back)
+                if event.scores
+                else ""
+            )
             self.unit = "dB" if event.score == event.scores.get("psnr") else ""
             # All of them are held back; the plot is narrow.
             self.words = words.replace("held-back ", "")

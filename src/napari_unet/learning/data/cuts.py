@@ -28,7 +28,9 @@ def best_cut(
     """Return the (train, held back) windows of the straight cut that cuts fewest cells.
 
     The held-back block is at one of the four sides and holds about `fraction` of what
-    is known; both parts keep a whole cell. None where there is no such cut.
+    is known; both parts keep a whole cell. A cell that is missing there to that share of
+    all cells counts as one that is cut: a score on one cell says little. None where there
+    is no such cut.
 
     Parameters
     ----------
@@ -41,7 +43,8 @@ def best_cut(
     is_regression : bool
         There are no cells to keep whole.
     """
-    best: tuple[int, tuple[Window, Window]] | None = None
+    wanted = fraction * sum(int(plane.cells.is_cell.sum()) for plane in planes)
+    best: tuple[float, tuple[Window, Window]] | None = None
     for axis, line, is_first in lines(planes, shape, fraction):
         kept, held = _windows(axis, line, is_first, shape)
         if not is_regression and not all(
@@ -50,8 +53,10 @@ def best_cut(
         ):
             continue
         n_cut = sum(_n_across(plane, axis, line) for plane in planes)
-        if best is None or n_cut < best[0]:
-            best = (n_cut, (kept, held))
+        n_held = sum(_n_inside(plane, held) for plane in planes)
+        lost = n_cut + max(0.0, wanted - n_held)
+        if best is None or lost < best[0]:
+            best = (lost, (kept, held))
     return None if best is None else best[1]
 
 
@@ -60,6 +65,12 @@ def _n_across(plane: PlaneSummary, axis: int, line: int) -> int:
     boxes = plane.cells.boxes[plane.cells.is_cell]
     is_cut = (boxes[:, axis] < line) & (boxes[:, axis + 2] > line)
     return int(np.count_nonzero(is_cut))
+
+
+def _n_inside(plane: PlaneSummary, window: Window) -> int:
+    """Return how many cells a window has, whole."""
+    cells = plane.cells
+    return int(np.count_nonzero(cells.inside(window) & cells.is_cell))
 
 
 def _has_object(plane: PlaneSummary, window: Window, axis: int) -> bool:
