@@ -28,9 +28,9 @@ def best_cut(
     """Return the (train, held back) windows of the straight cut that cuts fewest cells.
 
     The held-back block is at one of the four sides and holds about `fraction` of what
-    is known; both parts keep a whole cell. A cell that is missing there to that share of
-    all cells counts as one that is cut: a score on one cell says little. None where there
-    is no such cut.
+    is known; both parts keep a whole cell. A cell that is missing there to that share
+    of all cells counts as one that is cut: a score on one cell says little. None where
+    there is no such cut.
 
     Parameters
     ----------
