@@ -80,12 +80,22 @@ def run(
     *,
     network: NetworkConfig | None = None,
     start_from: Model | Path | str | None = None,
+    run_dir: Path | None = None,
 ) -> Run:
-    """Train once, and keep each best model with the second at which it came."""
+    """Train once, and keep each best model with the second at which it came.
+
+    With a run folder it goes on where it was interrupted.
+    """
     done = Run()
     start = time.perf_counter()
     events = nu.train(
-        *train, config, network=network, validation=validation, start_from=start_from
+        *train,
+        config,
+        network=network,
+        validation=validation,
+        start_from=start_from,
+        run_dir=run_dir,
+        resume=run_dir is not None,
     )
     for event in events:
         now = time.perf_counter() - start

@@ -87,7 +87,9 @@ def main() -> None:
     config = TrainConfig.model_validate(
         {"max_steps": args.steps, "patience": args.steps}
     )
-    done = run(learned, parts["chosen"], config, network=NETWORK)
+    # An hour of work: what is interrupted goes on.
+    folder = args.out.with_suffix(".run")
+    done = run(learned, parts["chosen"], config, network=NETWORK, run_dir=folder)
     if done.final is None:
         raise RuntimeError("training ended without a model")
     scores = scored(done.final, held)

@@ -236,7 +236,7 @@ def test_a_block_of_a_single_cell_is_not_worth_a_clean_cut():
         labels[4 + 24 * i : 20 + 24 * i, 2:18] = i + 1
     labels[76:92, 8:40] = 4
     for i in range(6):
-        labels[4 + 15 * i : 14 + 15 * i, 44:62] = i + 5
+        labels[10 + 14 * i : 22 + 14 * i, 44:62] = i + 5
     labels[40:52, 80:92] = 12
     division = hold_back([_pair(labels)], 0.25, _rng())
     (held,) = division.held_back

@@ -34,7 +34,7 @@ def _rounded(model: Model) -> dict[str, np.ndarray]:
     """Weights rounded by numpy, as float32."""
     arrays = {name: tensor.numpy() for name, tensor in model.state.items()}
     return {
-        name: a.astype(np.float16).astype(np.float32) if a.dtype == np.float32 else a
+        name: a.astype(np.float16).astype(np.float32) if a.ndim > 1 else a
         for name, a in arrays.items()
     }
 
@@ -54,7 +54,8 @@ def test_the_file_holds_half_precision_and_says_so(path):
     own = {name for name in dtypes if name.startswith("selftest.")}
     assert {dtypes[name] for name in own} == {torch.float32}
     weights = {dtypes[name] for name in set(dtypes) - own}
-    assert weights == {torch.float16, torch.int64}  # batches are counted
+    # Biases and statistics stay as they are, and batches are counted.
+    assert weights == {torch.float16, torch.float32, torch.int64}
     assert description["stored"] == "float16"
 
 
@@ -85,12 +86,21 @@ def test_a_model_saved_again_gives_the_same_bytes(path, tmp_path):
 
 
 def test_weights_that_half_precision_has_no_room_for_are_refused(model, tmp_path):
-    state = dict(model.state) | {"head.bias": torch.tensor([1.0, 65520.0])}
-    with pytest.raises(ModelError, match=r"head\.bias holds 6\.55e\+04") as caught:
+    weights = model.state["head.weight"].clone()
+    weights[0, 0] = 65520.0
+    state = dict(model.state) | {"head.weight": weights}
+    with pytest.raises(ModelError, match=r"head\.weight holds 6\.55e\+04") as caught:
         save_model(tmp_path / "a.unet", replace(model, state=state), half=True)
     assert caught.value.code == "NU-M12"
     assert not (tmp_path / "a.unet").exists()
-    assert halved({"a": torch.tensor([65504.0])})["a"].item() == 65504
+    assert halved({"a": torch.tensor([[65504.0]])})["a"].item() == 65504
+
+
+def test_a_large_variance_is_kept_as_it_is(model, tmp_path):
+    name = next(name for name in model.state if name.endswith("running_var"))
+    state = dict(model.state) | {name: torch.full_like(model.state[name], 1.2e5)}
+    path = save_model(tmp_path / "a.unet", replace(model, state=state), half=True)
+    assert torch.equal(load_model(path).state[name], state[name])
 
 
 @pytest.mark.parametrize("stored", ["float32", "bfloat16"])

@@ -1,4 +1,8 @@
-"""Weights in half precision, as a model's file may hold them: half as large."""
+"""Weights in half precision, as a model's file may hold them: half as large.
+
+Only those of convolutions and the like: biases and the statistics of normalisation are
+few, and a variance may well be larger than 65504, where float16 ends.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ import torch
 from napari_unet.errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
@@ -17,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def halved(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return weights rounded to float16; whole numbers stay as they are.
+    """Return weights rounded to float16; what has one axis or none stays as it is.
 
     Parameters
     ----------
@@ -30,7 +34,7 @@ def halved(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         NU-M12: a weight beyond 65504, where float16 ends.
     """
     rounded = {
-        name: tensor.half() if tensor.is_floating_point() else tensor
+        name: tensor.half() if _is_halved(tensor.shape, tensor.dtype) else tensor
         for name, tensor in state.items()
     }
     for name in sorted(rounded):
@@ -55,6 +59,10 @@ def as_used(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def kinds_in_half(kinds: TensorKinds) -> TensorKinds:
     """Return the shapes and dtypes that weights have in half precision."""
     return {
-        name: (shape, torch.float16 if dtype.is_floating_point else dtype)
+        name: (shape, torch.float16 if _is_halved(shape, dtype) else dtype)
         for name, (shape, dtype) in kinds.items()
     }
+
+
+def _is_halved(shape: Sequence[int], dtype: torch.dtype) -> bool:
+    return dtype.is_floating_point and len(shape) > 1
