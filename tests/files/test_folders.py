@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from napari_unet.errors import FolderError
-from napari_unet.files.folders import find_images, pair_by_stem, stem_of
+from napari_unet.files.folders import (
+    find_images,
+    look_through,
+    pair_by_stem,
+    stem_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -56,18 +62,77 @@ def test_a_folder_without_images_says_what_is_wrong(
 def test_a_folder_that_may_not_be_read_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(_: Path) -> None:
+    def refuse(_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "iterdir", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(FolderError, match="Permission denied") as caught:
         find_images(tmp_path)
     assert caught.value.code == "NU-F04"
 
 
+def _tree(root: Path) -> Path:
+    _touch(root, ["b.tif", "notes.txt"])
+    _touch(root / "a", ["1.tif", "Thumbs.db"])
+    _touch(root / "a" / "x.zarr", ["zarr.json", "inner.tif"])
+    _touch(root / "a.b", ["2.png"])
+    _touch(root / ".hidden", ["3.tif"])
+    _touch(root / "out", ["b_labels.tif"])
+    return root
+
+
+def test_subfolders_are_looked_into_but_a_zarr_folder_is_one_image(
+    tmp_path: Path,
+) -> None:
+    root = _tree(tmp_path / "root")
+    assert [p.name for p in find_images(root)] == ["b.tif"]
+    found = look_through(root, recursive=True, without=root / "out")
+    names = [p.relative_to(root).as_posix() for p in found.images]
+    assert names == ["a/1.tif", "a/x.zarr", "a.b/2.png", "b.tif"]
+    others = [p.relative_to(root).as_posix() for p in found.others]
+    assert others == ["a/Thumbs.db", "notes.txt"]
+    assert [p.name for p in find_images(root / "a")] == ["1.tif", "x.zarr"]
+
+
+def test_a_pattern_with_a_slash_is_of_paths(tmp_path: Path) -> None:
+    root = _tree(tmp_path / "root")
+    found = find_images(root, "a/*", recursive=True)
+    assert [p.name for p in found] == ["1.tif", "x.zarr"]
+
+
+def test_links_that_lead_in_a_circle_are_not_followed(tmp_path: Path) -> None:
+    root = _tree(tmp_path / "root")
+    (root / "a" / "up").symlink_to(root, target_is_directory=True)
+    assert len(find_images(root, recursive=True)) == 5
+
+
+def test_a_subfolder_that_may_not_be_read_is_told_and_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = _tree(tmp_path / "root")
+    scandir = os.scandir
+
+    def refuse(path: Path) -> object:
+        if path.name == "a":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    found = look_through(root, recursive=True)
+    assert [problem.code for problem in found.problems] == ["NU-F04"]
+    assert "root/a can't be read" in str(found.problems[0])
+    assert [p.name for p in found.images] == ["2.png", "b.tif", "b_labels.tif"]
+
+
 @pytest.mark.parametrize(
     ("name", "stem"),
-    [("a.tif", "a"), ("a.OME.TIFF", "a"), ("a.b.png", "a.b"), (".tif", "")],
+    [
+        ("a.tif", "a"),
+        ("a.OME.TIFF", "a"),
+        ("a.b.png", "a.b"),
+        ("a.ome.zarr", "a"),
+        (".tif", ""),
+    ],
 )
 def test_a_stem_has_no_suffix_of_an_image(name: str, stem: str) -> None:
     assert stem_of(Path(name)) == stem

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from napari_unet.batch.folder import segment_folder
 from napari_unet.batch.one import (
     fit_warnings,
     precision_warnings,
     predict_events,
     segment,
     segment_events,
-    segment_folder,
 )
 
 __all__ = [

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from napari_unet.errors import FolderError
 from napari_unet.files.kinds import not_readable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-_SUFFIXES = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".png")
+_SUFFIXES = (
+    ".ome.tif",
+    ".ome.tiff",
+    ".ome.zarr",
+    ".tif",
+    ".tiff",
+    ".png",
+    ".zarr",
+)
 
 
 def stem_of(path: Path) -> str:
@@ -29,15 +39,107 @@ def stem_of(path: Path) -> str:
     return path.stem
 
 
-def find_images(folder: str | Path, pattern: str | None = None) -> list[Path]:
-    """Return the TIFF and PNG files of a folder, sorted by name.
+class Found(NamedTuple):
+    """What a folder holds.
+
+    Parameters
+    ----------
+    images : list of Path
+        TIFF and PNG files and OME-Zarr folders.
+    others : list of Path
+        All other files.
+    problems : list of FolderError
+        Of subfolders that can't be read (NU-F04).
+    """
+
+    images: list[Path]
+    others: list[Path]
+    problems: list[FolderError]
+
+
+def look_through(
+    folder: str | Path,
+    pattern: str | None = None,
+    *,
+    recursive: bool = False,
+    without: Path | None = None,
+) -> Found:
+    """Return which images a folder holds, and what else is in it.
+
+    Parameters
+    ----------
+    folder, pattern, recursive
+        As for `find_images`.
+    without : Path, optional
+        A subfolder that is not looked into, such as that of the results.
+
+    Raises
+    ------
+    FolderError
+        As `find_images`.
+    """
+    folder = Path(folder)
+    if not folder.exists():
+        raise FolderError("NU-F01", f"there is no folder {folder}: check the path")
+    if not folder.is_dir():
+        raise FolderError("NU-F02", f"{folder} is a file: give the folder it is in")
+    problems: list[FolderError] = []
+    every = _entries(folder, problems, recursive=recursive, without=without)
+    kinds: tuple[list[Path], list[Path]] = ([], [])
+    for path, is_image in every:
+        kinds[not is_image].append(path)
+    fits = partial(_fits, folder=folder, pattern=pattern)
+    images, others = (sorted(filter(fits, paths)) for paths in kinds)
+    if not images:
+        raise _no_images(folder, len(kinds[0]), pattern)
+    return Found(images, others, problems)
+
+
+def _entries(
+    folder: Path,
+    problems: list[FolderError],
+    *,
+    recursive: bool,
+    without: Path | None,
+) -> Iterator[tuple[Path, bool]]:
+    """Yield each file that is not hidden, and whether its name is that of an image."""
+    left_out = None if without is None else os.path.realpath(without)
+    waiting = [folder]
+    while waiting:
+        place = waiting.pop()
+        try:
+            entries = [e for e in os.scandir(place) if not e.name.startswith(".")]
+        except OSError as error:
+            if place == folder:
+                raise not_readable(folder, error) from error
+            problems.append(not_readable(place, error))
+            continue
+        for entry in entries:
+            path = place / entry.name
+            if not entry.is_dir() or _is_zarr_name(entry.name):
+                yield path, _is_image(entry)
+                continue
+            # A link may lead back to where it is.
+            is_wanted = recursive and not entry.is_symlink()
+            if is_wanted and os.path.realpath(path) != left_out:
+                waiting.append(path)
+
+
+def find_images(
+    folder: str | Path, pattern: str | None = None, *, recursive: bool = False
+) -> list[Path]:
+    """Return the images of a folder, sorted by name: TIFF and PNG files, and .zarr.
 
     Parameters
     ----------
     folder : path
-        Folder to look into, not its subfolders. Hidden files are left out.
+        Folder to look into. Hidden files are left out.
     pattern : str, optional
-        Which names to take, such as ``"train_*"``.
+        Which names to take, such as ``"train_*"``; with a slash which paths within the
+        folder, such as ``"day 1/*.tif"``.
+    recursive : bool
+        Also look into its subfolders, but not into links to folders. A folder whose
+        name ends with .zarr is one image.
 
     Raises
     ------
@@ -45,25 +147,24 @@ def find_images(folder: str | Path, pattern: str | None = None) -> list[Path]:
         No such folder (NU-F01), not a folder (NU-F02), no such image (NU-F03), not
         readable (NU-F04).
     """
-    folder = Path(folder)
-    if not folder.exists():
-        raise FolderError("NU-F01", f"there is no folder {folder}: check the path")
-    if not folder.is_dir():
-        raise FolderError("NU-F02", f"{folder} is a file: give the folder it is in")
-    try:
-        found = sorted(path for path in folder.iterdir() if _is_image_name(path))
-    except OSError as error:
-        raise not_readable(folder, error) from error
-    paths = [p for p in found if pattern is None or fnmatchcase(p.name, pattern)]
-    if not paths:
-        count = "1 image" if len(found) == 1 else f"{len(found)} images"
-        what = f"{count} but none like {pattern!r}" if found else "no image"
-        raise FolderError(
-            "NU-F03",
-            f"{folder} holds {what}: give a folder of .tif, .tiff or .png files"
-            f"{' or another pattern' if found else ''}",
-        )
-    return paths
+    return look_through(folder, pattern, recursive=recursive).images
+
+
+def _fits(path: Path, *, folder: Path, pattern: str | None) -> bool:
+    if pattern is None:
+        return True
+    name = path.relative_to(folder).as_posix() if "/" in pattern else path.name
+    return fnmatchcase(name, pattern)
+
+
+def _no_images(folder: Path, n_found: int, pattern: str | None) -> FolderError:
+    count = "1 image" if n_found == 1 else f"{n_found} images"
+    what = f"{count} but none like {pattern!r}" if n_found else "no image"
+    return FolderError(
+        "NU-F03",
+        f"{folder} holds {what}: give a folder of .tif, .tiff, .png or .zarr images"
+        f"{' or another pattern' if n_found else ''}",
+    )
 
 
 def pair_by_stem(
@@ -125,10 +226,12 @@ def _two_of_one_stem(first: Path, second: Path) -> FolderError:
     )
 
 
-def _is_image_name(path: Path) -> bool:
-    is_hidden = path.name.startswith(".")
-    return (
-        not is_hidden
-        and path.suffix.lower() in {".tif", ".tiff", ".png"}
-        and not path.is_dir()
-    )
+def _is_image(entry: os.DirEntry[str]) -> bool:
+    """Whether a file, or a folder that is not looked into, is an image by its name."""
+    if _is_zarr_name(entry.name):
+        return entry.is_dir()
+    return entry.name.lower().endswith((".tif", ".tiff", ".png"))
+
+
+def _is_zarr_name(name: str) -> bool:
+    return name.lower().endswith(".zarr")

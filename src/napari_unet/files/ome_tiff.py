@@ -10,10 +10,9 @@ import numpy as np
 import tifffile
 
 from napari_unet.errors import ImageError
-from napari_unet.files.atomic import write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
     from typing import BinaryIO
 
@@ -30,10 +29,13 @@ def size_metadata(axes: str, pixel_size_um: Sequence[float] | None) -> dict[str,
     return metadata
 
 
-def write_ome_tiff(
-    path: str | Path, array: NDArray[Any], axes: str, metadata: dict[str, Any]
-) -> None:
-    """Write an array atomically; axes that don't fit it are NU-I09."""
+def ome_tiff(
+    array: NDArray[Any], axes: str, metadata: dict[str, Any], *, path: str | Path
+) -> Callable[[BinaryIO], None]:
+    """Return what writes an array into a file; axes that don't fit it are NU-I09.
+
+    `path` is named in the error.
+    """
     if len(axes) != array.ndim or not axes.endswith("YX"):
         raise ImageError(
             "NU-I09",
@@ -57,4 +59,4 @@ def write_ome_tiff(
             metadata={"axes": axes, "UUID": f"urn:uuid:{identity}", **metadata},
         )
 
-    write_atomically(path, write)
+    return write

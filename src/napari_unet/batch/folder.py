@@ -1,0 +1,336 @@
+"""A folder of images to a folder of labels: begun again it goes on where it ended."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_unet.batch.committing import Committer
+from napari_unet.batch.inputs import list_items, make_ready, sentence
+from napari_unet.batch.job import Job
+from napari_unet.batch.ledger import NAME, Ledger, Record, read_lines, rewrite
+from napari_unet.batch.one import precision_warnings
+from napari_unet.batch.outputs import Outcome, merge_measurements, write_outcome
+from napari_unet.batch.shards import checked, ledger_name, of_shard
+from napari_unet.config import PredictConfig
+from napari_unet.errors import FolderError, SaveError
+from napari_unet.events import (
+    FileDone,
+    FileProgress,
+    FileStarted,
+    FolderFinished,
+    FolderStarted,
+    Note,
+    Paused,
+    TileDone,
+)
+from napari_unet.files.atomic import make_folder, sweep_strays, write_apart
+from napari_unet.imaging.instances import check_finds_cells
+from napari_unet.learning.applying.scale import scale_note
+from napari_unet.learning.attention import check_has_gates
+from napari_unet.learning.checkpoint import Model, load_model
+from napari_unet.learning.prediction import predict_tiles, working_factors
+from napari_unet.mailbox import Mailbox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+
+    from napari_unet.batch.inputs import Item, Ready
+    from napari_unet.batch.ledger import State
+    from napari_unet.batch.shards import Shard
+    from napari_unet.config import InstanceConfig
+    from napari_unet.events import Event
+    from napari_unet.imaging.arrays import Image
+
+# Images that are read and wait for the network.
+_N_AHEAD = 2
+# Threads that find cells and write, and images that may wait for them.
+_N_WRITERS, _N_WAITING = min(4, os.cpu_count() or 1), 2
+_LOOK_EVERY_S = 0.1
+
+
+def segment_folder(  # noqa: PLR0913 - the settings of a run, all keyword-only
+    model: Model | Path | str,
+    source: Path | str,
+    output: Path | str,
+    *,
+    pattern: str | None = None,
+    recursive: bool = True,
+    config: PredictConfig | None = None,
+    instances: InstanceConfig | None = None,
+    axes: str | None = None,
+    channels: Sequence[str] | None = None,
+    probabilities: bool = False,
+    attention: bool = False,
+    measure: bool = False,
+    resume: bool = True,
+    shard: Shard | None = None,
+    mailbox: Mailbox | None = None,
+) -> Iterator[Event]:
+    """Segment a file or all images of a folder; one bad file stops no other.
+
+    Writes ``<stem>_labels.tif`` for each image, in folders like those of the images,
+    and a line in ``ledger.jsonl``. Each file is written whole or not at all, and on the
+    disk before it is told as done. Killed at any moment and started again, a run redoes
+    no file that was done and ends with the same bytes, but for times in the ledger.
+    A model that makes images from images writes ``<stem>_predicted.tif`` instead.
+
+    Reading, predicting and writing overlap, so `FileDone` comes up to a second after
+    a file's last tile, when others have begun.
+
+    Parameters
+    ----------
+    model : Model or path
+        The model to apply.
+    source : path
+        An image, or a folder of images.
+    output : path
+        Folder for the results, made if missing; not the folder of the images.
+    pattern : str, optional
+        Only files whose name matches, such as ``"val_*"``; with a slash, whose path
+        within the folder does.
+    recursive : bool
+        Also take the images of subfolders, but not of the output folder.
+    config : PredictConfig, optional
+        How to apply the model.
+    instances : InstanceConfig, optional
+        How probabilities become cells; as tuned with the model if omitted.
+    axes : str, optional
+        Axes of the stored arrays, such as ``"ZYX"``, where the files don't say.
+    channels : sequence of str, optional
+        Names or numbers of the channels to use.
+    probabilities : bool
+        Also write the probabilities.
+    attention : bool
+        Also write what the gates of an Attention U-Net let through, as
+        ``<stem>_attention.tif``.
+    measure : bool
+        Also measure each cell: ``<stem>_measurements.csv``, and ``measurements.csv``
+        of all files.
+    resume : bool
+        Pass over files that were done with the same model and settings, and have not
+        changed since, nor have their results.
+    shard : (int, int), optional
+        Take a share of the files only: the first of four is (1, 4). Shards may run at
+        the same time, each with a ledger of its own; a run without `shard` after them
+        finds all done, and makes one ledger and one table.
+    mailbox : Mailbox, optional
+        Where the run is asked to pause or stop; it looks into it between two files.
+
+    Yields
+    ------
+    Note, FolderStarted, FileStarted, FileProgress, FileDone, Paused, FolderFinished
+        Warnings first; `FolderFinished` is the last. A file that was done before, or
+        is no image, is "skipped".
+
+    Raises
+    ------
+    UNetError
+        Before the first file: no such folder, no images, an output folder that
+        can't be written, no model, one without attention gates or without cells to
+        measure, no such shard. Later: the ledger can't be written (NU-S01).
+    """
+    source, output = Path(source), Path(output)
+    job = Job(
+        model if isinstance(model, Model) else load_model(model),
+        output,
+        config or PredictConfig(),
+        instances,
+        axes,
+        channels,
+        probabilities,
+        attention,
+        measure,
+    )
+    _check_model(job)
+    of = None if shard is None else checked(shard)
+    every, problems = list_items(job, source, pattern, recursive=recursive)
+    items = [replace(item, index=i) for i, item in enumerate(of_shard(every, of))]
+    ledger = output / ledger_name(of)
+    _check_output(source, output, ledger)
+    _sweep(job, items)
+    for problem in problems:
+        yield Note(str(problem), is_warning=True)
+    for warning in precision_warnings(job.model, job.config):
+        yield Note(warning, is_warning=True)
+    yield FolderStarted(tuple(item.path for item in items))
+    run = _Run(job, items, read_lines(output) if resume else {}, mailbox or Mailbox())
+    yield from run.events(ledger)
+    _conclude(job, items, ledger)
+    yield FolderFinished(
+        run.counts["done"], run.counts["failed"], run.counts["skipped"]
+    )
+
+
+def _check_model(job: Job) -> None:
+    if job.attention:
+        check_has_gates(job.model)
+    if job.measure:
+        check_finds_cells(job.model.roles)
+
+
+def _check_output(source: Path, output: Path, ledger: Path) -> None:
+    folder = source if source.is_dir() else source.parent
+    if output.resolve() == folder.resolve():
+        raise FolderError(
+            "NU-F09",
+            f"the output folder {output} is the folder of the images: give another, "
+            "so that images and results don't mix",
+        )
+    make_folder(output)
+    try:
+        write_apart(output / "probe", lambda _: None).discard()
+        ledger.open("a").close()
+    except (OSError, SaveError) as error:
+        why = error.strerror if isinstance(error, OSError) else error.message
+        raise SaveError(
+            "NU-S02",
+            f"the output folder {output} can't be written ({why}): choose another "
+            "folder",
+        ) from error
+
+
+def _sweep(job: Job, items: Sequence[Item]) -> None:
+    """Delete what a killed run left half-written."""
+    names = dict.fromkeys(item.result("") for item in items)
+    for folder in dict.fromkeys((job.output / name).parent for name in names):
+        sweep_strays(folder)
+
+
+def _conclude(job: Job, items: Sequence[Item], ledger: Path) -> None:
+    """Put the ledger in order, one line a file, and merge the measurements."""
+    lines = read_lines(job.output)
+    is_whole = ledger.name == NAME
+    own = {item.name for item in items}
+    rewrite(ledger, (line for name, line in lines.items() if is_whole or name in own))
+    if not (job.measure and is_whole):
+        return
+    found = (Record.from_line(lines.get(item.name, "")) for item in items)
+    asked = (job.stamp["model"], job.stamp["settings"])
+    done = [r for r in found if r is not None and (r.model, r.settings) == asked]
+    merge_measurements(job, done)
+
+
+class _Run:
+    """One run over some files: reading, predicting and writing at the same time.
+
+    Attributes
+    ----------
+    counts : dict of str to int
+        How many files were told with each state.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        items: Sequence[Item],
+        lines: Mapping[str, str],
+        mailbox: Mailbox,
+    ) -> None:
+        self._job, self._items, self._lines = job, items, lines
+        self._mailbox = mailbox
+        self._writing: deque[Future[Outcome]] = deque()
+        self.counts = {"done": 0, "failed": 0, "skipped": 0}
+
+    def events(self, ledger: Path) -> Iterator[Event]:
+        """Do all files, or as many as there are until a stop is asked for."""
+        committer = Committer(self._job, Ledger(ledger))
+        reader = ThreadPoolExecutor(1)
+        writers = ThreadPoolExecutor(_N_WRITERS)
+        try:
+            for ready in self._read_ahead(reader):
+                yield from self._told(committer)
+                yield from self._paused(committer)
+                if self._mailbox.wants_stop:
+                    break
+                yield from self._one(ready, committer, writers)
+        finally:
+            reader.shutdown(cancel_futures=True)
+            # What the network has seen is not lost, even where the run is closed.
+            writers.shutdown()
+            committer.close()
+        yield from self._told(committer)
+
+    def _read_ahead(self, pool: ThreadPoolExecutor) -> Iterator[Ready]:
+        waiting: deque[Future[Ready]] = deque()
+        for item in self._items:
+            waiting.append(pool.submit(make_ready, self._job, item, self._lines))
+            if len(waiting) > _N_AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+    def _told(self, committer: Committer) -> Iterator[FileDone]:
+        for done in committer.told():
+            self.counts[done.state] += 1
+            yield done
+
+    def _paused(self, committer: Committer) -> Iterator[Event]:
+        if not self._mailbox.wants_pause:
+            return
+        yield Paused(is_paused=True)
+        while not self._mailbox.wait(_LOOK_EVERY_S):
+            yield from self._told(committer)
+        yield Paused(is_paused=False)
+
+    def _one(
+        self, ready: Ready, committer: Committer, writers: ThreadPoolExecutor
+    ) -> Iterator[Event]:
+        """Do one file as far as its prediction; the rest is done by `writers`."""
+        item, spent = ready.item, ready.seconds
+        which = (item, ready.fingerprint)
+        if ready.before is not None:
+            committer.add(_known(Outcome(*which, "skipped", 0.0, before=ready.before)))
+            return
+        yield FileStarted(item.index, item.path)
+        if ready.image is None:
+            state: State = "failed" if item.is_image else "skipped"
+            committer.add(_known(Outcome(*which, state, spent, ready.problem)))
+            return
+        start = time.monotonic()
+        try:
+            work = yield from self._predicted(ready, ready.image)
+        except Exception as error:  # noqa: BLE001 - the per-file edge: the rest goes on
+            spent += time.monotonic() - start
+            committer.add(_known(Outcome(*which, "failed", spent, sentence(error))))
+            return
+        # Outputs are large: few of them may wait.
+        while len(self._writing) >= _N_WRITERS + _N_WAITING:
+            self._writing.popleft().result()
+        self._writing.append(writers.submit(work, spent + time.monotonic() - start))
+        committer.add(self._writing[-1])
+
+    def _predicted(
+        self, ready: Ready, image: Image
+    ) -> Generator[FileProgress, None, Callable[[float], Outcome]]:
+        """Predict one file, and return what finds its cells and writes them.
+
+        That is called with the seconds that were spent before.
+        """
+        job, notes, index = self._job, ready.notes, ready.item.index
+        factors = working_factors(job.model, image, job.config, net=job.net)
+        if rescaled := scale_note(job.model, image, job.config, factors):
+            notes.append(rescaled)
+        tiles = predict_tiles(
+            job.model, image, job.config, factors=factors, net=job.net
+        )
+        for event in tiles:
+            if isinstance(event, Note):
+                notes.append(event.message)
+            elif isinstance(event, TileDone):
+                yield FileProgress(index, event.n_done, event.n_tiles)
+                outputs = event.outputs
+        return partial(write_outcome, job, ready, image, outputs, factors)
+
+
+def _known(outcome: Outcome) -> Future[Outcome]:
+    """Return what is known at once as what would be known later."""
+    future: Future[Outcome] = Future()
+    future.set_result(outcome)
+    return future

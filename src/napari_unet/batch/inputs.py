@@ -1,0 +1,217 @@
+"""Which files a folder run takes, what their results are called, and how they are read.
+
+All of it is decided before the first file is read, so that it is the same whenever a
+run is begun again.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_unet.batch.ledger import Record, are_as_written, fingerprint
+from napari_unet.batch.one import fit_warnings
+from napari_unet.errors import FolderError, UNetError
+from napari_unet.files.folders import look_through, stem_of
+from napari_unet.files.images import read_image
+from napari_unet.imaging.instances import finds_cells
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from napari_unet.batch.job import Job
+    from napari_unet.imaging.arrays import Image
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A file of a run.
+
+    Parameters
+    ----------
+    index : int
+        Its place in the run, from 0.
+    path : Path
+        Where it is.
+    name : str
+        The same, relative to the source folder and with slashes.
+    is_image : bool
+        False of what is passed over.
+    problem : str
+        Why it is not even read; empty if it is.
+    """
+
+    index: int
+    path: Path
+    name: str
+    is_image: bool = True
+    problem: str = ""
+
+    def result(self, what: str) -> str:
+        """Return the name of a result, relative to the output folder: a/x_labels.tif.
+
+        Parameters
+        ----------
+        what : str
+            Such as ``"labels.tif"``.
+        """
+        folder, _, _ = self.name.rpartition("/")
+        return f"{folder}/{stem_of(self.path)}_{what}".lstrip("/")
+
+
+def list_items(
+    job: Job, source: Path, pattern: str | None, *, recursive: bool
+) -> tuple[list[Item], list[FolderError]]:
+    """Return the files of a run in order, and which subfolders can't be read.
+
+    Raises
+    ------
+    FolderError
+        As `napari_unet.files.folders.find_images`.
+    """
+    if source.is_file():
+        return [Item(0, source, source.name)], []
+    found = look_through(source, pattern, recursive=recursive, without=job.output)
+    both = [(path, True) for path in found.images]
+    both += [(path, False) for path in found.others]
+    items = [
+        Item(i, path, path.relative_to(source).as_posix(), is_image)
+        for i, (path, is_image) in enumerate(sorted(both))
+    ]
+    return _checked(job, source, items), found.problems
+
+
+def _checked(job: Job, source: Path, items: Sequence[Item]) -> list[Item]:
+    """Return the items with what is wrong with them, by their names alone."""
+    owners: dict[str, str] = {}
+    # Results go where images are only if one of the folders is within the other.
+    up = os.path.relpath(os.path.realpath(source), os.path.realpath(job.output))
+    inputs = {os.path.normpath(os.path.join(up, item.name)) for item in items}
+    checked = []
+    for item in items:
+        problem = ""
+        owner = owners.setdefault(item.result(""), item.name)
+        results = (os.path.normpath(item.result(what)) for what in results_of(job))
+        if not item.is_image:
+            problem = (
+                f"{item.path.name} is no image by its name: TIFF, PNG and .zarr are "
+                "read"
+            )
+        elif owner != item.name:
+            problem = _would_overwrite(item, f"the result of {owner}")
+        elif any(result in inputs for result in results):
+            problem = _would_overwrite(item, "another image of the folder")
+        checked.append(replace(item, problem=problem) if problem else item)
+    return checked
+
+
+def _would_overwrite(item: Item, what: str) -> str:
+    error = FolderError(
+        "NU-F05",
+        f"{item.name} would overwrite {what}: give one of them another name, or choose "
+        "another output folder",
+    )
+    return str(error)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A file that was read, or need not be.
+
+    Parameters
+    ----------
+    item : Item
+        Which.
+    fingerprint : str
+        Of the file before it was read.
+    seconds : float
+        What reading took.
+    image : Image, optional
+        What was read.
+    notes : list of str
+        What is to be told of it.
+    before : Record, optional
+        Of an earlier run, where its result is there.
+    problem : str
+        Why it can't be read; empty if it was.
+    """
+
+    item: Item
+    fingerprint: str = ""
+    seconds: float = 0.0
+    image: Image | None = None
+    notes: list[str] = field(default_factory=list)
+    before: Record | None = None
+    problem: str = ""
+
+
+def make_ready(job: Job, item: Item, lines: Mapping[str, str]) -> Ready:
+    """Read a file, if its result is not there yet; never raises.
+
+    Parameters
+    ----------
+    job : Job
+        What to do with it.
+    item : Item
+        The file.
+    lines : mapping of str to str
+        Of the ledger, by input.
+    """
+    start = time.monotonic()
+    mark = ""
+    notes: list[str] = []
+    try:
+        if item.problem:
+            return Ready(item, problem=item.problem)
+        mark = fingerprint(item.path)
+        before = _record_of(job, item, lines, mark)
+        if before is not None:
+            return Ready(item, mark, before=before)
+        image = read_image(item.path, axes=job.axes, channels=job.channels, notes=notes)
+        image = replace(image, data=np.asarray(image.data))
+        notes += fit_warnings(job.model, image, job.config)
+    except Exception as error:  # noqa: BLE001 - the per-file edge: the rest goes on
+        return Ready(item, mark, time.monotonic() - start, problem=sentence(error))
+    return Ready(item, mark, time.monotonic() - start, image, notes)
+
+
+def sentence(error: Exception) -> str:
+    """Return an error as it stands in the ledger."""
+    return str(error) if isinstance(error, UNetError) else repr(error)
+
+
+def _record_of(
+    job: Job, item: Item, lines: Mapping[str, str], mark: str
+) -> Record | None:
+    """Return the record of an earlier run that did just this and left its files."""
+    line = lines.get(item.name)
+    record = None if line is None else Record.from_line(line)
+    if record is None or record.state != "done":
+        return None
+    asked = (mark, job.stamp["model"], job.stamp["settings"])
+    if (record.fingerprint, record.model, record.settings) != asked:
+        return None
+    if set(record.sha256) != {item.result(what) for what in results_of(job)}:
+        return None
+    return record if are_as_written(job.output, record) else None
+
+
+def results_of(job: Job) -> list[str]:
+    """Return how the files are called that are written for each image, main one first.
+
+    What they begin with is the image's own name; see `Item.result`.
+    """
+    has_cells = finds_cells(job.model.roles)
+    wanted = {
+        "labels.tif": has_cells,
+        "predicted.tif": not has_cells,
+        "probabilities.tif": has_cells and job.probabilities,
+        "attention.tif": job.attention,
+        "measurements.csv": has_cells and job.measure,
+    }
+    return [what for what, is_wanted in wanted.items() if is_wanted]
