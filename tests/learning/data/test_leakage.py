@@ -36,3 +36,21 @@ def test_the_same_file_and_tiles_of_one_field_are_told():
     assert "(a.tif)" in told
     tiles = [_pair(0, "a_tile1.tif")], [_pair(1, "a_tile2.tif")]
     assert len(leakage_warnings(*tiles)) == 1
+
+
+def _part(known: np.ndarray):
+    """What is known of a part of an image of two cells."""
+    data = np.random.default_rng(0).random((1, 64, 64))
+    labels = np.zeros((64, 64), np.int32)
+    labels[8:20, 8:20], labels[40:50, 8:20] = 1, 2
+    labels[~known] = 0
+    pair = LazyPair(Image(data, source="a.tif"), Annotation(labels, known=known))
+    return summarize(pair, NormalizationConfig())
+
+
+def test_two_parts_of_one_image_are_fine_if_they_share_no_pixel():
+    upper, lower = np.zeros((2, 64, 64), bool)
+    upper[:30], lower[34:] = True, True
+    assert leakage_warnings([_part(upper)], [_part(lower)]) == []
+    lower[29:] = True
+    assert len(leakage_warnings([_part(upper)], [_part(lower)])) == 1
