@@ -15,7 +15,7 @@ from napari_unet.learning.quality.learning_curve import (
     in_words,
     next_round,
     same_held_back,
-    what_was_bought,
+    what_they_brought,
 )
 from napari_unet.learning.quality.validation import Validation
 
@@ -123,27 +123,27 @@ def test_scores_of_images_are_no_share_of_cells():
         curve_of(_rounds(30, 31, 32, name="psnr"))
 
 
-def test_what_was_bought_is_said_with_its_noise():
-    assert what_was_bought(_rounds(0.5, 0.6)) == (
-        "The last 40 cells bought +0.10 (0.50 -> 0.60, on 400 held-back cells)"
+def test_what_they_brought_is_said_with_its_noise():
+    assert what_they_brought(_rounds(0.5, 0.6)) == (
+        "The last 40 cells brought +0.10 (0.50 -> 0.60, on 400 held-back cells)"
     )
-    assert "within the noise" in what_was_bought(_rounds(0.60, 0.61))
-    psnr = what_was_bought(_rounds(30.04, 30.11, name="psnr"))
-    assert "bought +0.1 (30.0 -> 30.1, on 400 held-back" in psnr
+    assert "within the noise" in what_they_brought(_rounds(0.60, 0.61))
+    psnr = what_they_brought(_rounds(30.04, 30.11, name="psnr"))
+    assert "brought +0.1 (30.0 -> 30.1, on 400 held-back" in psnr
     again = [*_rounds(0.5), *_rounds(0.6)]
-    assert what_was_bought(again).startswith("Training again, without more cells,")
+    assert what_they_brought(again).startswith("Training again, without more cells,")
     for rounds in ([], _rounds(0.5), [*_rounds(0.5), *_rounds(0.6, held_back="b")]):
-        assert "can't be said" in what_was_bought(rounds)
+        assert "can't be said" in what_they_brought(rounds)
 
 
-def test_a_round_on_other_pixels_between_hides_what_was_bought():
+def test_a_round_on_other_pixels_between_hides_what_they_brought():
     a, b = _rounds(0.5, 0.6), _rounds(0.55, held_back="b")
-    assert "can't be said" in what_was_bought([a[0], b[0], a[1]])
+    assert "can't be said" in what_they_brought([a[0], b[0], a[1]])
 
 
 def test_words_tell_what_as_many_more_may_bring():
     said = in_words(_rounds(0.5, 0.6, 0.65))
-    assert said.startswith("The last 40 cells bought +0.05")
+    assert said.startswith("The last 40 cells brought +0.05")
     low, _, high = curve_of(_rounds(0.5, 0.6, 0.65)).gain(120, 40)
     assert said.endswith(f"; 40 more may bring {low:+.2f} to {high:+.2f} (an estimate)")
     assert "after three rounds" in in_words(_rounds(0.5, 0.6))

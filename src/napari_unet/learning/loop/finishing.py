@@ -58,7 +58,7 @@ def finish(run: RunState, reason: Reason, start: Model | None) -> Iterator[Event
         said = _diverged(run.step).message
         yield Note(f"{said}; the best model so far is kept", is_warning=True)
     if finds_cells(run.best.model.roles):
-        yield Note("Tuning thresholds and smoothing on the validation pixels")
+        yield Note("Tuning thresholds and smoothing on the held-back pixels")
     model = replace(run.best.model, history=run.history.looks)
     try:
         model = _tuned(run, model)
@@ -66,7 +66,7 @@ def finish(run: RunState, reason: Reason, start: Model | None) -> Iterator[Event
         # The model is worth more than its threshold.
         yield Note(f"{error}; the settings stay as they are", is_warning=True)
     else:
-        yield from _what_was_bought(run, model)
+        yield from _what_they_brought(run, model)
     kept, scores = model, model.scores
     if start is not None and run.split.is_held_back and are_comparable(start, model):
         kept, scores = yield from _compared(run, start, model)
@@ -95,7 +95,7 @@ def _tuned(run: RunState, best: Model) -> Model:
     )
 
 
-def _what_was_bought(run: RunState, model: Model) -> Iterator[Note]:
+def _what_they_brought(run: RunState, model: Model) -> Iterator[Note]:
     """Say what the last cells brought, where an earlier round can be compared."""
     is_new = run.split.is_held_back and finds_cells(model.roles)
     if is_new and len(same_held_back(model.rounds)) > 1:

@@ -1,4 +1,4 @@
-"""What the last annotations bought, and what the next ones may buy."""
+"""What the last annotations brought, and what the next ones may bring."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def curve_of(rounds: Sequence[Round]) -> LearningCurve:
     )
 
 
-def what_was_bought(rounds: Sequence[Round]) -> str:
+def what_they_brought(rounds: Sequence[Round]) -> str:
     """Say what the annotations since the round before the last one brought.
 
     Parameters
@@ -181,13 +181,13 @@ def what_was_bought(rounds: Sequence[Round]) -> str:
     Examples
     --------
     >>> rounds = [Round(40, 0.6, 500, "a"), Round(80, 0.7, 500, "a")]
-    >>> what_was_bought(rounds)
-    'The last 40 cells bought +0.10 (0.60 -> 0.70, on 500 held-back cells)'
+    >>> what_they_brought(rounds)
+    'The last 40 cells brought +0.10 (0.60 -> 0.70, on 500 held-back cells)'
     """
     own = same_held_back(rounds)
     if len(own) < 2 or rounds[-2] != own[-2]:
         return (
-            "What the last cells bought can't be said: no earlier round was scored on "
+            "What the last cells brought can't be said: no earlier round was scored on "
             "the same pixels"
         )
     old, new = own[-2:]
@@ -195,7 +195,7 @@ def what_was_bought(rounds: Sequence[Round]) -> str:
     since = f"The last {n} cells" if n > 0 else "Training again, without more cells,"
     digits = 1 if new.name == "psnr" else 2
     sentence = (
-        f"{since} bought {gain:+.{digits}f} ({old.score:.{digits}f} -> "
+        f"{since} brought {gain:+.{digits}f} ({old.score:.{digits}f} -> "
         f"{new.score:.{digits}f}, on {new.n_held_back} held-back cells"
     )
     p = float(np.clip((old.score + new.score) / 2, 0, 1))
@@ -205,17 +205,17 @@ def what_was_bought(rounds: Sequence[Round]) -> str:
 
 
 def in_words(rounds: Sequence[Round]) -> str:
-    """Say what the last annotations bought, and what as many more may bring."""
-    bought = what_was_bought(rounds)
+    """Say what the last annotations brought, and what as many more may bring."""
+    brought = what_they_brought(rounds)
     own = same_held_back(rounds)
     n_more = own[-1].n_cells - own[-2].n_cells if len(own) > 1 else 0
     try:
         curve = curve_of(rounds)
     except LabelError:
-        return f"{bought}; what more would bring can be told after three rounds"
+        return f"{brought}; what more would bring can be told after three rounds"
     if n_more <= 0:
-        return bought
-    return f"{bought}; {curve.sentence(own[-1].n_cells, n_more)}"
+        return brought
+    return f"{brought}; {curve.sentence(own[-1].n_cells, n_more)}"
 
 
 def next_round(
