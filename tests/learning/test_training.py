@@ -927,8 +927,8 @@ def test_each_training_adds_a_point_to_the_curve_over_annotations(cells):
     events = _train(cells, start_from=first)
     second = _of(Improved, events)[-1].model
     assert second.rounds == first.rounds
-    told = [note.message for note in _of(Note, events) if " bought " in note.message]
+    told = [note.message for note in _of(Note, events) if " brought " in note.message]
     assert len(told) == 1
-    assert told[0].startswith("Training again, without more cells, bought ")
+    assert told[0].startswith("Training again, without more cells, brought ")
     assert first.held_back
     assert first.validated_on == "a block of the image held back"

@@ -108,7 +108,7 @@ def test_what_the_last_cells_bought_is_told(qtbot, widget, monkeypatch, tiny_mod
     model = replace(tiny_model, rounds=rounds)
     fake_training(monkeypatch, lambda _: iter([ev.Finished(model, {}, "steps")]))
     train(qtbot, widget)
-    assert widget.panel.state.notes[-1].startswith("The last 40 cells bought +0.10")
+    assert widget.panel.state.notes[-1].startswith("The last 40 cells brought +0.10")
 
 
 def test_other_docks_are_told_of_a_training_as_long_as_it_computes(

@@ -297,7 +297,7 @@ class TrainWidget(QWidget):
 
 
 def with_learning_curve(events: Iterable[Event]) -> Iterator[Event]:
-    """Say in the end what the last annotations bought, where there were any before."""
+    """Say in the end what the last annotations brought, where there were any before."""
     from napari_unet.learning.quality.learning_curve import in_words
 
     for event in events:
