@@ -18,6 +18,7 @@ from napari_unet.learning.device import (
     fastest_precision,
     keep_freed_memory,
     own_memory_errors,
+    return_freed_memory,
     seeded,
     training_precision,
     with_channels_last,
@@ -221,6 +222,22 @@ def test_freed_memory_is_kept_where_the_system_can(monkeypatch):
     assert asked == [(-3, 2**30), (-1, 2**31 - 1)]  # malloc.h of glibc
     monkeypatch.setattr(device_module.ctypes, "CDLL", lambda _: object())
     assert not keep_freed_memory()
+
+
+def test_freed_memory_is_returned_where_the_system_can(monkeypatch):
+    asked = []
+
+    class Glibc:
+        @staticmethod
+        def malloc_trim(pad: int) -> int:
+            asked.append(pad)
+            return 1
+
+    monkeypatch.setattr(device_module.ctypes, "CDLL", lambda _: Glibc)
+    return_freed_memory()
+    assert asked == [0]
+    monkeypatch.setattr(device_module.ctypes, "CDLL", lambda _: object())
+    return_freed_memory()
 
 
 @pytest.mark.parametrize(

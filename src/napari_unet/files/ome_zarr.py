@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import secrets
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.errors import ImageError, SaveError
+from napari_unet.errors import ImageError
+from napari_unet.files.atomic import hidden_name, save_error, sync_folder, sync_tree
 from napari_unet.files.axes import arrange
 from napari_unet.files.lazy_array import LazyArray
 from napari_unet.files.ome import length_um
@@ -136,6 +135,8 @@ class LabelStore:
         Their axes, such as ``"YX"``.
     pixel_size_um : sequence of float, optional
         Along ([Z,] Y, X), in micrometres.
+    chunk_px : int
+        Side along Y and X of what is stored in one file.
 
     Raises
     ------
@@ -149,23 +150,24 @@ class LabelStore:
         shape: Sequence[int],
         axes: str,
         pixel_size_um: Sequence[float] | None = None,
+        *,
+        chunk_px: int = _CHUNK_PX,
     ) -> None:
         import zarr
 
-        self._path, self._axes = path, axes
+        self._path, self._axes, self._chunk_px = path, axes, chunk_px
         self._sizes = tuple(pixel_size_um or ())
-        name = f".{path.name[:180]}.{os.getpid()}.{secrets.token_hex(4)}.unettmp"
-        self._folder = path.with_name(name)
+        self._folder = hidden_name(path)
         with self._saving():
             self._group = zarr.open_group(self._folder, mode="w", zarr_format=2)
             self.array = self._level(0, tuple(shape))
 
     def _level(self, k: int, shape: tuple[int, ...]) -> Any:
-        chunks = [*[1] * (len(shape) - 2), *(min(_CHUNK_PX, n) for n in shape[-2:])]
+        sides = (min(self._chunk_px, n) for n in shape[-2:])
         return self._group.create_array(
             str(k),
             shape=shape,
-            chunks=tuple(chunks),
+            chunks=(*[1] * (len(shape) - 2), *sides),
             dtype="uint32",
             chunk_key_encoding={"name": "v2", "separator": "/"},
             fill_value=0,
@@ -176,9 +178,20 @@ class LabelStore:
         with self._saving():
             self.array[where] = labels.astype(np.uint32)
 
-    def chunks(self) -> Iterator[Region]:
-        """Yield the parts of the finest level that are stored each in one file."""
-        return _chunks(self.array)
+    def read(self, where: Region) -> NDArray[np.uint32]:
+        """Return a block of the labels that were written."""
+        with self._saving():
+            return np.asarray(self.array[where])
+
+    def chunks(self, index: Sequence[int] = ()) -> Iterator[Region]:
+        """Yield the parts of the finest level that are stored each in one file.
+
+        Parameters
+        ----------
+        index : sequence of int
+            Of a plane or volume, to which the parts belong; all if omitted.
+        """
+        return _chunks(self.array, index)
 
     def finish(self) -> None:
         """Add coarser levels, and let the labels be there under their name."""
@@ -236,10 +249,19 @@ class LabelStore:
 
     def _replace(self) -> None:
         """Put the finished folder in the place of an older one."""
-        old = self._folder.with_name(self._folder.name + ".old")
+        sync_tree(self._folder)
+        old = hidden_name(self._path)
         if self._path.exists():
             self._path.rename(old)
-        self._folder.rename(self._path)
+        try:
+            self._folder.rename(self._path)
+        except OSError:
+            if old.exists():
+                old.rename(self._path)
+            raise
+        sync_folder(self._path.parent)
+        if old.is_file():
+            old.unlink()
         shutil.rmtree(old, ignore_errors=True)
 
     def discard(self) -> None:
@@ -252,15 +274,14 @@ class LabelStore:
             yield
         except OSError as error:
             self.discard()
-            raise SaveError(
-                "NU-S01",
-                f"{self._path} can't be written: {error.strerror or error}",
-            ) from error
+            raise save_error(self._path, error) from error
 
 
-def _chunks(array: Any) -> Iterator[Region]:
+def _chunks(array: Any, index: Sequence[int] = ()) -> Iterator[Region]:
     counts = [-(-n // c) for n, c in zip(array.shape, array.chunks, strict=True)]
-    for place in np.ndindex(*counts):
+    # All axes but Y and X are stored one by one.
+    for rest in np.ndindex(*counts[len(index) :]):
+        place = (*index, *rest)
         yield tuple(
             slice(i * c, min((i + 1) * c, n))
             for i, c, n in zip(place, array.chunks, array.shape, strict=True)

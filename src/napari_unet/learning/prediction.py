@@ -92,7 +92,7 @@ def predict_tiles(
     image = as_image(image)
     model = model if isinstance(model, Model) else load_model(model)
     check_channels(model, image)
-    _check_axes(model, image)
+    check_axes(model, image)
     factors = factors or working_factors(model, image, config, net=net)
     predictor = Predictor(model, image, config, factors, net=net)
     finer = model.network.upscale
@@ -163,7 +163,8 @@ def resolved(model: Model, config: PredictConfig) -> dict[str, str | int]:
     }
 
 
-def _check_axes(model: Model, image: Image) -> None:
+def check_axes(model: Model, image: Image) -> None:
+    """Refuse planes where a model takes volumes (NU-I09)."""
     if model.network.n_dims == 3 and not image.axes.endswith("ZYX"):
         raise ImageError(
             "NU-I09",

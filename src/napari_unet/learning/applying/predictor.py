@@ -21,6 +21,7 @@ from napari_unet.learning.device import (
     choose_device,
     fastest_precision,
     own_memory_errors,
+    return_freed_memory,
 )
 
 if TYPE_CHECKING:
@@ -251,6 +252,8 @@ class Predictor:
                 for tile in self._plan.within(within):
                     own = self._forward(index, tile)[: len(found)]
                     self._place(found, own, tile, needed)
+                    # Else what was freed adds up to more than one tile takes.
+                    return_freed_memory()
                 break
             except ResourceError as error:
                 if not self._shrinks(error):
