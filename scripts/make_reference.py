@@ -1,4 +1,4 @@
-"""Write docs/reference.md from the config models and what was measured."""
+"""Write docs/reference.md and docs/science/measured.md."""
 
 from __future__ import annotations
 
@@ -10,8 +10,33 @@ from napari_unet import config
 
 ROOT = Path(__file__).parent.parent
 TARGET = ROOT / "docs" / "reference.md"
+MEASURED = ROOT / "docs" / "science" / "measured.md"
 RESULTS = ROOT / "benchmarks" / "results"
-SPEEDS = {"the weight maps": "weight_maps.md", "prediction": "forward.md"}
+# Each section of the page of measurements: title, what it says, name of the table.
+TABLES = [
+    (
+        "How good after how long",
+        "Default settings, from scratch, on `train_*`; model and thresholds are chosen "
+        "on `val_*`, which is also what is scored: a little optimistic. Reading, "
+        "planning, validation and tuning count as time. ± is half the range.",
+        "time_to_quality",
+    ),
+    (
+        "Networks and targets",
+        "Each network with the default target, and each target with the default "
+        "network, for the same time on one core.",
+        "networks",
+    ),
+    ("Weight maps", "", "weight_maps"),
+    ("Prediction", "", "forward"),
+    ("Augmentation", "", "augmentation"),
+    ("A step of training", "", "training_step"),
+    (
+        "The window while training",
+        "The longest gaps between two turns of the event loop, by a timer of 5 ms.",
+        "event_loop",
+    ),
+]
 
 INTRO = """# Reference
 
@@ -74,11 +99,22 @@ def reference() -> str:
             ]
             lines.append("| " + " | ".join(cells) + " |")
         lines.append("")
-    for what, name in SPEEDS.items():
-        text = (RESULTS / name).read_text(encoding="utf-8")
-        lines += [f"## Speed of {what}\n", text]
+    return "\n".join(lines)
+
+
+def measured() -> str:
+    """Return the page of what was measured."""
+    lines = [
+        "# Measured\n\nThe tables that the scripts of `benchmarks/` make, each of one "
+        "run on the machine that it names.\n"
+    ]
+    for title, text, name in TABLES:
+        table = (RESULTS / f"{name}.md").read_text(encoding="utf-8")
+        made = f"`benchmarks/{name}.py` makes it again."
+        lines += [f"## {title}\n", f"{text} {made}".strip() + "\n", table]
     return "\n".join(lines)
 
 
 if __name__ == "__main__":
     TARGET.write_text(reference(), encoding="utf-8")
+    MEASURED.write_text(measured(), encoding="utf-8")
