@@ -70,4 +70,5 @@ def main() -> None:
         tell("ended", order[1], status)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -122,6 +122,20 @@ def test_each_file_of_a_folder_is_told(capsys: pytest.CaptureFixture[str]) -> No
     ]
 
 
+def test_what_was_done_before_is_not_told_file_by_file(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    a, b = Path("in/a.tif"), Path("in/b.txt")
+    events: list[Event] = [
+        FolderStarted((a, b)),
+        FileDone(0, a, "skipped", Path("out/a_labels.tif"), 12, 0.0, "done before"),
+        FileDone(1, b, "skipped", None, 0, 0.0, "b.txt is no image"),
+        FolderFinished(0, 0, 2),
+    ]
+    assert draw_folder(iter(events)) == FolderFinished(0, 0, 2)
+    assert capsys.readouterr().err.splitlines() == [f"skipped: {b}: b.txt is no image"]
+
+
 def test_the_demo_is_told_as_training_and_its_end_returned() -> None:
     last = DemoFinished(Tally().scores(), 1.0)
     outputs = np.zeros((2, 4, 4), np.float32)

@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 import tifffile
 
 import napari_unet as nu
@@ -14,7 +17,6 @@ from napari_unet.learning.networks import build_network
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
     from tests.conftest import Cells
 
 
@@ -112,3 +114,82 @@ def test_a_file_that_is_no_model_is_code_1(
     assert predict(model, cells.images, tmp_path / "out") == 1
     assert "is not a napari-unet model" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_subfolders_are_mirrored_and_a_second_run_does_nothing_again(
+    cells: Cells, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = tmp_path / "images"
+    (images / "day 1").mkdir(parents=True)
+    for name in ("a.tif", "day 1/b.tif"):
+        (images / name).write_bytes((cells.images / "val_a.tif").read_bytes())
+    out = tmp_path / "out"
+    assert predict(tiny_model, images, out, "--measure") == 0
+    labels = out / "day 1" / "b_labels.tif"
+    assert labels.exists()
+    rows = (out / "measurements.csv").read_text("utf-8").splitlines()
+    assert rows[0].startswith("file,label,")
+    assert {row.split(",")[0] for row in rows[1:]} == {"a.tif", "day 1/b.tif"}
+    before = labels.stat().st_mtime_ns
+    capsys.readouterr()
+    assert predict(tiny_model, images, out, "--measure") == 0
+    assert "0 segmented, 0 failed, 2 skipped" in capsys.readouterr().out
+    assert labels.stat().st_mtime_ns == before
+    assert predict(tiny_model, images, out, "--measure", "--no-resume") == 0
+    assert "2 segmented, 0 failed: " in capsys.readouterr().out
+    flat = tmp_path / "flat"
+    assert predict(tiny_model, images, flat, "--no-recursive") == 0
+    assert not (flat / "day 1").exists()
+
+
+def test_shards_share_the_files_and_a_last_run_gathers_them(
+    cells: Cells, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    for shard, n in (("1/2", 2), ("2/2", 1)):
+        assert predict(tiny_model, cells.images, out, f"--shard={shard}") == 0
+        assert f"{n} segmented" in capsys.readouterr().out
+    assert not (out / "ledger.jsonl").exists()
+    assert predict(tiny_model, cells.images, out) == 0
+    assert "0 segmented, 0 failed, 3 skipped" in capsys.readouterr().out
+    rows = (out / "ledger.jsonl").read_text().splitlines()
+    assert [json.loads(row)["state"] for row in rows] == ["done"] * 3
+
+
+def test_a_shard_that_is_none_is_told_before_anything_is_done(
+    cells: Cells, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert predict(tiny_model, cells.images, tmp_path / "out", "--shard=3/2") == 2
+    assert "there is no shard 3/2" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="kills")
+def test_predict_goes_on_where_it_was_killed(
+    cells: Cells, tiny_model: Path, tmp_path: Path
+) -> None:
+    images, out, whole = (tmp_path / name for name in ("images", "out", "whole"))
+    images.mkdir()
+    for i in range(40):
+        name = ("train_a", "train_b", "val_a")[i % 3]
+        content = (cells.images / f"{name}.tif").read_bytes()
+        (images / f"{i:02d}.tif").write_bytes(content)
+    flags = [f"--model={tiny_model}", f"--input={images}", f"--output={out}"]
+    argv = [sys.executable, "-m", "napari_unet", "predict", *flags, "--device=cpu"]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        told = []
+        for line in process.stderr:
+            if ".tif: " in line:
+                told.append(line.partition(":")[0])
+                process.kill()
+                break
+    assert told
+    ends = {p.name: p.stat().st_mtime_ns for p in out.glob("*_labels.tif")}
+    done = json.loads((out / "ledger.jsonl").read_text().splitlines()[0])["output"]
+    assert predict(tiny_model, images, out, "--resume") == 0
+    assert (out / done).stat().st_mtime_ns == ends[done]
+    assert predict(tiny_model, images, whole) == 0
+    for path in whole.glob("*_labels.tif"):
+        assert (out / path.name).read_bytes() == path.read_bytes()
+    assert len(list(out.glob("*_labels.tif"))) == 40

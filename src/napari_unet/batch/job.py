@@ -84,5 +84,5 @@ class Job:
             "instances": repr(self.instances),
             "channels": list(self.channels) if self.channels is not None else None,
             **{name: getattr(self, name) for name in names},
-            **{name: repr(getattr(self.model, name)) for name in _OF_MODEL},
+            "model": {name: repr(getattr(self.model, name)) for name in _OF_MODEL},
         }

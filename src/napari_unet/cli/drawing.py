@@ -128,6 +128,11 @@ def _say_file(event: FileDone) -> None:
     if event.state == "failed":
         console.say_error(f"failed: {event.path}: {event.message}")
         return
+    if event.state == "skipped":
+        # What was done before may be thousands of files.
+        if event.output is None:
+            console.say_error(f"skipped: {event.path}: {event.message}")
+        return
     more = f" ({event.message})" if event.message else ""
     # Of a model that makes images nobody counts cells.
     cells = "" if event.n_cells is None else f"{counted(event.n_cells, 'cell')}, "

@@ -18,6 +18,20 @@ from napari_unet.cli.flags import (
     channel_list,
 )
 from napari_unet.config import PredictConfig
+from napari_unet.errors import UNetError
+
+Choice = Annotated[bool, Parameter(group=FILES)]
+
+
+def _check_shard(_type: object, value: str | None) -> None:
+    if value is None:
+        return
+    from napari_unet.batch.shards import parse_shard
+
+    try:
+        parse_shard(value)
+    except UNetError as error:
+        raise ValueError(error.message) from error
 
 
 def predict(  # noqa: PLR0913 - one parameter a flag
@@ -28,6 +42,10 @@ def predict(  # noqa: PLR0913 - one parameter a flag
     pattern: Pattern = None,
     probabilities: Switch = False,
     attention: Switch = False,
+    measure: Switch = False,
+    recursive: Choice = True,
+    resume: Choice = True,
+    shard: Annotated[str | None, Parameter(group=FILES, validator=_check_shard)] = None,
     axes: Axes = None,
     channels: Channels = None,
     config: Predicting = PredictConfig(),  # noqa: B008 - frozen
@@ -36,7 +54,8 @@ def predict(  # noqa: PLR0913 - one parameter a flag
 
     Writes NAME_labels.tif for each image, in which each cell has its own number, or
     NAME_predicted.tif if the model makes images from images. A file that can't be used
-    is named and does not stop the others.
+    is named and does not stop the others. Begun again after whatever ended it, it goes
+    on with the files that are not done.
 
     ```
     napari-unet predict --model cells.unet --input images --output labels
@@ -47,7 +66,7 @@ def predict(  # noqa: PLR0913 - one parameter a flag
     model
         The model, such as cells.unet.
     images
-        An image, or a folder of images: TIFF or PNG.
+        An image, or a folder of images: TIFF, PNG or OME-Zarr.
     output
         Folder for the labels; it is made if needed.
     pattern
@@ -56,8 +75,18 @@ def predict(  # noqa: PLR0913 - one parameter a flag
         Also write the network's probabilities.
     attention
         Also write what the gates of an Attention U-Net let through.
+    measure
+        Also write a table of the cells of each file, and one of all.
+    recursive
+        Also take the images of subfolders.
+    resume
+        Pass over files that were done before with the same model and settings.
+    shard
+        Take a share of the files, such as 2/4 for the second of four processes. When
+        all are through, the same without --shard makes one ledger and one table.
     """
     from napari_unet.batch import segment_folder
+    from napari_unet.batch.shards import parse_shard
     from napari_unet.imaging.instances import finds_cells
     from napari_unet.learning.checkpoint import load_model
     from napari_unet.learning.device import choose_device, keep_freed_memory
@@ -76,9 +105,14 @@ def predict(  # noqa: PLR0913 - one parameter a flag
         channels=channel_list(channels),
         probabilities=probabilities,
         attention=attention,
+        measure=measure,
+        recursive=recursive,
+        resume=resume,
+        shard=None if shard is None else parse_shard(shard),
     )
     is_of_cells = finds_cells(loaded.roles)
     finished = draw_folder(events, "Segmenting" if is_of_cells else "Predicting")
     done = f"{finished.n_done} {'segmented' if is_of_cells else 'predicted'}"
-    console.say(f"{done}, {finished.n_failed} failed: {output}")
+    skipped = f", {finished.n_skipped} skipped" if finished.n_skipped else ""
+    console.say(f"{done}, {finished.n_failed} failed{skipped}: {output}")
     return 3 if finished.n_failed else 0
