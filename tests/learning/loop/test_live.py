@@ -91,7 +91,7 @@ def test_a_stroke_on_held_back_pixels_is_never_learned_from(cells):
         if isinstance(event, StepDone) and event.step in {2, 4}:
             mailbox.paint(_stroke(events[0], cells, is_held_back=True))
     assert not _of(StrokesTaken, events)
-    notes = [n.message for n in _of(Note, events) if "held-back" in n.message]
+    notes = [n.message for n in _of(Note, events) if "painted" in n.message]
     assert len(notes) == 1  # told once
     expected = list(_start(cells, Mailbox()))
     losses = [[e.loss for e in _of(StepDone, each)] for each in (events, expected)]
