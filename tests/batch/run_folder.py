@@ -43,7 +43,7 @@ def tell(*words: object) -> None:
 def run(model: Path, source: str, output: str, n: int) -> None:
     if n:
         die_before(n)
-    # Groups of one file, too, in some of the runs.
+    # In some of the runs each file is a group of its own, in others all are one.
     committing._GROUP_S = 0.05 * (n % 3)
     config = PredictConfig(device="cpu", tile_size=32)
     loaded = load_model(model)
