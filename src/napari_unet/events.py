@@ -244,13 +244,11 @@ class TileDone(Event):
 class Segmented(Event):
     """The last event of a segmentation.
 
-    `labels` is int32 ([T,] [Z,] Y, X); `outputs` float32 (K, [T,] [Z,] Y, X); `spread`
-    as in `TileDone`.
+    `labels` is int32 ([T,] [Z,] Y, X); `outputs` float32 (K, [T,] [Z,] Y, X).
     """
 
     labels: NDArray[np.int32] = field(repr=False)
     outputs: NDArray[np.float32] = field(repr=False)
-    spread: NDArray[np.float32] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

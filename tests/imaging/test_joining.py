@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from skimage.measure import label
 
 from napari_unet.imaging.drawn import draw_cells
-from napari_unet.imaging.joining import Joiner, joined, plan_blocks
+from napari_unet.imaging.joining import Joiner, plan_blocks
 
 MANY = settings(max_examples=40, deadline=None, derandomize=True)
 
@@ -23,6 +23,17 @@ def _blocks(whole: np.ndarray, size: int, halo: int):
         table[ids] = rng.permutation(len(ids)) + 1
         found.append((block, table[window]))
     return found
+
+
+def joined(blocks, shape, halo: int) -> np.ndarray:
+    """The cells of the whole, of those of its blocks."""
+    joiner = Joiner(shape, halo)
+    cores = [(block.core, joiner.add(block, labels)) for block, labels in blocks]
+    numbers = joiner.numbers()
+    whole = np.zeros(tuple(shape), np.uint32)
+    for core, found in cores:
+        whole[core] = numbers[found]
+    return whole
 
 
 def _is_renumbered(a: np.ndarray, b: np.ndarray) -> bool:

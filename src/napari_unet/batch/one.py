@@ -9,11 +9,10 @@ import numpy as np
 from napari_unet.config import PredictConfig
 from napari_unet.events import Note, Segmented, TileDone
 from napari_unet.files.inputs import as_image
-from napari_unet.imaging.blockwise import find_all
 from napari_unet.imaging.instances import check_finds_cells
 from napari_unet.imaging.intensity import intensity_range
-from napari_unet.learning.applying.blocks import cutting_for
-from napari_unet.learning.applying.scale import on_own_grid, scale_note, scale_warning
+from napari_unet.learning.applying.blocks import cells_of
+from napari_unet.learning.applying.scale import scale_note, scale_warning
 from napari_unet.learning.checkpoint import Model, load_model
 from napari_unet.learning.data.fit import is_constant
 from napari_unet.learning.device import choose_device
@@ -21,7 +20,7 @@ from napari_unet.learning.model_file.self_test import reduced_precision_differen
 from napari_unet.learning.prediction import predict_tiles, resolved, working_factors
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Generator, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -98,41 +97,6 @@ def predict_events(
         if isinstance(event, TileDone):
             outputs = event.outputs
     return outputs, factors
-
-
-def cells_of(
-    model: Model,
-    outputs: NDArray[np.float32],
-    factors: Sequence[float],
-    instances: InstanceConfig | None = None,
-) -> NDArray[np.int32]:
-    """Return the cells, plane by plane or volume by volume, ids unique over all.
-
-    Parameters
-    ----------
-    model : Model
-        The one that gave the outputs.
-    outputs : ndarray of float32, shape (K, [T,] [Z,] Y, X)
-        Those of `predict_events`, with its `factors`.
-    factors : sequence of float
-        Pixels that the network saw for each of the image, one an axis.
-    instances : InstanceConfig, optional
-        In pixels of the image; the settings tuned with the model if omitted.
-
-    Returns
-    -------
-    ndarray of int32, shape ([T,] [Z,] Y, X)
-    """
-    settings = instances or on_own_grid(model.instances, factors)
-    cutting = cutting_for(model, factors)
-    labels = np.zeros(outputs.shape[1:], np.int32)
-    n_cells = 0
-    for index in np.ndindex(labels.shape[: -model.network.n_dims]):
-        plane = outputs[(slice(None), *index)]
-        found = find_all(plane, model.roles, settings, cutting=cutting)
-        labels[index] = np.where(found > 0, found + n_cells, 0)
-        n_cells += int(found.max(initial=0))
-    return labels
 
 
 def segment(

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.batch.inputs import results_of, sentence
-from napari_unet.batch.one import cells_of
 from napari_unet.files.atomic import make_folder, write_apart
 from napari_unet.files.images import image_writer, labels_writer
 from napari_unet.files.tables import merge_tables, table_writer
 from napari_unet.imaging.instances import finds_cells, is_cell
 from napari_unet.imaging.measure import classes_of, measure
-from napari_unet.learning.applying.blocks import pixel_size_of_outputs
+from napari_unet.learning.applying.blocks import cells_of, pixel_size_of_outputs
 from napari_unet.learning.attention import attention_maps
 
 if TYPE_CHECKING:

@@ -266,24 +266,3 @@ def _within(region: Sequence[slice], window: Sequence[slice]) -> Region:
         slice(r.start - w.start, r.stop - w.start)
         for r, w in zip(region, window, strict=True)
     )
-
-
-def joined(
-    blocks: Sequence[tuple[Block, NDArray[np.int32]]], shape: Sequence[int], halo: int
-) -> NDArray[np.uint32]:
-    """Return the cells of a whole image of those of its blocks, in memory.
-
-    Parameters
-    ----------
-    blocks : sequence of (Block, ndarray of int32)
-        All blocks in order, with the cells of their windows.
-    shape, halo
-        Those of `Joiner`.
-    """
-    joiner = Joiner(shape, halo)
-    cores = [(block.core, joiner.add(block, labels)) for block, labels in blocks]
-    numbers = joiner.numbers()
-    whole = np.zeros(tuple(shape), np.uint32)
-    for core, found in cores:
-        whole[core] = numbers[found]
-    return whole

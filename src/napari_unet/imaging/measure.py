@@ -13,7 +13,7 @@ from skimage.measure import regionprops_table
 from napari_unet.imaging.instances import is_cell
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -127,7 +127,8 @@ def _stack_names(image: Image, n_dims: int) -> list[str]:
     return [_STACK[axis] for axis in image.axes[1:-n_dims]]
 
 
-def _in_order(names: Sequence[str] | dict[str, Any]) -> list[str]:
+def _in_order(names: Iterable[str]) -> list[str]:
+    """Return the names with those that say which cell it is first."""
     first = ["label", *_STACK.values()]
     return sorted(names, key=lambda n: first.index(n) if n in first else len(first))
 

@@ -10,10 +10,9 @@ import numpy as np
 from napari_unet.config import PredictConfig
 from napari_unet.events import TileDone
 from napari_unet.files.inputs import as_image
-from napari_unet.imaging.blockwise import Cutting, find_all
 from napari_unet.imaging.instances import has_cells
+from napari_unet.learning.applying.blocks import cells_of
 from napari_unet.learning.applying.predictor import Predictor
-from napari_unet.learning.applying.scale import on_own_grid
 from napari_unet.learning.checkpoint import Model, load_model
 from napari_unet.learning.data.pairs import check_channels
 from napari_unet.learning.prediction import working_factors
@@ -87,10 +86,10 @@ def seam_report(
     second = Predictor(model, image, config, factors, shift=first.tile_size // 2)
     outputs = [_whole(predictor) for predictor in (first, second)]
     largest = float(np.abs(outputs[0] - outputs[1]).max())
-    labels = [_cells(model, each, factors) for each in outputs]
-    n_cells = sum(int(a.max(initial=0)) for a, _ in zip(*labels, strict=True))
-    n_changed = sum(_n_changed(a, b) for a, b in zip(*labels, strict=True))
-    return SeamReport(first.tile_size, largest, n_cells, n_changed)
+    if not has_cells(model.roles):
+        return SeamReport(first.tile_size, largest, 0, 0)
+    a, b = (cells_of(model, each, factors) for each in outputs)
+    return SeamReport(first.tile_size, largest, int(a.max()), _n_changed(a, b))
 
 
 def _whole(predictor: Predictor) -> NDArray[np.float32]:
@@ -98,21 +97,6 @@ def _whole(predictor: Predictor) -> NDArray[np.float32]:
     if not isinstance(last, TileDone):  # pragma: no cover - see Predictor.tiles
         raise TypeError(f"prediction ended with {last!r}")
     return last.outputs
-
-
-def _cells(
-    model: Model, outputs: NDArray[np.float32], factors: tuple[float, ...]
-) -> list[NDArray[np.int32]]:
-    """Return the cells of each plane (or volume)."""
-    if not has_cells(model.roles):
-        return []
-    settings = on_own_grid(model.instances, factors)
-    n_dims = model.network.n_dims
-    cutting = Cutting.of(None, n_dims)
-    return [
-        find_all(outputs[(slice(None), *index)], model.roles, settings, cutting=cutting)
-        for index in np.ndindex(outputs.shape[1:-n_dims])
-    ]
 
 
 def _n_changed(a: NDArray[np.int32], b: NDArray[np.int32]) -> int:

@@ -165,50 +165,53 @@ class Predictor:
             Its `outputs` are float32 of `shape`, the same array each time, whole after
             the last event.
         """
-        n, *rest = self.shape
-        every = np.zeros((n + (len(self._turns) > 1), *rest), np.float32)
-        outputs = every[:n]
-        if len(every) > n:
-            self.spread = every[n]
+        n_outputs, *rest = self.shape
+        every = np.zeros((n_outputs + (len(self._turns) > 1), *rest), np.float32)
+        outputs = every[:n_outputs]
+        if len(every) > n_outputs:
+            self.spread = every[n_outputs]
         viewed = viewed or (lambda: None)
         n_planes = math.prod(self._stack)
         left: list[tuple[int, ...]] = list(np.ndindex(self._stack))
         while left:
             index = left.pop(_nearest(left, viewed()))
             n_before = n_planes - len(left) - 1
-            while True:
-                try:
-                    own = np.moveaxis(every, 0, len(index))[index]
-                    plane = self._plane(own, index, viewed)
-                    for n, write in enumerate(plane, 1):
-                        n_tiles = len(self._plan.tiles)
-                        where = (*(slice(i, i + 1) for i in index), *write)
-                        n_done = n_before * n_tiles + n
-                        n_all = n_planes * n_tiles
-                        yield TileDone(n_done, n_all, where, outputs, self.spread)
-                    break
-                except ResourceError as error:
-                    if not self._shrinks(error):
-                        raise
-                for output in every:
-                    output[index] = 0
-                yield Note(
-                    f"memory was too little: going on with tiles of {self.tile_size} px"
-                )
+            own = np.moveaxis(every, 0, len(index))[index]
+            for n, write in self._plane(own, index, viewed):
+                if write is None:
+                    size = self.tile_size
+                    yield Note(f"memory was too little: tiles of {size} px from now on")
+                    continue
+                n_tiles = len(self._plan.tiles)
+                where = (*(slice(i, i + 1) for i in index), *write)
+                n_done, n_all = n_before * n_tiles + n, n_planes * n_tiles
+                yield TileDone(n_done, n_all, where, outputs, self.spread)
 
     def _plane(
         self,
         outputs: NDArray[np.float32],
         index: tuple[int, ...],
         viewed: Callable[[], Sequence[float] | None],
-    ) -> Iterator[Region]:
-        """Predict one plane (or volume); yield which outputs are there by then."""
-        left = list(self._plan.tiles)
+    ) -> Iterator[tuple[int, Region | None]]:
+        """Predict one plane (or volume), tile by tile.
+
+        Yields how many tiles are done and which outputs are there by the last one;
+        none where it begins again, with smaller tiles.
+        """
+        left, n_done = list(self._plan.tiles), 0
         while left:
-            view = viewed()
-            tile = left.pop(self._nearest_tile(left, index, view))
-            found = self._forward(index, tile)
-            yield self._write(outputs, found, tile)
+            tile = left.pop(self._nearest_tile(left, index, viewed()))
+            try:
+                write = self._write(outputs, self._forward(index, tile), tile)
+            except ResourceError as error:
+                if not self._shrinks(error):
+                    raise
+                outputs[:] = 0
+                left, n_done = list(self._plan.tiles), 0
+                yield 0, None
+                continue
+            n_done += 1
+            yield n_done, write
 
     def _nearest_tile(
         self, tiles: list[Tile], index: tuple[int, ...], view: Sequence[float] | None
