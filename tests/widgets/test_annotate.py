@@ -139,7 +139,7 @@ def test_key_works_while_a_finished_area_is_drawn(widget, viewer) -> None:
     click(widget.new_button)
     click(widget.paint_tools.rectangle_button)
     labels = widget.annotation()
-    labels.data[0, 0] = 1
+    labels.paint((0, 0), 1)
     press(viewer, "N")
     assert viewer.layers.selection.active is labels
     assert labels.selected_label == 2

@@ -14,7 +14,7 @@ from napari_unet.config import NetworkConfig, PredictConfig
 from napari_unet.errors import ResourceError
 from napari_unet.events import counted
 from napari_unet.imaging.arrays import Image
-from napari_unet.learning.applying import attention as attention_module
+from napari_unet.learning import attention as attention_module
 from napari_unet.learning.attention import attention_maps
 from napari_unet.learning.checkpoint import Model, save_model
 from napari_unet.learning.networks import build_network

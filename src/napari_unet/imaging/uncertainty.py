@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.special import entr
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,5 +55,5 @@ def entropy(outputs: NDArray[np.float32], roles: Sequence[str]) -> NDArray[np.fl
 
 
 def _bits(probability: NDArray[np.float32]) -> NDArray[np.float32]:
-    safe = np.clip(probability, np.finfo(np.float32).tiny, 1)
-    return np.asarray(-safe * np.log2(safe))
+    # Blended tiles may leave the interval by a rounding.
+    return np.asarray(entr(np.clip(probability, 0, 1)) / np.float32(np.log(2)))
