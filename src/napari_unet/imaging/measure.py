@@ -34,7 +34,8 @@ _INTENSITIES: dict[str, Callable[[NDArray[np.float64]], Any]] = {
     "min": np.min,
     "max": np.max,
 }
-_STACK = {"T": "frame", "Z": "plane"}
+# What the axes before those of a plane (or volume) are called.
+STACK = {"T": "frame", "Z": "plane"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +108,7 @@ def measure(
     stack = labels.shape[:-n_dims]
     parts = [
         _plane(labels[index], np.asarray(image.data[(slice(None), *index)]), image)
-        | dict(zip(_stack_names(image, n_dims), index, strict=True))
+        | dict(zip(stack_names(image, n_dims), index, strict=True))
         for index in np.ndindex(stack)
     ]
     n_rows = [len(part["label"]) for part in parts]
@@ -115,7 +116,7 @@ def measure(
         name: np.concatenate(
             [np.broadcast_to(p[name], n) for p, n in zip(parts, n_rows, strict=True)]
         )
-        for name in _in_order(parts[0])
+        for name in in_order(parts[0])
     }
     if classes is not None:
         own = np.asarray(classes, object)[columns["label"]]
@@ -123,13 +124,14 @@ def measure(
     return Measurements(columns)
 
 
-def _stack_names(image: Image, n_dims: int) -> list[str]:
-    return [_STACK[axis] for axis in image.axes[1:-n_dims]]
+def stack_names(image: Image, n_dims: int) -> list[str]:
+    """Return the columns that say in which plane (or volume) a cell lies."""
+    return [STACK[axis] for axis in image.axes[1:-n_dims]]
 
 
-def _in_order(names: Iterable[str]) -> list[str]:
+def in_order(names: Iterable[str]) -> list[str]:
     """Return the names with those that say which cell it is first."""
-    first = ["label", *_STACK.values()]
+    first = ["label", *STACK.values()]
     return sorted(names, key=lambda n: first.index(n) if n in first else len(first))
 
 
