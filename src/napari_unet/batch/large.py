@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_unet.batch.large_measuring import Votes, about_left_out, measure_stored
 from napari_unet.config import PredictConfig
 from napari_unet.errors import FolderError
 from napari_unet.events import BlockDone, LabelsWritten, Note, counted
-from napari_unet.files.atomic import sweep_strays
+from napari_unet.files.atomic import Apart, put_in_place, sweep_strays, write_apart
 from napari_unet.files.ome_zarr import LabelStore
-from napari_unet.files.tiled_tiff import write_tiled_labels
+from napari_unet.files.tables import table_writer
+from napari_unet.files.tiled_tiff import tiled_labels_writer
 from napari_unet.imaging.blockwise import find_in_blocks
-from napari_unet.imaging.instances import check_finds_cells, has_cells
+from napari_unet.imaging.instances import check_finds_cells, has_cells, is_cell
 from napari_unet.imaging.joining import Joiner, plan_blocks
 from napari_unet.learning.applying.blocks import cutting_for, pixel_size_of_outputs
 from napari_unet.learning.applying.predictor import (
@@ -30,7 +33,7 @@ from napari_unet.learning.device import choose_device, return_freed_memory
 from napari_unet.learning.prediction import check_axes, working_factors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -48,7 +51,41 @@ _FEATURES_BYTES = 2**30
 _LEAST_TILE_PX = 256
 
 
-def segment_large(  # noqa: PLR0913 - what is known already need not be found again
+# What is looked at as a whole: a plane, or a volume, in pixels.
+LARGEST_PX = {2: 4096**2, 3: 2**28}
+
+
+def is_large(image: Image, n_dims: int) -> bool:
+    """Return whether an image is to go block by block, from the disk to the disk.
+
+    Parameters
+    ----------
+    image : Image
+        One that is in memory is not.
+    n_dims : int
+        2 where each plane is looked at by itself, 3 for volumes.
+    """
+    is_in_memory = isinstance(image.data, np.ndarray)
+    return not is_in_memory and math.prod(image.shape[-n_dims:]) > LARGEST_PX[n_dims]
+
+
+@dataclass(frozen=True)
+class Large:
+    """What was written of a large image, not yet in place.
+
+    Parameters
+    ----------
+    labels : LabelsWritten
+        What is told of it.
+    files : tuple of Apart
+        The labels, and the table if one was asked for.
+    """
+
+    labels: LabelsWritten
+    files: tuple[Apart, ...]
+
+
+def segment_large(  # noqa: PLR0913 - see large_apart
     model: Model,
     image: Image,
     output: Path | str,
@@ -60,6 +97,41 @@ def segment_large(  # noqa: PLR0913 - what is known already need not be found ag
     cutting: Cutting | None = None,
 ) -> Iterator[Note | BlockDone | LabelsWritten]:
     """Find the cells of an image of any size, and write them to a file.
+
+    Parameters are those of `large_apart`.
+
+    Yields
+    ------
+    BlockDone, Note
+        As `large_apart`.
+    LabelsWritten
+        The last one.
+
+    Raises
+    ------
+    UNetError
+        As `large_apart`.
+    """
+    settings = {"factors": factors, "net": net, "cutting": cutting}
+    large = yield from large_apart(model, image, output, config, instances, **settings)
+    for error in put_in_place(large.files).values():
+        raise error
+    yield large.labels
+
+
+def large_apart(  # noqa: PLR0913 - what is known already need not be found again
+    model: Model,
+    image: Image,
+    output: Path | str,
+    config: PredictConfig | None = None,
+    instances: InstanceConfig | None = None,
+    *,
+    factors: Sequence[float] | None = None,
+    net: Network | None = None,
+    cutting: Cutting | None = None,
+    table: Path | None = None,
+) -> Generator[Note | BlockDone, None, Large]:
+    """Find the cells of an image of any size; the caller puts the files in place.
 
     The image is read, predicted and looked at block by block, and labels go to the
     disk, so that memory does not grow with the image: base width 16 and cells of some
@@ -87,6 +159,8 @@ def segment_large(  # noqa: PLR0913 - what is known already need not be found ag
         The model's network, from `network_for`: for many images it is made but once.
     cutting : Cutting, optional
         How the image is cut into blocks; as the model's cells ask for if omitted.
+    table : Path, optional
+        Also measure each cell, for this CSV.
 
     Yields
     ------
@@ -94,9 +168,11 @@ def segment_large(  # noqa: PLR0913 - what is known already need not be found ag
         After each block.
     Note
         Memory was too little for such tiles; cells were found that are larger than
-        the halo of blocks is made for.
-    LabelsWritten
-        The last one.
+        the halo of blocks is made for, or too large to be measured.
+
+    Returns
+    -------
+    Large
 
     Raises
     ------
@@ -126,19 +202,35 @@ def segment_large(  # noqa: PLR0913 - what is known already need not be found ag
     store = LabelStore(
         output, predictor.shape[1:], axes, size_um, chunk_px=_CHUNK_PX[n_dims]
     )
+    files: list[Apart] = []
     try:
         n_threads = 0 if choose_device(config.device).name == "cpu" else 1
-        work = _Work(model, predictor, settings, cutting, store, n_threads)
+        votes = None
+        if table is not None and sum(map(is_cell, model.roles)) > 1:
+            votes = Votes(model.roles)
+        work = _Work(model, predictor, settings, cutting, store, n_threads, votes)
         yield from work.all()
+        if table is not None:
+            classes = None if votes is None else votes.names()
+            found, n_left_out = measure_stored(store, image, n_dims, classes)
+            files.append(write_apart(table, table_writer(found.columns)))
+            if n_left_out:
+                yield Note(about_left_out(n_left_out, n_dims), is_warning=True)
         if output.suffix.lower() == ".zarr":
-            store.finish()
+            files.insert(0, store.apart())
         else:
-            write_tiled_labels(output, store, axes=axes, pixel_size_um=size_um)
+            write = tiled_labels_writer(store, axes=axes, pixel_size_um=size_um)
+            files.insert(0, write_apart(output, write))
+    except BaseException:
+        for file in files:
+            file.discard()
+        raise
     finally:
         store.discard()
-    yield LabelsWritten(
+    written = LabelsWritten(
         output, work.n_cells, cutting.size, cutting.halo, predictor.tile_size
     )
+    return Large(written, tuple(files))
 
 
 def _check_is_another(output: Path, image: Image) -> None:
@@ -189,10 +281,11 @@ class _Work:
         cutting: Cutting,
         store: LabelStore,
         n_threads: int,
+        votes: Votes | None,
     ) -> None:
         self._roles, self._predictor = model.roles, predictor
         self._settings, self._cutting = settings, cutting
-        self._store, self._n_threads = store, n_threads
+        self._store, self._n_threads, self._votes = store, n_threads, votes
         n_dims = model.network.n_dims
         self._shape = predictor.shape[-n_dims:]
         self._stack = predictor.shape[1:-n_dims]
@@ -223,9 +316,13 @@ class _Work:
 
     def _blocks(self, index: tuple[int, ...], joiner: Joiner) -> Iterator[None]:
         """Write what is found block by block, by numbers that are no one else's."""
+        likeliest: dict[str, NDArray[np.uint8]] = {}
 
         def outputs(window: tuple[slice, ...]) -> NDArray[np.float32]:
-            return self._predictor.window(window, index)
+            found = self._predictor.window(window, index)
+            if self._votes is not None:
+                likeliest[str(window)] = self._votes.likeliest(found)
+            return found
 
         for block, found in find_in_blocks(
             outputs,
@@ -238,6 +335,9 @@ class _Work:
         ):
             if not has_cells(self._roles):
                 self.n_cells = max(self.n_cells, int(found.max()))
+            if self._votes is not None:
+                classes = likeliest.pop(str(block.window))
+                self._votes.add(found, classes[block.core_in_window])
             where = (*(slice(i, i + 1) for i in index), *block.core)
             self._store.write(where, found[(np.newaxis,) * len(index)])
             # Else what was freed adds up, block by block, to as much as is in use.
@@ -256,6 +356,8 @@ class _Work:
             found = self._store.read(where)
             if found.any():
                 self._store.write(where, numbers[found])
+        if self._votes is not None:
+            self._votes.settle(numbers)
 
     def _about_wide(self, n: int) -> str:
         half = self._cutting.halo // 2

@@ -69,14 +69,14 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], None]) -> Non
 
 @dataclass(frozen=True)
 class Apart:
-    """A file that is written, and not yet to be found under its name.
+    """A file or folder that is written, and not yet to be found under its name.
 
     Parameters
     ----------
     temporary, target : Path
         Where it is, and where it shall be.
     sha256 : str
-        Of its content, in hex.
+        Of its content, in hex (see `digest`).
     """
 
     temporary: Path
@@ -85,8 +85,7 @@ class Apart:
 
     def discard(self) -> None:
         """Delete it, if it is not in place."""
-        with contextlib.suppress(OSError):
-            self.temporary.unlink()
+        _delete(self.temporary)
 
 
 def write_apart(path: str | Path, write: Callable[[BinaryIO], None]) -> Apart:
@@ -112,9 +111,10 @@ def write_apart(path: str | Path, write: Callable[[BinaryIO], None]) -> Apart:
 
 
 def put_in_place(files: Sequence[Apart]) -> dict[Path, SaveError]:
-    """Bring files to the disk, and only then to their names, durably.
+    """Bring files and folders to the disk, and only then to their names, durably.
 
-    All at once, because a disk syncs many files in little more time than one.
+    All at once, because a disk syncs many files in little more time than one. A folder
+    takes the place of an older one in two steps: a kill between them leaves neither.
 
     Parameters
     ----------
@@ -255,7 +255,10 @@ def _write_through(
 
 
 def _sync_file(file: Apart) -> None:
-    _sync(file.temporary)
+    if file.temporary.is_dir():
+        sync_tree(file.temporary)
+    else:
+        _sync(file.temporary)
 
 
 def _sync(path: Path) -> None:
@@ -268,6 +271,9 @@ def _sync(path: Path) -> None:
 
 
 def _replace(temporary: Path, target: Path) -> None:
+    if temporary.is_dir():
+        _replace_folder(temporary, target)
+        return
     # On Windows a virus scanner or a viewer may hold the old file for a moment.
     for i in range(_N_REPLACE_TRIES):
         try:
@@ -278,6 +284,48 @@ def _replace(temporary: Path, target: Path) -> None:
             time.sleep(0.01 * 2**i)
         else:
             return
+
+
+def _replace_folder(temporary: Path, target: Path) -> None:
+    """Put a folder in the place of an older one, or of whatever has its name."""
+    old = hidden_name(target)
+    if os.path.lexists(target):
+        target.rename(old)
+    try:
+        temporary.rename(target)
+    except OSError:
+        if os.path.lexists(old):
+            old.rename(target)
+        raise
+    _delete(old)
+
+
+def _delete(path: Path) -> None:
+    """Delete a file, a link or a folder with all that is in it, as far as that goes."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def digest(path: Path) -> str:
+    """Return the sha256 of a file, in hex; of a folder over all files within.
+
+    Of these it is that of lines in the order of the names: sha256, two spaces, path
+    within the folder with slashes; what ``sha256sum`` prints.
+
+    Raises
+    ------
+    OSError
+        It is not there, or can't be read.
+    """
+    if not path.is_dir():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    names = (p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file())
+    lines = "".join(f"{digest(path / name)}  {name}\n" for name in sorted(names))
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def sync_tree(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.errors import ImageError
-from napari_unet.files.atomic import hidden_name, save_error, sync_folder, sync_tree
+from napari_unet.files.atomic import (
+    Apart,
+    digest,
+    hidden_name,
+    put_in_place,
+    save_error,
+)
 from napari_unet.files.axes import arrange
 from napari_unet.files.lazy_array import LazyArray
 from napari_unet.files.ome import length_um
@@ -123,7 +130,8 @@ def _channel_names(attributes: Mapping[str, Any]) -> tuple[str, ...]:
 class LabelStore:
     """Labels on the disk, written block by block, and there once they are whole.
 
-    Until `finish` they are in a folder of their own beside the final one.
+    Until `finish` they are in a folder of their own beside the final one. The same
+    labels, written by the same blocks, give the same bytes.
 
     Parameters
     ----------
@@ -158,6 +166,7 @@ class LabelStore:
         self._path, self._axes, self._chunk_px = path, axes, chunk_px
         self._sizes = tuple(pixel_size_um or ())
         self._folder = hidden_name(path)
+        self._is_given = False
         with self._saving():
             self._group = zarr.open_group(self._folder, mode="w", zarr_format=2)
             self.array = self._level(0, tuple(shape))
@@ -177,6 +186,8 @@ class LabelStore:
         """Write a block of labels; whole chunks are written fastest."""
         with self._saving():
             self.array[where] = labels.astype(np.uint32)
+            # Chunks lie deeper: else the folder would look as if nobody wrote there.
+            os.utime(self._folder)
 
     def read(self, where: Region) -> NDArray[np.uint32]:
         """Return a block of the labels that were written."""
@@ -195,6 +206,14 @@ class LabelStore:
 
     def finish(self) -> None:
         """Add coarser levels, and let the labels be there under their name."""
+        for error in put_in_place([self.apart()]).values():
+            raise error
+
+    def apart(self) -> Apart:
+        """Add coarser levels; return what `put_in_place` gives its name.
+
+        `discard` leaves it alone from now on.
+        """
         with self._saving():
             datasets = [self._described(0)]
             level, k = self.array, 0
@@ -221,7 +240,8 @@ class LabelStore:
                 }
             ]
             self._group.attrs["image-label"] = {"version": _VERSION}
-            self._replace()
+            self._is_given = True
+            return Apart(self._folder, self._path, digest(self._folder))
 
     def _described(self, k: int) -> dict[str, Any]:
         sizes = (1.0,) * len(self._axes)
@@ -247,34 +267,34 @@ class LabelStore:
             level[where] = finer[source][..., ::2, ::2]
         return level
 
-    def _replace(self) -> None:
-        """Put the finished folder in the place of an older one."""
-        sync_tree(self._folder)
-        old = hidden_name(self._path)
-        if self._path.exists():
-            self._path.rename(old)
-        try:
-            self._folder.rename(self._path)
-        except OSError:
-            if old.exists():
-                old.rename(self._path)
-            raise
-        sync_folder(self._path.parent)
-        if old.is_file():
-            old.unlink()
-        shutil.rmtree(old, ignore_errors=True)
-
     def discard(self) -> None:
         """Delete what was written, if it is not finished."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if not self._is_given:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     @contextlib.contextmanager
     def _saving(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
+            self._is_given = False
             self.discard()
             raise save_error(self._path, error) from error
+
+
+def labels_apart(
+    path: Path,
+    labels: NDArray[Any],
+    axes: str,
+    pixel_size_um: Sequence[float] | None = None,
+) -> Apart:
+    """Write labels that are in memory as an OME-Zarr; see `LabelStore`."""
+    store = LabelStore(path, labels.shape, axes, pixel_size_um)
+    try:
+        store.write((slice(None),) * labels.ndim, labels)
+        return store.apart()
+    finally:
+        store.discard()
 
 
 def _chunks(array: Any, index: Sequence[int] = ()) -> Iterator[Region]:

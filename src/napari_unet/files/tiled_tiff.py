@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tifffile
 
-from napari_unet.files.atomic import write_atomically
 from napari_unet.files.ome_tiff import size_metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Sequence
     from typing import BinaryIO
 
     from numpy.typing import NDArray
@@ -25,21 +23,15 @@ if TYPE_CHECKING:
 _LARGEST_TIFF_BYTES = 2**32 - 2**25
 
 
-def write_tiled_labels(
-    path: str | Path,
-    store: LabelStore,
-    *,
-    axes: str,
-    pixel_size_um: Sequence[float] | None = None,
-) -> None:
-    """Write labels as a tiled OME-TIFF, atomically.
+def tiled_labels_writer(
+    store: LabelStore, *, axes: str, pixel_size_um: Sequence[float] | None = None
+) -> Callable[[BinaryIO], None]:
+    """Return what writes labels into a file as a tiled OME-TIFF, or BigTIFF over 4 GB.
 
     The same labels give the same bytes. One tile is in memory at a time.
 
     Parameters
     ----------
-    path : path
-        File to write; a BigTIFF where more than 4 GB could be in it.
     store : LabelStore
         Holds the labels ([T,] [Z,] Y, X), in chunks of one plane each. Written as
         uint16, or uint32 where an id is above 65,535.
@@ -47,11 +39,6 @@ def write_tiled_labels(
         One letter an axis, such as ``"ZYX"``.
     pixel_size_um : sequence of float, optional
         Along ([Z,] Y, X), in micrometres.
-
-    Raises
-    ------
-    SaveError
-        The file can't be written (NU-S01).
     """
     shape = tuple(int(n) for n in store.array.shape)
     # Chunk by chunk in the order of the pages, which is that of the chunks.
@@ -91,4 +78,4 @@ def write_tiled_labels(
             },
         )
 
-    write_atomically(path, write)
+    return write
