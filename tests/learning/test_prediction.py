@@ -13,6 +13,7 @@ from napari_unet.errors import ImageError, ModelError, ResourceError
 from napari_unet.files.images import write_image
 from napari_unet.imaging.arrays import Image
 from napari_unet.imaging.intensity import IntensityRange
+from napari_unet.learning.applying import passes as passes_module
 from napari_unet.learning.applying import predictor as predictor_module
 from napari_unet.learning.applying.predictor import image_range, resolved_precision
 from napari_unet.learning.checkpoint import save_model
@@ -236,7 +237,7 @@ def test_a_lack_of_memory_is_said(random_model, monkeypatch):
     def fail(*_: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(predictor_module, "activate", fail)
+    monkeypatch.setattr(passes_module, "activate", fail)
     with pytest.raises(ResourceError, match="too little memory") as caught:
         predict(random_model(), _image((20, 20)), _config())
     assert caught.value.code == "NU-R02"
@@ -363,11 +364,11 @@ def test_tiles_that_disagree_fade_into_each_other(
 ):
     answers = iter([0.0, 1.0, 0.0, 1.0, 0.0])
 
-    def disagree(predictor, index, tile):
-        sides = [r.stop - r.start for r in tile.read]
-        return np.full((2, *sides), next(answers), np.float32)
+    def disagree(_, tiles):
+        for seen, _ in tiles:
+            yield np.full((2, *seen.shape[1:]), next(answers), np.float32)
 
-    monkeypatch.setattr(predictor_module.Predictor, "_forward", disagree)
+    monkeypatch.setattr(passes_module.Passes, "all", disagree)
     model, image = random_model(norm="group"), _image((32, 96))
     outputs = predict(model, image, _config(tile_size=32, halo=halo))
     steps = np.abs(np.diff(outputs[0], axis=1))

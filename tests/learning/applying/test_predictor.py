@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from napari_unet.config import PredictConfig
 from napari_unet.events import Note, TileDone
 from napari_unet.imaging.arrays import Image
-from napari_unet.learning.applying import predictor as predictor_module
+from napari_unet.learning.applying import passes as passes_module
+from napari_unet.learning.applying.passes import Passes
 from napari_unet.learning.applying.predictor import Predictor
 from napari_unet.learning.prediction import predict, predict_tiles
 
@@ -90,21 +91,60 @@ def test_no_more_is_read_at_once_than_a_tile_and_its_halo(random_model):
     )
 
 
+@pytest.fixture(params=[0, 1], ids=["one_by_one", "one_ahead"])
+def n_ahead(request, monkeypatch):
+    """As on the CPU, and as on CUDA."""
+    made = Passes.__init__
+
+    def init(passes, *given, **named):
+        made(passes, *given, **named)
+        passes._n_ahead = request.param
+
+    monkeypatch.setattr(Passes, "__init__", init)
+    return request.param
+
+
+@pytest.mark.parametrize("name", ["transposed", "global"])
+def test_a_tile_is_begun_before_the_last_is_written(random_model, n_ahead, name):
+    class Counting:
+        def __init__(self, data):
+            self.data, self.n_read = data, 0
+            self.shape, self.dtype, self.ndim = data.shape, data.dtype, data.ndim
+
+        def __getitem__(self, where):
+            self.n_read += 1
+            return self.data[where]
+
+    model, image = random_model(**NETWORKS[name]), _noise(64, 96)
+    lazy = Counting(image.data)
+    predictor = Predictor(model, Image(lazy), _config(tile_size=32), (1.0, 1.0))
+    n_before = lazy.n_read
+    tiles = predictor.tiles()
+    first = next(tiles)
+    assert lazy.n_read - n_before == 1 + n_ahead
+    *_, last = tiles
+    assert (first.n_done, last.n_done) == (1, last.n_tiles)
+    expected = predict(model, image, _config(tile_size=32))
+    np.testing.assert_array_equal(last.outputs, expected)
+
+
 # Of a global network the whole tile counts, its overlap too.
 @pytest.mark.parametrize(
     ("name", "size"), [("transposed", 128), ("valid", 128), ("global", 64)]
 )
-def test_a_lack_of_memory_makes_tiles_smaller(random_model, monkeypatch, name, size):
+def test_a_lack_of_memory_makes_tiles_smaller(
+    random_model, monkeypatch, n_ahead, name, size
+):
     model, image = random_model(**NETWORKS[name]), _noise(150, 300)
     expected = predict(model, image, _config())
-    activate = predictor_module.activate
+    activate = passes_module.activate
 
     def tight(logits, roles):
         if logits.shape[-1] > 130:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
         return activate(logits, roles)
 
-    monkeypatch.setattr(predictor_module, "activate", tight)
+    monkeypatch.setattr(passes_module, "activate", tight)
     events = list(predict_tiles(model, image, _config(tile_size=256)))
     notes = [event for event in events if isinstance(event, Note)]
     assert f"tiles of {size} px" in notes[-1].message

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from collections import deque
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from napari_unet.errors import ResourceError
 from napari_unet.events import Note, TileDone
@@ -14,7 +14,7 @@ from napari_unet.imaging.grids import Grids
 from napari_unet.imaging.intensity import intensity_range, normalize
 from napari_unet.imaging.resampling import scaled_shape
 from napari_unet.learning.applying.inference import for_inference
-from napari_unet.learning.applying.outputs import activate
+from napari_unet.learning.applying.passes import Passes
 from napari_unet.learning.applying.tiles import plan_for, tile_size_for
 from napari_unet.learning.data.value_units import span_of_values
 from napari_unet.learning.device import (
@@ -25,7 +25,7 @@ from napari_unet.learning.device import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -38,31 +38,6 @@ if TYPE_CHECKING:
     from napari_unet.learning.networks import Network
 
     Region = tuple[slice, ...]
-
-
-class Turn(NamedTuple):
-    """A symmetry of the square: first Y and X are swapped, then axes are mirrored."""
-
-    swaps: bool
-    flips: tuple[int, ...]
-
-
-def turns(name: str) -> tuple[Turn, ...]:
-    """Return the symmetries of a test-time augmentation, that of no change first.
-
-    Parameters
-    ----------
-    name : {"off", "flips", "all"}
-        One, the four by mirroring Y and X, or all eight.
-
-    Examples
-    --------
-    >>> [len(turns(name)) for name in ("off", "flips", "all")]
-    [1, 4, 8]
-    """
-    swaps = (False, True) if name == "all" else (False,)
-    flips = ((),) if name == "off" else ((), (-1,), (-2,), (-2, -1))
-    return tuple(Turn(s, f) for s in swaps for f in flips)
 
 
 # Smaller tiles would be mostly halo.
@@ -111,7 +86,6 @@ class Predictor:
         net: Network | None = None,
     ) -> None:
         self._data, self._roles = image.data, model.roles
-        self._turns = turns(config.test_time_augmentation)
         self.spread: NDArray[np.float32] | None = None
         self._shift = shift
         self._span = image_range(model, image)
@@ -119,6 +93,9 @@ class Predictor:
         self._device, self._halo = choose_device(config.device), config.halo
         precision = precision_of(model, config, self._device)
         self._net = network_for(model, config) if net is None else net
+        self._passes = Passes(
+            self._net, self._device, model.roles, config.test_time_augmentation
+        )
         n_dims, finer = model.network.n_dims, model.network.upscale
         own = tuple(image.shape[-n_dims:])
         seen = scaled_shape(own, factors)
@@ -166,9 +143,10 @@ class Predictor:
             the last event.
         """
         n_outputs, *rest = self.shape
-        every = np.zeros((n_outputs + (len(self._turns) > 1), *rest), np.float32)
+        n_given = n_outputs + self._passes.gives_spread
+        every = np.zeros((n_given, *rest), np.float32)
         outputs = every[:n_outputs]
-        if len(every) > n_outputs:
+        if self._passes.gives_spread:
             self.spread = every[n_outputs]
         viewed = viewed or (lambda: None)
         n_planes = math.prod(self._stack)
@@ -198,20 +176,53 @@ class Predictor:
         Yields how many tiles are done and which outputs are there by the last one;
         none where it begins again, with smaller tiles.
         """
-        left, n_done = list(self._plan.tiles), 0
-        while left:
-            tile = left.pop(self._nearest_tile(left, index, viewed()))
+        while True:
+            in_order = self._by_view(index, viewed)
             try:
-                write = self._write(outputs, self._forward(index, tile), tile)
+                for i, (tile, found) in enumerate(self._passed(index, in_order)):
+                    yield i + 1, self._write(outputs, found, tile)
             except ResourceError as error:
                 if not self._shrinks(error):
                     raise
                 outputs[:] = 0
-                left, n_done = list(self._plan.tiles), 0
                 yield 0, None
-                continue
-            n_done += 1
-            yield n_done, write
+            else:
+                return
+
+    def _by_view(
+        self, index: tuple[int, ...], viewed: Callable[[], Sequence[float] | None]
+    ) -> Iterator[Tile]:
+        """Yield each tile, always the one that is nearest to what is seen by then."""
+        left = list(self._plan.tiles)
+        while left:
+            yield left.pop(self._nearest_tile(left, index, viewed()))
+
+    def _passed(
+        self, index: tuple[int, ...], tiles: Iterable[Tile]
+    ) -> Iterator[tuple[Tile, NDArray[np.float32]]]:
+        """Yield each tile with its outputs (K, [Z,] Y, X): what it keeps, or all.
+
+        All where tiles are blended. With test-time augmentation the spread comes last.
+        """
+        begun: deque[Tile] = deque()
+
+        def given() -> Iterator[tuple[NDArray[np.float32], Region]]:
+            for tile in tiles:
+                begun.append(tile)
+                read = self._grids.read(
+                    lambda window: self._normal(index, window),
+                    tile.read,
+                    self._plan.pads,
+                )
+                yield read, () if tile.weights else self._finer(tile.crop)
+
+        for found in self._passes.all(given()):
+            yield begun.popleft(), in_units(found, self._roles, self._values)
+
+    def _finer(self, region: Region) -> Region:
+        """Return a window of the network's input as it counts in its outputs."""
+        finer = self._grids.finer
+        return tuple(slice(r.start * finer, r.stop * finer) for r in region)
 
     def _nearest_tile(
         self, tiles: list[Tile], index: tuple[int, ...], view: Sequence[float] | None
@@ -252,9 +263,9 @@ class Predictor:
         while True:
             found = np.zeros((self.shape[0], *shape), np.float32)
             try:
-                for tile in self._plan.within(within):
-                    own = self._forward(index, tile)[: len(found)]
-                    self._place(found, own, tile, needed)
+                tiles = self._plan.within(within)
+                for tile, own in self._passed(index, tiles):
+                    self._place(found, own[: len(found)], tile, needed)
                     # Else what was freed adds up to more than one tile takes.
                     return_freed_memory()
                 break
@@ -271,41 +282,6 @@ class Predictor:
         self._cut(max(self.tile_size // 2, _SMALLEST_TILE_PX))
         # A network that takes one size only can't do with less.
         return len(self._plan.tiles) > n_before
-
-    @torch.inference_mode()
-    def _forward(self, index: tuple[int, ...], tile: Tile) -> NDArray[np.float32]:
-        """Return a tile's outputs (K, [Z,] Y, X): what it keeps, or all to blend.
-
-        With test-time augmentation their spread comes after them.
-        """
-        with own_memory_errors(self._device):
-            read = self._grids.read(
-                lambda window: self._normal(index, window), tile.read, self._plan.pads
-            )
-            image = torch.from_numpy(read)[None].to(self._device.torch)
-            crop = [slice(None)]
-            if not tile.weights:
-                finer = self._grids.finer
-                crop += (slice(c.start * finer, c.stop * finer) for c in tile.crop)
-            if len(self._turns) == 1:
-                logits = self._net(image)[0][tuple(crop)]
-                found = np.asarray(activate(logits, self._roles).cpu().numpy())
-                return in_units(found, self._roles, self._values)
-            each = torch.stack(
-                [self._turned(image, t)[tuple(crop)] for t in self._turns]
-            )
-            spread = each.std(0, correction=0).amax(0, keepdim=True)
-            mean = in_units(each.mean(0).cpu().numpy(), self._roles, self._values)
-            return np.concatenate([mean, spread.cpu().numpy()])
-
-    def _turned(self, image: torch.Tensor, turn: Turn) -> torch.Tensor:
-        """Return the outputs (K, [Z,] Y, X) of an image that is turned, turned back."""
-        seen = image.transpose(-1, -2) if turn.swaps else image
-        axes = [seen.ndim + axis for axis in turn.flips]
-        logits = self._net(torch.flip(seen, axes).contiguous())
-        logits = torch.flip(logits, axes)
-        logits = logits.transpose(-1, -2) if turn.swaps else logits
-        return activate(logits[0], self._roles)
 
     def _normal(self, index: tuple[int, ...], window: Region) -> NDArray[np.float32]:
         part = np.asarray(self._data[(slice(None), *index, *window)])
