@@ -453,11 +453,15 @@ def test_destroyed_tools_give_the_mouse_back(qtbot, viewer, labels) -> None:
     click(tools.buttons["merge"])
     assert labels.mode == "pan_zoom"
     reference = weakref.ref(tools)
-    tools.deleteLater()
-    qtbot.wait(10)
+    with qtbot.waitSignal(tools.destroyed):
+        tools.deleteLater()
     del tools
-    gc.collect()
-    assert reference() is None
+
+    def is_gone() -> bool:
+        gc.collect()
+        return reference() is None
+
+    qtbot.waitUntil(is_gone)
     assert labels.mode == "paint"
     labels.selected_label = 7
     viewer.layers.remove(labels)
