@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from napari_unet.config import NormalizationConfig, PredictConfig
 from napari_unet.errors import ImageError, ModelError, ResourceError
+from napari_unet.events import TileDone
 from napari_unet.files.images import write_image
 from napari_unet.imaging.arrays import Image
 from napari_unet.imaging.intensity import IntensityRange
@@ -95,11 +97,25 @@ def test_valid_tiles_lie_on_one_pooling_grid(random_model):
     np.testing.assert_allclose(outputs, whole, atol=1e-5)
 
 
-def test_without_a_halo_tiles_do_leave_a_trace(random_model):
+def test_without_a_halo_tiles_do_leave_a_trace_and_say_so(random_model):
     model, image = random_model(), _image((96, 96))
     whole = predict(model, image, _config(tile_size=96))
-    outputs = predict(model, image, _config(tile_size=32, halo=0))
-    assert np.abs(outputs - whole).max() > 1e-3
+    note, *_, last = predict_tiles(model, image, _config(tile_size=32, halo=0))
+    there = np.abs(last.outputs - whole)
+    assert there.max() > 1e-3
+    said = float(re.search(r"off by up to (\S+)$", note.message)[1])
+    # The middle tile is the one with most around it.
+    assert said == pytest.approx(there[:, 32:64, 32:64].max(), rel=0.1)
+
+
+def test_nothing_is_said_of_a_halo_that_is_exact(random_model):
+    model, image = random_model(), _image((96, 96))
+    whole = predict(model, image, _config(tile_size=96))
+    for config in (
+        _config(tile_size=96, halo=0),
+        _config(tile_size=32, halo=model.build().halo),
+    ):
+        assert isinstance(next(iter(predict_tiles(model, image, config))), TileDone)
     outputs = predict(model, image, _config(tile_size=32, halo=model.build().halo))
     np.testing.assert_allclose(outputs, whole, atol=1e-5)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from napari_unet.config import PredictConfig
 from napari_unet.errors import ImageError
-from napari_unet.events import TileDone
+from napari_unet.events import Note, TileDone
 from napari_unet.files.inputs import as_image
 from napari_unet.learning.applying.cell_sizes import measured_factors, wants_measuring
 from napari_unet.learning.applying.predictor import (
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from napari_unet.events import Note
     from napari_unet.imaging.arrays import Image
     from napari_unet.learning.data.pairs import ImageLike
     from napari_unet.learning.networks import Network
@@ -74,7 +73,8 @@ def predict_tiles(
         after the last event. The axes that the network sees are `upscale` times finer
         than the image's.
     Note
-        Memory was too little for such tiles: they are smaller from now on.
+        The halo given is too small to be exact, and by how much outputs are off;
+        memory was too little for such tiles: they are smaller from now on.
 
     Raises
     ------
@@ -95,6 +95,11 @@ def predict_tiles(
     check_axes(model, image)
     factors = factors or working_factors(model, image, config, net=net)
     predictor = Predictor(model, image, config, factors, net=net)
+    if (error := predictor.error_of_halo()) is not None:
+        yield Note(
+            f"a halo of {config.halo} px is less than this network needs to be exact: "
+            f"in one tile outputs are off by up to {error:.1g}"
+        )
     finer = model.network.upscale
     yield from predictor.tiles(lambda: _middle(mailbox, finer))
 

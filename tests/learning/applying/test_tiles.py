@@ -98,3 +98,27 @@ def test_every_tile_is_as_large_as_the_network_needs(shape):
         assert all(side % 8 == 0 for side in sides)
         counts[tile.write] += 1
     assert (counts == 1).all()
+
+
+# -- exactness, free of rounding ------------------------------------------------
+
+
+@pytest.mark.parametrize("too_small", [False, True])
+@pytest.mark.parametrize("settings", [{}, {"up": "linear"}, {"n_dims": 3, "depth": 1}])
+def test_what_a_tile_does_not_read_does_not_reach_what_it_writes(settings, too_small):
+    torch.manual_seed(0)
+    net = build_network(NetworkConfig(**({"base_width": 2, "depth": 2} | settings)))
+    net.eval()
+    shape = (5, 40, 60)[-net.config.n_dims :]
+    halo = net.halo - net.multiple * too_small
+    plan = plan_for(net, shape, tile_size=2 * net.multiple, halo=halo)
+    padded = [n + sum(pad) for n, pad in zip(shape, plan.pads, strict=True)]
+    n_reached = 0
+    for tile in plan.tiles:
+        image = torch.full((1, 1, *padded), torch.nan)
+        image[(..., *tile.read)] = 0.5
+        with torch.no_grad():
+            found = net(image)[(..., *tile.write)]
+        n_reached += bool(found.isnan().any())
+    # With less than the halo, all that have something beyond what they read.
+    assert n_reached == (len(plan.tiles) if too_small else 0)

@@ -274,6 +274,24 @@ class Predictor:
                     raise
         return found if self._grids.is_one else self._grids.window(found, region)
 
+    def error_of_halo(self) -> float | None:
+        """Return how far off outputs are by a halo smaller than the network's reach.
+
+        That is the largest difference in the tile that has most around it, of the
+        middle plane or volume; None where the halo is enough, or tiles are blended.
+        """
+        reach, given = self._net.halo, self._halo
+        if self._plan.cut is None or reach is None or given == "exact":
+            return None
+        if given >= reach or len(self._plan.tiles) == 1:
+            return None
+        exact = plan_for(self._net, self._grids.seen, tile_size=self.tile_size)
+        i, tile = max(enumerate(exact.tiles), key=lambda pair: _n_read(pair[1]))
+        index = tuple(n // 2 for n in self._stack)
+        tiles = [self._plan.tiles[i], tile]
+        ours, truth = (found for _, found in self._passed(index, tiles))
+        return float(np.abs(ours - truth).max())
+
     def _shrinks(self, error: ResourceError) -> bool:
         """Take smaller tiles after an error of memory; return whether there are any."""
         if error.code != "NU-R02" or self.tile_size <= _SMALLEST_TILE_PX:
@@ -322,6 +340,10 @@ class Predictor:
             return
         own = (slice(None), *_moved(common, region))
         outputs[(slice(None), *_moved(common, needed))] += found[own]
+
+
+def _n_read(tile: Tile) -> int:
+    return math.prod(part.stop - part.start for part in tile.read)
 
 
 def _nearest(planes: list[tuple[int, ...]], view: Sequence[float] | None) -> int:
