@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_unet.batch.committing import Committer
-from napari_unet.batch.inputs import list_items, make_ready, sentence
+from napari_unet.batch.inputs import list_items, make_ready, results_of, sentence
 from napari_unet.batch.job import Job
 from napari_unet.batch.ledger import NAME, Ledger, Record, read_lines, rewrite
 from napari_unet.batch.one import precision_warnings
 from napari_unet.batch.outputs import Outcome, merge_measurements, write_outcome
 from napari_unet.batch.shards import checked, ledger_name, of_shard
+from napari_unet.batch.sheet import write_sheet
 from napari_unet.config import PredictConfig
 from napari_unet.errors import FolderError, SaveError
 from napari_unet.events import (
@@ -32,6 +33,8 @@ from napari_unet.events import (
 )
 from napari_unet.files.atomic import make_folder, sweep_strays, write_apart
 from napari_unet.imaging.instances import check_finds_cells
+from napari_unet.imaging.linking import check_links
+from napari_unet.imaging.uncertainty import check_tells_uncertainty
 from napari_unet.learning.applying.scale import scale_note
 from napari_unet.learning.attention import check_has_gates
 from napari_unet.learning.checkpoint import Model, load_model
@@ -69,6 +72,10 @@ def segment_folder(  # noqa: PLR0913 - the settings of a run, all keyword-only
     probabilities: bool = False,
     attention: bool = False,
     measure: bool = False,
+    preview: bool = False,
+    link: bool = False,
+    ctc: bool = False,
+    uncertainty: bool = False,
     resume: bool = True,
     shard: Shard | None = None,
     mailbox: Mailbox | None = None,
@@ -113,6 +120,17 @@ def segment_folder(  # noqa: PLR0913 - the settings of a run, all keyword-only
     measure : bool
         Also measure each cell: ``<stem>_measurements.csv``, and ``measurements.csv``
         of all files.
+    preview : bool
+        Also draw a thumbnail of each file, and ``preview.html``, which shows them all
+        and says which files are unlike the others.
+    link : bool
+        Give a cell of a movie the same id in all frames.
+    ctc : bool
+        Link, and also write each movie as a result of the Cell Tracking Challenge, in
+        the folder ``<stem>_RES``.
+    uncertainty : bool
+        Also write how unsure the network is, as ``<stem>_uncertainty.tif``: the entropy
+        of its classes and, with test-time augmentation, its spread.
     resume : bool
         Pass over files that were done with the same model and settings, and have not
         changed since, nor have their results.
@@ -133,8 +151,9 @@ def segment_folder(  # noqa: PLR0913 - the settings of a run, all keyword-only
     ------
     UNetError
         Before the first file: no such folder, no images, an output folder that
-        can't be written, no model, one without attention gates or without cells to
-        measure, no such shard. Later: the ledger can't be written (NU-S01).
+        can't be written, no model, one that can't give what is asked for (no attention
+        gates, no cells to measure or to link, no uncertainty), no such shard. Later:
+        the ledger can't be written (NU-S01).
     """
     source, output = Path(source), Path(output)
     job = Job(
@@ -147,6 +166,10 @@ def segment_folder(  # noqa: PLR0913 - the settings of a run, all keyword-only
         probabilities,
         attention,
         measure,
+        preview,
+        link or ctc,
+        ctc,
+        uncertainty,
     )
     _check_model(job)
     of = None if shard is None else checked(shard)
@@ -173,6 +196,11 @@ def _check_model(job: Job) -> None:
         check_has_gates(job.model)
     if job.measure:
         check_finds_cells(job.model.roles)
+    if job.link:
+        check_links(job.model.roles)
+    if job.uncertainty:
+        is_augmented = job.config.test_time_augmentation != "off"
+        check_tells_uncertainty(job.model.roles, has_spread=is_augmented)
 
 
 def _check_output(source: Path, output: Path, ledger: Path) -> None:
@@ -198,7 +226,7 @@ def _check_output(source: Path, output: Path, ledger: Path) -> None:
 
 def _sweep(job: Job, items: Sequence[Item]) -> None:
     """Delete what a killed run left half-written."""
-    names = dict.fromkeys(item.result("") for item in items)
+    names = (item.result(what) for item in items for what in results_of(job))
     for folder in dict.fromkeys((job.output / name).parent for name in names):
         sweep_strays(folder)
 
@@ -209,12 +237,17 @@ def _conclude(job: Job, items: Sequence[Item], ledger: Path) -> None:
     is_whole = ledger.name == NAME
     own = {item.name for item in items}
     rewrite(ledger, (line for name, line in lines.items() if is_whole or name in own))
-    if not (job.measure and is_whole):
+    if not ((job.measure or job.preview) and is_whole):
         return
     found = (Record.from_line(lines.get(item.name, "")) for item in items)
     asked = (job.stamp["model"], job.stamp["settings"])
-    done = [r for r in found if r is not None and (r.model, r.settings) == asked]
-    merge_measurements(job, done)
+    records = {
+        r.input: r for r in found if r is not None and (r.model, r.settings) == asked
+    }
+    if job.measure:
+        merge_measurements(job, records.values())
+    if job.preview:
+        write_sheet(job, items, records)
 
 
 class _Run:
@@ -325,8 +358,8 @@ class _Run:
                 notes.append(event.message)
             elif isinstance(event, TileDone):
                 yield FileProgress(index, event.n_done, event.n_tiles)
-                outputs = event.outputs
-        return partial(write_outcome, job, ready, image, outputs, factors)
+                last = event
+        return partial(write_outcome, job, ready, image, last, factors)
 
 
 def _known(outcome: Outcome) -> Future[Outcome]:

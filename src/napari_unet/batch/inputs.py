@@ -19,6 +19,7 @@ from napari_unet.errors import FolderError, UNetError
 from napari_unet.files.folders import look_through, stem_of
 from napari_unet.files.images import read_image
 from napari_unet.imaging.instances import finds_cells
+from napari_unet.imaging.linking import check_has_frames
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
     from napari_unet.batch.job import Job
     from napari_unet.imaging.arrays import Image
+
+# A result of the Cell Tracking Challenge is a folder; thumbnails are in one.
+MOVIE, PREVIEW = "RES", "preview.jpg"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +62,11 @@ class Item:
         Parameters
         ----------
         what : str
-            Such as ``"labels.tif"``.
+            Such as ``"labels.tif"``; thumbnails have a folder of their own.
         """
         folder, _, _ = self.name.rpartition("/")
-        return f"{folder}/{stem_of(self.path)}_{what}".lstrip("/")
+        stem = f"{folder}/{stem_of(self.path)}".lstrip("/")
+        return f"previews/{stem}.jpg" if what == PREVIEW else f"{stem}_{what}"
 
 
 def list_items(
@@ -174,6 +179,8 @@ def make_ready(job: Job, item: Item, lines: Mapping[str, str]) -> Ready:
             return Ready(item, mark, before=before)
         image = read_image(item.path, axes=job.axes, channels=job.channels, notes=notes)
         image = replace(image, data=np.asarray(image.data))
+        if job.link:
+            check_has_frames(image)
         notes += fit_warnings(job.model, image, job.config)
     except Exception as error:  # noqa: BLE001 - the per-file edge: the rest goes on
         return Ready(item, mark, time.monotonic() - start, problem=sentence(error))
@@ -213,5 +220,8 @@ def results_of(job: Job) -> list[str]:
         "probabilities.tif": has_cells and job.probabilities,
         "attention.tif": job.attention,
         "measurements.csv": has_cells and job.measure,
+        "uncertainty.tif": job.uncertainty,
+        MOVIE: job.ctc,
+        PREVIEW: job.preview,
     }
     return [what for what, is_wanted in wanted.items() if is_wanted]

@@ -45,8 +45,10 @@ class Job:
         The model to apply.
     output : Path
         Folder of the results.
-    config, instances, axes, channels, probabilities, attention, measure
+    config, instances, axes, channels, probabilities, attention, measure, preview
         As for `segment_folder`.
+    link, ctc, uncertainty
+        As well.
     """
 
     model: Model
@@ -58,6 +60,10 @@ class Job:
     probabilities: bool = False
     attention: bool = False
     measure: bool = False
+    preview: bool = False
+    link: bool = False
+    ctc: bool = False
+    uncertainty: bool = False
 
     @cached_property
     def net(self) -> Network:
@@ -78,7 +84,9 @@ class Job:
         # Not on which device: all give the same to rounding, and a run that is shared
         # among machines may see several.
         config = self.config.model_dump(mode="json", exclude={"device"})
-        names = ("axes", "probabilities", "attention", "measure")
+        # Which results were asked for.
+        wanted = ("probabilities", "attention", "measure", "preview")
+        names = ("axes", *wanted, "link", "ctc", "uncertainty")
         return {
             "config": config,
             "instances": repr(self.instances),

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.batch.inputs import results_of, sentence
+from napari_unet.batch.inputs import MOVIE, PREVIEW, results_of, sentence
+from napari_unet.batch.previews import preview_writer
 from napari_unet.files.atomic import make_folder, write_apart
+from napari_unet.files.formats.ctc_results import ctc_apart
 from napari_unet.files.images import image_writer, labels_writer
 from napari_unet.files.tables import merge_tables, table_writer
 from napari_unet.imaging.instances import finds_cells, is_cell
 from napari_unet.imaging.measure import classes_of, measure
+from napari_unet.imaging.uncertainty import uncertainty_of
 from napari_unet.learning.applying.blocks import cells_of, pixel_size_of_outputs
 from napari_unet.learning.attention import attention_maps
 
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from napari_unet.batch.inputs import Item, Ready
     from napari_unet.batch.job import Job
     from napari_unet.batch.ledger import Record, State
+    from napari_unet.events import TileDone
     from napari_unet.files.atomic import Apart
     from napari_unet.imaging.arrays import Image
     from napari_unet.learning.model import Model
@@ -73,7 +77,7 @@ def write_outcome(
     job: Job,
     ready: Ready,
     image: Image,
-    outputs: NDArray[np.float32],
+    predicted: TileDone,
     factors: Sequence[float],
     seconds: float,
 ) -> Outcome:
@@ -85,8 +89,8 @@ def write_outcome(
         What was asked for.
     ready, image
         The file, and what was read from it.
-    outputs : ndarray of float32, shape (K, [T,] [Z,] Y, X)
-        What the network gave.
+    predicted : TileDone
+        What the network gave: its last event.
     factors : sequence of float
         Pixels that it saw for each of the image, one an axis.
     seconds : float
@@ -101,11 +105,16 @@ def write_outcome(
     try:
         found = None
         if finds_cells(job.model.roles):
-            found = cells_of(job.model, outputs, factors, job.instances)
+            outputs, settings = predicted.outputs, job.instances
+            found = cells_of(job.model, outputs, factors, settings, link=job.link)
         for what in results_of(job):
-            write = _writer(job, what, image, outputs, found)
             path = job.output / ready.item.result(what)
             make_folder(path.parent)
+            if what == MOVIE and found is not None:
+                size = pixel_size_of_outputs(job.model, image)
+                files.append(ctc_apart(path, found, size, source=image.source))
+                continue
+            write = _writer(job, what, image, predicted, found)
             files.append(write_apart(path, write))
     except Exception as error:  # noqa: BLE001 - the per-file edge: the rest goes on
         for file in files:
@@ -120,10 +129,11 @@ def _writer(
     job: Job,
     what: str,
     image: Image,
-    outputs: NDArray[np.float32],
+    predicted: TileDone,
     labels: NDArray[np.int32] | None,
 ) -> Write:
     """Return what writes one of the results of a file."""
+    outputs = predicted.outputs
     size = pixel_size_of_outputs(job.model, image)
     if what == "attention.tif":
         maps = attention_maps(job.model, image, job.config)
@@ -137,10 +147,14 @@ def _writer(
         return labels_writer(labels, axes=image.axes[1:], pixel_size_um=size)
     if labels is not None and what == "measurements.csv":
         return table_writer(_measured(job.model, image, outputs, labels))
-    names = [role.partition(":")[2] for role in job.model.roles]
-    return image_writer(
-        outputs, axes=image.axes, pixel_size_um=size, channel_names=names
-    )
+    if what == PREVIEW:
+        made = outputs if labels is None else labels
+        return preview_writer(job.model, image, made, is_labels=labels is not None)
+    data, names = outputs, [role.partition(":")[2] for role in job.model.roles]
+    if what == "uncertainty.tif":
+        found = uncertainty_of(outputs, job.model.roles, predicted.spread)
+        data, names = np.stack(list(found.values())), list(found)
+    return image_writer(data, axes=image.axes, pixel_size_um=size, channel_names=names)
 
 
 def _measured(

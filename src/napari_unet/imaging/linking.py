@@ -9,8 +9,15 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from napari_unet.errors import ImageError, ModelError
+from napari_unet.imaging.instances import has_cells
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
+
+    from napari_unet.imaging.arrays import Image
 
 # A cell that moves by half its size still has a third of it in common with before.
 _LEAST_IOU = 0.1
@@ -62,6 +69,26 @@ def link_frames(
         n_tracks += len(new)
         linked[t] = track_of[frame]
     return linked
+
+
+def check_links(roles: Sequence[str]) -> None:
+    """Refuse a model that finds no single cells (NU-M14)."""
+    if not has_cells(roles):
+        raise ModelError(
+            "NU-M14",
+            f"the model gives {', '.join(roles)} and no single cells, so there is "
+            "nothing to link over time: predict without linking",
+        )
+
+
+def check_has_frames(image: Image) -> None:
+    """Refuse to link the cells of an image without a time axis (NU-I15)."""
+    if "T" not in image.axes:
+        raise ImageError(
+            "NU-I15",
+            f"{image.source} has the axes {image.axes} and no time to link its cells "
+            "over: say which axis is T, such as TYX, or predict without linking",
+        )
 
 
 def _same(

@@ -16,7 +16,8 @@ from napari_unet.files.annotations import Region, StoredAnnotation, known_pixels
 from napari_unet.files.atomic import write_text
 from napari_unet.files.axes import is_same_but_for_singletons
 from napari_unet.files.formats.ctc_files import find_sequence, frames_in
-from napari_unet.files.formats.ctc_tracks import read_tracks, table_of, tracks_of
+from napari_unet.files.formats.ctc_results import TABLE, CtcResult
+from napari_unet.files.formats.ctc_tracks import read_tracks
 from napari_unet.files.formats.not_held import not_held
 from napari_unet.files.formats.shapes import check_pixels, objects
 from napari_unet.files.images import LabelImage, read_label_image, write_labels
@@ -24,7 +25,7 @@ from napari_unet.files.stored import name_of
 from napari_unet.imaging.arrays import Annotation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -32,8 +33,7 @@ if TYPE_CHECKING:
     from napari_unet.files.formats.ctc_files import Frame, FrameSequence
     from napari_unet.files.formats.ctc_tracks import Track
 
-_TABLES = {"mask": "res_track.txt", "man_track": "man_track.txt"}
-_MAX_ID = np.iinfo(np.uint16).max
+_TABLES = {"mask": TABLE, "man_track": "man_track.txt"}
 
 
 def read_ctc(
@@ -239,37 +239,17 @@ def write_ctc(
     axes = stored.axes if len(stored.axes) == cells.ndim else ""
     is_single = cells.ndim == 2 or axes == "ZYX"
     frames = list(cells[np.newaxis] if is_single else cells)
-    tracks = tracks_of([_ids_in(frame) for frame in frames])
-    all_tracks = [track for runs in tracks.values() for track in runs]
-    _check_ids(all_tracks, stored)
-    n_digits = max(3, len(str(len(frames) - 1)))
-    names = [f"mask{t:0{n_digits}}.tif" for t in range(len(frames))]
-    _make_folder(folder, names)
-    for t, (name, frame) in enumerate(zip(names, frames, strict=True)):
-        renumbered = _renumbered(frame, t, tracks)
+    result = CtcResult.of(frames, stored.annotation.source)
+    _make_folder(folder, result.names)
+    for name, frame in zip(result.names, result.frames(), strict=True):
         write_labels(
             folder / name,
-            renumbered,
+            frame,
             axes="ZYX"[-frame.ndim :],
             pixel_size_um=stored.pixel_size_um,
         )
-    write_text(folder / "res_track.txt", table_of(all_tracks))
-    notes.extend(_notes_on_writing(folder, stored, tracks))
-
-
-def _ids_in(frame: NDArray[np.int32]) -> list[int]:
-    return [int(i) for i in np.unique(frame) if i]
-
-
-def _check_ids(tracks: Iterable[Track], stored: StoredAnnotation) -> None:
-    highest = max((track.label for track in tracks), default=0)
-    if highest > _MAX_ID:
-        raise LabelError(
-            "NU-L12",
-            f"{stored.annotation.source} needs the id {highest:,}, but the Cell "
-            f"Tracking Challenge has ids up to {_MAX_ID:,}: renumber the cells, or "
-            "save it as a label TIFF",
-        )
+    write_text(folder / TABLE, result.table)
+    notes.extend(_notes_on_writing(folder, stored, result.tracks))
 
 
 def _make_folder(folder: Path, names: Sequence[str]) -> None:
@@ -294,18 +274,6 @@ def _make_folder(folder: Path, names: Sequence[str]) -> None:
         )
 
 
-def _renumbered(
-    frame: NDArray[np.int32], t: int, tracks: Mapping[int, list[Track]]
-) -> NDArray[np.int32]:
-    """Return a frame with the ids of its tracks."""
-    renumbered = frame
-    for i in _ids_in(frame):
-        label = next(run.label for run in tracks[i] if run.begin <= t <= run.end)
-        if label != i:
-            renumbered = np.where(frame == i, np.int32(label), renumbered)
-    return renumbered
-
-
 def _notes_on_writing(
     folder: Path, stored: StoredAnnotation, tracks: Mapping[int, list[Track]]
 ) -> list[str]:
@@ -320,7 +288,7 @@ def _notes_on_writing(
             f"{folder.name}: {cells} away in between; from there on each has a new id, "
             "with the id before as its parent"
         )
-    n_others = len(set(_ids_in(annotation.labels)) - set(tracks))
+    n_others = len(set(np.unique(annotation.labels).tolist()) - {0} - set(tracks))
     if n_others:
         notes.append(
             f"{folder.name}: {objects(n_others)} left out, as background or areas have "

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_unet.imaging.blockwise import Cutting, find_all
+from napari_unet.imaging.linking import link_frames
 from napari_unet.learning.applying.scale import on_own_grid
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ def cells_of(
     outputs: NDArray[np.float32],
     factors: Sequence[float],
     instances: InstanceConfig | None = None,
+    *,
+    link: bool = False,
 ) -> NDArray[np.int32]:
     """Return the cells, plane by plane or volume by volume, ids unique over all.
 
@@ -73,6 +76,8 @@ def cells_of(
         Pixels that the network saw for each of the image, one an axis.
     instances : InstanceConfig, optional
         In pixels of the image; the settings tuned with the model if omitted.
+    link : bool
+        The first axis is time: a cell has the same id in all frames.
 
     Returns
     -------
@@ -87,4 +92,4 @@ def cells_of(
         found = find_all(plane, model.roles, settings, cutting=cutting)
         labels[index] = np.where(found > 0, found + n_cells, 0)
         n_cells += int(found.max(initial=0))
-    return labels
+    return link_frames(labels) if link else labels
