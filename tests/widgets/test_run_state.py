@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -9,6 +7,7 @@ from napari_unet import events as ev
 from napari_unet.widgets._run_state import (
     RunState,
     StopAsked,
+    WorkAt,
     WorkEnded,
     WorkFailed,
     WorkStarted,
@@ -124,16 +123,11 @@ def test_cells_are_counted_at_the_end():
     assert after(WorkStarted("Prediction"), done).message == "3 cells found"
 
 
-def test_a_folder_counts_its_files():
-    paths = (Path("a.tif"), Path("b.tif"))
-    state = after(WorkStarted("Batch"), ev.FolderStarted(paths))
-    assert state.n_total == 2
-    state = after(ev.FileStarted(1, paths[1]), state=state)
-    assert state.message == "File 2 of 2: b.tif"
-    done = ev.FileDone(1, paths[1], "done", None, 3, 0.1)
-    assert after(done, state=state).n_done == 2
-    end = after(ev.FolderFinished(1, 1, 2), state=state)
-    assert end.message == "1 file done, 1 failed (see the table), 2 skipped"
+def test_work_tells_how_far_it_is_until_it_is_stopped():
+    state = after(WorkStarted("Batch"), WorkAt(3, 8, "3 of 8 files"))
+    assert (state.n_done, state.n_total, state.message) == (3, 8, "3 of 8 files")
+    state = after(StopAsked(), WorkAt(4, 8, "4 of 8 files"), state=state)
+    assert (state.n_done, state.message) == (4, "Stopping …")
 
 
 def test_an_event_that_shows_nothing_changes_nothing():

@@ -222,7 +222,8 @@ class RunPanel(QWidget):
 
     def _render(self, state: RunState) -> None:
         self.start.setEnabled(not state.is_running)
-        self.pause.setEnabled(state.phase in {"running", "paused"})
+        can_wait = self._mailbox is not None
+        self.pause.setEnabled(can_wait and state.phase in {"running", "paused"})
         self.pause.setText("Resume" if state.phase == "paused" else "Pause")
         self.stop.setEnabled(state.phase in {"running", "paused"})
         self.bar.setVisible(state.is_running)

@@ -29,6 +29,15 @@ class StopAsked(ev.Event):
 
 
 @dataclass(frozen=True)
+class WorkAt(ev.Event):
+    """How far the work is; `message` says it in words."""
+
+    n_done: int
+    n_total: int
+    message: str
+
+
+@dataclass(frozen=True)
 class WorkDone(ev.Event):
     """The work has done what it should; `message` says what that is."""
 
@@ -87,6 +96,11 @@ def _work_started(state: RunState, event: WorkStarted) -> RunState:
 
 def _stop_asked(state: RunState, event: StopAsked) -> RunState:
     return replace(state, phase="stopping", message="Stopping …")
+
+
+def _work_at(state: RunState, event: WorkAt) -> RunState:
+    message = state.message if state.phase == "stopping" else event.message
+    return replace(state, n_done=event.n_done, n_total=event.n_total, message=message)
 
 
 def _work_done(state: RunState, event: WorkDone) -> RunState:
@@ -164,35 +178,11 @@ def _segmented(state: RunState, event: ev.Segmented) -> RunState:
     return replace(state, phase="done", message=f"{ev.counted(n_cells, 'cell')} found")
 
 
-def _folder_started(state: RunState, event: ev.FolderStarted) -> RunState:
-    n = len(event.paths)
-    return replace(state, n_total=n, message=ev.counted(n, "file"))
-
-
-def _file_started(state: RunState, event: ev.FileStarted) -> RunState:
-    message = f"File {event.index + 1} of {state.n_total}: {event.path.name}"
-    return replace(state, n_done=event.index, message=message)
-
-
-def _file_done(state: RunState, event: ev.FileDone) -> RunState:
-    done = replace(state, n_done=event.index + 1)
-    # In the table's narrow column nobody would read it.
-    if event.state == "failed":
-        return _note(done, ev.Note(event.message, is_warning=True))
-    return done
-
-
-def _folder_finished(state: RunState, event: ev.FolderFinished) -> RunState:
-    parts = [f"{ev.counted(event.n_done, 'file')} done"]
-    parts += [f"{event.n_failed} failed (see the table)"] if event.n_failed else []
-    parts += [f"{event.n_skipped} skipped"] if event.n_skipped else []
-    return replace(state, phase="done", message=", ".join(parts))
-
-
 # Any: each function takes its own kind of event.
 _REDUCERS: dict[type, Callable[[RunState, Any], RunState]] = {
     WorkStarted: _work_started,
     StopAsked: _stop_asked,
+    WorkAt: _work_at,
     WorkDone: _work_done,
     WorkFailed: _work_failed,
     WorkEnded: _work_ended,
@@ -203,10 +193,6 @@ _REDUCERS: dict[type, Callable[[RunState, Any], RunState]] = {
     ev.Finished: _finished,
     ev.TileDone: _tile_done,
     ev.Segmented: _segmented,
-    ev.FolderStarted: _folder_started,
-    ev.FileStarted: _file_started,
-    ev.FileDone: _file_done,
-    ev.FolderFinished: _folder_finished,
 }
 
 

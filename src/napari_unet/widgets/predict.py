@@ -237,9 +237,10 @@ def show_values(
     target: Layer,
     outputs: NDArray[Any],
     names: Mapping[int, str],
-) -> None:
+) -> list[Layer]:
     """Show some of the outputs (K, [T,] [Z,] Y, X) as images on top of a layer."""
     first = min(names, default=0)
+    shown: list[Layer] = []
     for k, name in names.items():
         layer = show_image(
             viewer,
@@ -251,6 +252,8 @@ def show_values(
         # Values have no range of their own; another model's may be far off.
         layer.reset_contrast_limits_range()
         layer.contrast_limits = limits_of(outputs[k])
+        shown.append(layer)
+    return shown
 
 
 def _probabilities(roles: Sequence[str]) -> list[int]:
