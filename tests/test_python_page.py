@@ -27,7 +27,7 @@ def test_every_block_runs_and_prints_what_it_says(
         printed = capsys.readouterr().out.splitlines()
         expected = re.findall(r"# -> (.*)", block)
         assert [line for line in printed if line in expected] == expected
-    assert {"cells.json", "nuclei.unet", "best.unet"} <= {
+    assert {"cells.json", "nuclei.unet", "best.unet", "01_RES", "large.zarr"} <= {
         path.name for path in tmp_path.iterdir()
     }
     n_found = len(list((tmp_path / "found").glob("*_labels.tif")))

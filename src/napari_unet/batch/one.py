@@ -11,6 +11,7 @@ from napari_unet.events import Note, Segmented, TileDone
 from napari_unet.files.inputs import as_image
 from napari_unet.imaging.instances import check_finds_cells
 from napari_unet.imaging.intensity import intensity_range
+from napari_unet.imaging.linking import check_has_frames, check_links
 from napari_unet.learning.applying.blocks import cells_of
 from napari_unet.learning.applying.scale import scale_note, scale_warning
 from napari_unet.learning.checkpoint import Model, load_model
@@ -40,6 +41,7 @@ def segment_events(
     config: PredictConfig | None = None,
     *,
     instances: InstanceConfig | None = None,
+    link: bool = False,
 ) -> Iterator[Note | TileDone | Segmented]:
     """Segment an image, yielding an event for each tile; the labels come last.
 
@@ -56,6 +58,8 @@ def segment_events(
     instances : InstanceConfig, optional
         How probabilities become cells, in pixels of the image; the settings tuned with
         the model, at the image's scale, if omitted.
+    link : bool
+        Give a cell of a movie the same id in all frames.
 
     Yields
     ------
@@ -65,13 +69,17 @@ def segment_events(
     Raises
     ------
     UNetError
-        The image does not fit the model, or the machine can't do it.
+        The image does not fit the model, has no time to link over, or the machine
+        can't do it.
     """
     model = model if isinstance(model, Model) else load_model(model)
     check_finds_cells(model.roles)
     image = as_image(image)
+    if link:
+        check_links(model.roles)
+        check_has_frames(image)
     outputs, factors = yield from predict_events(model, image, config)
-    yield Segmented(cells_of(model, outputs, factors, instances), outputs)
+    yield Segmented(cells_of(model, outputs, factors, instances, link=link), outputs)
 
 
 def predict_events(
@@ -105,12 +113,14 @@ def segment(
     config: PredictConfig | None = None,
     *,
     instances: InstanceConfig | None = None,
+    link: bool = False,
 ) -> NDArray[np.int32]:
     """Return the cells of an image as labels, int32 ([T,] [Z,] Y, X).
 
     Parameters and errors are those of `segment_events`; its warnings are dropped.
     """
-    *_, last = segment_events(model, image, config=config, instances=instances)
+    events = segment_events(model, image, config, instances=instances, link=link)
+    *_, last = events
     if not isinstance(last, Segmented):  # pragma: no cover - see segment_events
         raise TypeError(f"segmentation ended with {last!r}")
     return last.labels

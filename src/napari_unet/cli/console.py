@@ -122,6 +122,7 @@ def show_scores(scores: Scores, title: str) -> None:
         ("cells found", str(scores.n_pred)),
         ("foreground IoU", f"{scores.iou:.3f}"),
         ("foreground Dice", f"{scores.dice:.3f}"),
+        ("SEG (Cell Tracking Challenge)", f"{scores.seg:.3f}"),
         ("touching pairs separated", f"{scores.separated_pairs} of "
          f"{scores.n_touching_pairs}"),
     ]  # fmt: skip

@@ -1,7 +1,8 @@
 """`napari-unet predict`: a model over a file or a folder."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -19,6 +20,10 @@ from napari_unet.cli.flags import (
 )
 from napari_unet.config import PredictConfig
 from napari_unet.errors import UNetError
+from napari_unet.events import Event, FileDone
+
+if TYPE_CHECKING:
+    from napari_unet.learning.checkpoint import Model
 
 Choice = Annotated[bool, Parameter(group=FILES)]
 
@@ -43,6 +48,11 @@ def predict(  # noqa: PLR0913 - one parameter a flag
     probabilities: Switch = False,
     attention: Switch = False,
     measure: Switch = False,
+    preview: Switch = False,
+    uncertainty: Switch = False,
+    link: Switch = False,
+    ctc: Switch = False,
+    seam_report: Switch = False,
     recursive: Choice = True,
     resume: Choice = True,
     shard: Annotated[str | None, Parameter(group=FILES, validator=_check_shard)] = None,
@@ -77,6 +87,20 @@ def predict(  # noqa: PLR0913 - one parameter a flag
         Also write what the gates of an Attention U-Net let through.
     measure
         Also write a table of the cells of each file, and one of all.
+    preview
+        Also write preview.html: a thumbnail of each file with the outlines of its
+        cells, what failed, and which files are unlike the others.
+    uncertainty
+        Also write how unsure the network is: the entropy of its classes, and how far
+        mirror images disagree, with --test-time-augmentation.
+    link
+        Give a cell of a movie the same number in all frames.
+    ctc
+        Link, and also write each movie as a result of the Cell Tracking Challenge:
+        NAME_RES with a mask for each frame and res_track.txt.
+    seam_report
+        Predict each image twice more, with tiles in other places, and say what that
+        changes.
     recursive
         Also take the images of subfolders.
     resume
@@ -106,13 +130,50 @@ def predict(  # noqa: PLR0913 - one parameter a flag
         probabilities=probabilities,
         attention=attention,
         measure=measure,
+        preview=preview,
+        uncertainty=uncertainty,
+        link=link,
+        ctc=ctc,
         recursive=recursive,
         resume=resume,
         shard=None if shard is None else parse_shard(shard),
     )
     is_of_cells = finds_cells(loaded.roles)
+    done_files: list[Path] = []
+    events = _noting_done(events, done_files)
     finished = draw_folder(events, "Segmenting" if is_of_cells else "Predicting")
     done = f"{finished.n_done} {'segmented' if is_of_cells else 'predicted'}"
     skipped = f", {finished.n_skipped} skipped" if finished.n_skipped else ""
     console.say(f"{done}, {finished.n_failed} failed{skipped}: {output}")
+    if preview and shard is None:
+        console.say(f"Preview: {output / 'preview.html'}")
+    if seam_report:
+        _say_seams(loaded, done_files, config, axes, channel_list(channels))
     return 3 if finished.n_failed else 0
+
+
+def _noting_done(events: Iterator[Event], files: list[Path]) -> Iterator[Event]:
+    """Pass events on, and note which files have a result, now or from before."""
+    for event in events:
+        if isinstance(event, FileDone) and event.output is not None:
+            files.append(event.path)
+        yield event
+
+
+def _say_seams(
+    model: "Model",
+    files: Sequence[Path],
+    config: PredictConfig,
+    axes: str | None,
+    channels: Sequence[str] | None,
+) -> None:
+    """Say of each file what the places of the seams between tiles change."""
+    from napari_unet.files.images import read_image
+    from napari_unet.learning.seams import seam_report
+
+    for path in console.track(files, "Comparing tiles"):
+        try:
+            image = read_image(path, axes=axes, channels=channels)
+            console.say(f"{path.name}: {seam_report(model, image, config)}")
+        except UNetError as error:
+            console.warn(f"{path.name}: no seam report: {error}")

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.files.images import read_labels
-from napari_unet.files.inputs import as_annotation
+from napari_unet.errors import ImageError, LabelError
+from napari_unet.files.images import read_label_image, read_labels
+from napari_unet.files.inputs import as_annotation, as_image
 from napari_unet.files.masks import read_mask
-from napari_unet.imaging import scores, targets, weight_maps
-from napari_unet.imaging.arrays import Annotation
+from napari_unet.imaging import linking, scores, targets, weight_maps
+from napari_unet.imaging import measure as measuring
+from napari_unet.imaging.arrays import Annotation, as_label_ids
 from napari_unet.imaging.given import as_array
 
 if TYPE_CHECKING:
@@ -19,7 +21,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_unet.config import WeightConfig
-    from napari_unet.imaging.arrays import Target
+    from napari_unet.files.lazy import ImageFile
+    from napari_unet.imaging.arrays import Image, Target
+    from napari_unet.imaging.measure import Measurements
     from napari_unet.imaging.scores import Scores
     from napari_unet.imaging.targets import TargetKind
 
@@ -111,3 +115,58 @@ def score(truth: Annotation | Labels, predicted: Labels) -> Scores:
     if isinstance(truth, Annotation):
         return scores.score(truth.cells(), found, known=truth.is_known)
     return scores.score(_labels(truth, "truth"), found)
+
+
+def measure(
+    labels: Labels,
+    image: Image | ImageFile | Labels,
+    *,
+    n_dims: int = 2,
+    classes: NDArray[Any] | None = None,
+) -> Measurements:
+    """Return a row for each cell: where it is, how large, of what shape, how bright.
+
+    See `napari_unet.imaging.measure.measure`.
+
+    Raises
+    ------
+    LabelError
+        Labels of another shape than the image (NU-L02), or no labels.
+    """
+    found = as_label_ids(_labels(labels, "labels"), source="labels")
+    image = as_image(image)
+    if found.shape != image.shape:
+        raise LabelError(
+            "NU-L02",
+            f"the labels are {found.shape} but {image.source} is {image.shape}: "
+            "measure cells in the image that they were found in",
+        )
+    return measuring.measure(found, image, n_dims=n_dims, classes=classes)
+
+
+def link_frames(labels: Labels, *, least_iou: float = 0.1) -> NDArray[np.int32]:
+    """Return the labels of a movie in which a cell keeps its id from frame to frame.
+
+    Time is the first axis, which a file must say. See
+    `napari_unet.imaging.linking.link_frames`.
+
+    Raises
+    ------
+    ImageError
+        There is no time axis (NU-I15).
+    LabelError
+        No labels.
+    """
+    if isinstance(labels, (str, Path)):
+        found, axes, _ = read_label_image(labels)
+        is_movie, what = axes.startswith("T"), f"{labels} has the axes {axes or '?'}"
+    else:
+        found = as_label_ids(as_array(labels, source="labels"), source="labels")
+        is_movie, what = found.ndim > 2, f"labels of {found.shape} are one plane"
+    if not is_movie:
+        raise ImageError(
+            "NU-I15",
+            f"{what} and no movie: give an array of labels whose first axis is time, "
+            "(T, [Z,] Y, X)",
+        )
+    return linking.link_frames(found, least_iou=least_iou)

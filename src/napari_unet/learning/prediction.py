@@ -8,6 +8,7 @@ from napari_unet.config import PredictConfig
 from napari_unet.errors import ImageError
 from napari_unet.events import Note, TileDone
 from napari_unet.files.inputs import as_image
+from napari_unet.imaging.uncertainty import check_tells_uncertainty, uncertainty_of
 from napari_unet.learning.applying.cell_sizes import measured_factors, wants_measuring
 from napari_unet.learning.applying.predictor import (
     Predictor,
@@ -125,6 +126,37 @@ def predict(
     if not isinstance(last, TileDone):  # pragma: no cover - see Predictor.tiles
         raise TypeError(f"prediction ended with {last!r}")
     return last.outputs
+
+
+def uncertainty_maps(
+    model: Model | Path | str, image: ImageLike, config: PredictConfig | None = None
+) -> dict[str, NDArray[np.float32]]:
+    """Return how unsure a model is of an image, pixel by pixel.
+
+    Parameters are those of `predict_tiles`.
+
+    Returns
+    -------
+    dict of str to ndarray of float32, shape ([T,] [Z,] Y, X)
+        "entropy" of the classes, 0 where one is certain and 1 where none is; with
+        `PredictConfig.test_time_augmentation` also "spread", the standard deviation
+        over the mirror images of the output in which it is largest.
+
+    Raises
+    ------
+    ModelError
+        The model makes values, and there are no mirror images (NU-M13).
+    UNetError
+        As `predict_tiles`.
+    """
+    config = config or PredictConfig()
+    model = model if isinstance(model, Model) else load_model(model)
+    is_augmented = config.test_time_augmentation != "off"
+    check_tells_uncertainty(model.roles, has_spread=is_augmented)
+    *_, last = predict_tiles(model, image, config)
+    if not isinstance(last, TileDone):  # pragma: no cover - see Predictor.tiles
+        raise TypeError(f"prediction ended with {last!r}")
+    return uncertainty_of(last.outputs, model.roles, last.spread)
 
 
 def working_factors(

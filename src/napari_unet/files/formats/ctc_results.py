@@ -9,19 +9,27 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.errors import LabelError, SaveError
-from napari_unet.files.atomic import Apart, digest, hidden_name, save_error
+from napari_unet.errors import ImageError, LabelError, SaveError
+from napari_unet.files.atomic import (
+    Apart,
+    digest,
+    hidden_name,
+    put_in_place,
+    save_error,
+)
 from napari_unet.files.formats.ctc_files import frames_in
 from napari_unet.files.formats.ctc_tracks import table_of, tracks_of
 from napari_unet.files.images import labels_writer
+from napari_unet.imaging.arrays import as_label_ids
+from napari_unet.imaging.given import as_array
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -147,6 +155,49 @@ def ctc_apart(
     except BaseException:
         apart.discard()
         raise
+
+
+def write_ctc_result(
+    folder: str | Path,
+    labels: NDArray[Any],
+    *,
+    pixel_size_um: Sequence[float] | None = None,
+) -> None:
+    """Write the labels of a movie as a result of the Cell Tracking Challenge.
+
+    ``maskTTT.tif`` (uint16) for each frame and ``res_track.txt``, with a line for each
+    track: its id, first and last frame, and parent. A cell that is away in between is
+    a new track, whose parent is the one before.
+
+    Parameters
+    ----------
+    folder : path
+        Such as ``01_RES``; an earlier result is replaced.
+    labels : array of int, shape (T, [Z,] Y, X)
+        Ids of the cells, the same in all frames (see `link_frames`); 0 is background.
+    pixel_size_um : sequence of float, optional
+        Along ([Z,] Y, X), in micrometres.
+
+    Raises
+    ------
+    ImageError
+        There is no time axis (NU-I15).
+    LabelError
+        No labels, or ids above 65,535 (NU-L12).
+    SaveError
+        A folder that holds anything else (NU-S03), or can't be written (NU-S01).
+    """
+    folder = Path(folder)
+    found = as_label_ids(as_array(labels, source="labels"), source="labels")
+    if found.ndim < 3:
+        raise ImageError(
+            "NU-I15",
+            f"labels of {found.shape} are one plane and no movie: give an array whose "
+            "first axis is time, (T, [Z,] Y, X)",
+        )
+    apart = ctc_apart(folder, found, pixel_size_um, source="the movie")
+    for error in put_in_place([apart]).values():
+        raise error
 
 
 def _check_replaceable(folder: Path) -> None:
