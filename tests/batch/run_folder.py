@@ -1,7 +1,8 @@
 """A child process that runs folders, to be killed: one line for each order and event.
 
 Orders on its input: ``run OUT N`` runs the folder in a process of its own, which kills
-itself before its N-th call that changes the disk (0: never); ``end``. On its output:
+itself before its N-th call that changes the disk (0: never); ``end``. With a third
+argument, a number of pixels, images above that are large. On its output:
 ``event OUT NAME INPUT`` for each event of a file, and ``ended OUT CODE``.
 """
 
@@ -12,9 +13,11 @@ import signal
 import sys
 from pathlib import Path
 
-from napari_unet.batch import committing, segment_folder
+from napari_unet.batch import committing, large, segment_folder
 from napari_unet.config import PredictConfig
 from napari_unet.events import FileDone, FileProgress
+from napari_unet.files import lazy_tiff
+from napari_unet.imaging import blockwise
 from napari_unet.learning.checkpoint import load_model
 
 
@@ -31,7 +34,7 @@ def die_before(n: int) -> None:
 
         return call
 
-    for name in ("fsync", "replace", "mkdir"):
+    for name in ("fsync", "replace", "rename", "mkdir"):
         setattr(os, name, dying(getattr(os, name)))
 
 
@@ -55,7 +58,10 @@ def run(model: Path, source: str, output: str, n: int) -> None:
 
 
 def main() -> None:
-    model, source = sys.argv[1:]
+    model, source, *largest_px = sys.argv[1:]
+    if largest_px:
+        large.LARGEST_PX[2] = lazy_tiff.LAZY_FROM_BYTES = int(largest_px[0])
+        blockwise.BLOCK_PX[2] = 32
     tell("ready")
     for line in sys.stdin:
         order = line.split()

@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import tifffile
 
+from napari_unet.files.atomic import put_in_place
 from napari_unet.files.images import write_image
+from napari_unet.files.ome_zarr import labels_apart
 from napari_unet.imaging.drawn import draw_cells
 from napari_unet.learning.checkpoint import save_model
 
@@ -29,8 +32,9 @@ _CHILD = Path(__file__).with_name("run_folder.py")
 class Child:
     """The child process, and what it said."""
 
-    def __init__(self, model: Path, source: Path) -> None:
-        argv = [sys.executable, "-W", "ignore", str(_CHILD), str(model), str(source)]
+    def __init__(self, model: Path, source: Path, *more: str) -> None:
+        own = [str(_CHILD), str(model), str(source), *more]
+        argv = [sys.executable, "-W", "ignore", *own]
         self._process = subprocess.Popen(
             argv,
             stdin=subprocess.PIPE,
@@ -112,7 +116,7 @@ def left_by(output: Path) -> dict[str, object]:
     files: dict[str, object] = {
         path.relative_to(output).as_posix(): path.read_bytes()
         for path in sorted(output.rglob("*"))
-        if path.is_file() and not path.name.endswith(".unettmp")
+        if path.is_file() and ".unettmp" not in str(path)
     }
     lines = (output / "ledger.jsonl").read_text("utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
@@ -178,3 +182,41 @@ def test_killed_again_and_again_it_comes_to_its_end(child, expected, tmp_path) -
             break
     assert is_finished
     assert left_by(output) == expected
+
+
+@pytest.fixture(scope="module")
+def large_child(model, tmp_path_factory) -> Iterator[Child]:
+    """A child whose images are an OME-Zarr and a tiled TIFF, and large."""
+    folder = tmp_path_factory.mktemp("large") / "images"
+    folder.mkdir()
+    for name, seed in (("a.zarr", 0), ("b.tif", 1)):
+        image, _ = draw_cells((50, 70), n_cells=8, rng=np.random.default_rng(seed))
+        pixels = (200 * image.clip(0, 1)).astype(np.uint8)
+        if name == "a.zarr":
+            put_in_place([labels_apart(folder / name, pixels, "YX")])
+        else:
+            tifffile.imwrite(folder / name, pixels, tile=(32, 32))
+    path = save_model(tmp_path_factory.mktemp("model") / "m.unet", model)
+    child = Child(path, folder, str(40**2))
+    yield child
+    child.close()
+
+
+@pytest.mark.slow
+def test_killed_in_the_middle_of_large_images_it_ends_alike(
+    large_child, tmp_path
+) -> None:
+    whole = tmp_path / "whole"
+    large_child.run(whole)
+    expected = left_by(whole)
+    assert {"a_labels.zarr/.zattrs", "b_labels.tif"} < set(expected)
+    for n in range(7, 500, 17):
+        output = tmp_path / f"out{n}"
+        first, is_finished = large_child.run(output, dies_at=n)
+        second, ends = large_child.run(output)
+        assert ends
+        assert not done_in(first) & predicted_in(second), n
+        assert left_by(output) == expected, n
+        if is_finished:
+            break
+    assert n > 10

@@ -2,60 +2,37 @@
 
 from __future__ import annotations
 
-import os
-import time
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_unet.batch.committing import Committer
-from napari_unet.batch.inputs import list_items, make_ready, results_of, sentence
+from napari_unet.batch.inputs import list_items, results_of
 from napari_unet.batch.job import Job
-from napari_unet.batch.ledger import NAME, Ledger, Record, read_lines, rewrite
+from napari_unet.batch.ledger import NAME, Record, read_lines, rewrite
 from napari_unet.batch.one import precision_warnings
-from napari_unet.batch.outputs import Outcome, merge_measurements, write_outcome
+from napari_unet.batch.outputs import merge_measurements
+from napari_unet.batch.running import Here, Run
 from napari_unet.batch.shards import checked, ledger_name, of_shard
 from napari_unet.batch.sheet import write_sheet
 from napari_unet.config import PredictConfig
 from napari_unet.errors import FolderError, SaveError
-from napari_unet.events import (
-    FileDone,
-    FileProgress,
-    FileStarted,
-    FolderFinished,
-    FolderStarted,
-    Note,
-    Paused,
-    TileDone,
-)
+from napari_unet.events import FolderFinished, FolderStarted, Note
 from napari_unet.files.atomic import make_folder, sweep_strays, write_apart
 from napari_unet.imaging.instances import check_finds_cells
 from napari_unet.imaging.linking import check_links
 from napari_unet.imaging.uncertainty import check_tells_uncertainty
-from napari_unet.learning.applying.scale import scale_note
 from napari_unet.learning.attention import check_has_gates
 from napari_unet.learning.checkpoint import Model, load_model
-from napari_unet.learning.prediction import predict_tiles, working_factors
 from napari_unet.mailbox import Mailbox
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
-    from napari_unet.batch.inputs import Item, Ready
-    from napari_unet.batch.ledger import State
+    from napari_unet.batch.inputs import Item
+    from napari_unet.batch.job import To
     from napari_unet.batch.shards import Shard
     from napari_unet.config import InstanceConfig
     from napari_unet.events import Event
-    from napari_unet.imaging.arrays import Image
-
-# Images that are read and wait for the network.
-_N_AHEAD = 2
-# Threads that find cells and write, and images that may wait for them.
-_N_WRITERS, _N_WAITING = min(4, os.cpu_count() or 1), 2
-_LOOK_EVERY_S = 0.1
 
 
 def segment_folder(  # noqa: PLR0913 - the settings of a run, all keyword-only
@@ -76,17 +53,23 @@ def segment_folder(  # noqa: PLR0913 - the settings of a run, all keyword-only
     link: bool = False,
     ctc: bool = False,
     uncertainty: bool = False,
+    to: To = "auto",
     resume: bool = True,
     shard: Shard | None = None,
     mailbox: Mailbox | None = None,
 ) -> Iterator[Event]:
     """Segment a file or all images of a folder; one bad file stops no other.
 
-    Writes ``<stem>_labels.tif`` for each image, in folders like those of the images,
-    and a line in ``ledger.jsonl``. Each file is written whole or not at all, and on the
-    disk before it is told as done. Killed at any moment and started again, a run redoes
-    no file that was done and ends with the same bytes, but for times in the ledger.
+    Writes ``<stem>_labels.tif`` for each image, or ``.zarr`` where the image is one, in
+    folders like those of the images, and a line in ``ledger.jsonl``. Each file is
+    written whole or not at all, and on the disk before it is told as done. Killed at
+    any moment and started again, a run redoes no file that was done and ends with the
+    same bytes, but for times in the ledger.
     A model that makes images from images writes ``<stem>_predicted.tif`` instead.
+
+    A plane of more than 4,096 x 4,096 px (or a volume of more than 2**28) that a file
+    gives in parts, an OME-Zarr or a tiled TIFF, goes block by block from the disk to
+    the disk, with the same cells; probabilities and the like are left out then.
 
     Reading, predicting and writing overlap, so `FileDone` comes up to a second after
     a file's last tile, when others have begun.
@@ -131,6 +114,9 @@ def segment_folder(  # noqa: PLR0913 - the settings of a run, all keyword-only
     uncertainty : bool
         Also write how unsure the network is, as ``<stem>_uncertainty.tif``: the entropy
         of its classes and, with test-time augmentation, its spread.
+    to : {"auto", "tiff", "zarr"}
+        Labels as OME-TIFF, or as OME-Zarr, ``<stem>_labels.zarr``; auto takes what the
+        image is.
     resume : bool
         Pass over files that were done with the same model and settings, and have not
         changed since, nor have their results.
@@ -139,7 +125,8 @@ def segment_folder(  # noqa: PLR0913 - the settings of a run, all keyword-only
         the same time, each with a ledger of its own; a run without `shard` after them
         finds all done, and makes one ledger and one table.
     mailbox : Mailbox, optional
-        Where the run is asked to pause or stop; it looks into it between two files.
+        Where the run is asked to pause or stop; it looks into it between two files, or
+        two blocks of a large one.
 
     Yields
     ------
@@ -170,6 +157,7 @@ def segment_folder(  # noqa: PLR0913 - the settings of a run, all keyword-only
         link or ctc,
         ctc,
         uncertainty,
+        to,
     )
     _check_model(job)
     of = None if shard is None else checked(shard)
@@ -183,7 +171,8 @@ def segment_folder(  # noqa: PLR0913 - the settings of a run, all keyword-only
     for warning in precision_warnings(job.model, job.config):
         yield Note(warning, is_warning=True)
     yield FolderStarted(tuple(item.path for item in items))
-    run = _Run(job, items, read_lines(output) if resume else {}, mailbox or Mailbox())
+    lines = read_lines(output) if resume else {}
+    run = Run(job, items, lines, mailbox or Mailbox(), Here(job))
     yield from run.events(ledger)
     _conclude(job, items, ledger)
     yield FolderFinished(
@@ -226,7 +215,7 @@ def _check_output(source: Path, output: Path, ledger: Path) -> None:
 
 def _sweep(job: Job, items: Sequence[Item]) -> None:
     """Delete what a killed run left half-written."""
-    names = (item.result(what) for item in items for what in results_of(job))
+    names = (item.result(what) for item in items for what in results_of(job, item))
     for folder in dict.fromkeys((job.output / name).parent for name in names):
         sweep_strays(folder)
 
@@ -248,122 +237,3 @@ def _conclude(job: Job, items: Sequence[Item], ledger: Path) -> None:
         merge_measurements(job, records.values())
     if job.preview:
         write_sheet(job, items, records)
-
-
-class _Run:
-    """One run over some files: reading, predicting and writing at the same time.
-
-    Attributes
-    ----------
-    counts : dict of str to int
-        How many files were told with each state.
-    """
-
-    def __init__(
-        self,
-        job: Job,
-        items: Sequence[Item],
-        lines: Mapping[str, str],
-        mailbox: Mailbox,
-    ) -> None:
-        self._job, self._items, self._lines = job, items, lines
-        self._mailbox = mailbox
-        self._writing: deque[Future[Outcome]] = deque()
-        self.counts = {"done": 0, "failed": 0, "skipped": 0}
-
-    def events(self, ledger: Path) -> Iterator[Event]:
-        """Do all files, or as many as there are until a stop is asked for."""
-        committer = Committer(self._job, Ledger(ledger))
-        reader = ThreadPoolExecutor(1)
-        writers = ThreadPoolExecutor(_N_WRITERS)
-        try:
-            for ready in self._read_ahead(reader):
-                yield from self._told(committer)
-                yield from self._paused(committer)
-                if self._mailbox.wants_stop:
-                    break
-                yield from self._one(ready, committer, writers)
-        finally:
-            reader.shutdown(cancel_futures=True)
-            # What the network has seen is not lost, even where the run is closed.
-            writers.shutdown()
-            committer.close()
-        yield from self._told(committer)
-
-    def _read_ahead(self, pool: ThreadPoolExecutor) -> Iterator[Ready]:
-        waiting: deque[Future[Ready]] = deque()
-        for item in self._items:
-            waiting.append(pool.submit(make_ready, self._job, item, self._lines))
-            if len(waiting) > _N_AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-    def _told(self, committer: Committer) -> Iterator[FileDone]:
-        for done in committer.told():
-            self.counts[done.state] += 1
-            yield done
-
-    def _paused(self, committer: Committer) -> Iterator[Event]:
-        if not self._mailbox.wants_pause:
-            return
-        yield Paused(is_paused=True)
-        while not self._mailbox.wait(_LOOK_EVERY_S):
-            yield from self._told(committer)
-        yield Paused(is_paused=False)
-
-    def _one(
-        self, ready: Ready, committer: Committer, writers: ThreadPoolExecutor
-    ) -> Iterator[Event]:
-        """Do one file as far as its prediction; the rest is done by `writers`."""
-        item, spent = ready.item, ready.seconds
-        which = (item, ready.fingerprint)
-        if ready.before is not None:
-            committer.add(_known(Outcome(*which, "skipped", 0.0, before=ready.before)))
-            return
-        yield FileStarted(item.index, item.path)
-        if ready.image is None:
-            state: State = "failed" if item.is_image else "skipped"
-            committer.add(_known(Outcome(*which, state, spent, ready.problem)))
-            return
-        start = time.monotonic()
-        try:
-            work = yield from self._predicted(ready, ready.image)
-        except Exception as error:  # noqa: BLE001 - the per-file edge: the rest goes on
-            spent += time.monotonic() - start
-            committer.add(_known(Outcome(*which, "failed", spent, sentence(error))))
-            return
-        # Outputs are large: few of them may wait.
-        while len(self._writing) >= _N_WRITERS + _N_WAITING:
-            self._writing.popleft().result()
-        self._writing.append(writers.submit(work, spent + time.monotonic() - start))
-        committer.add(self._writing[-1])
-
-    def _predicted(
-        self, ready: Ready, image: Image
-    ) -> Generator[FileProgress, None, Callable[[float], Outcome]]:
-        """Predict one file, and return what finds its cells and writes them.
-
-        That is called with the seconds that were spent before.
-        """
-        job, notes, index = self._job, ready.notes, ready.item.index
-        factors = working_factors(job.model, image, job.config, net=job.net)
-        if rescaled := scale_note(job.model, image, job.config, factors):
-            notes.append(rescaled)
-        tiles = predict_tiles(
-            job.model, image, job.config, factors=factors, net=job.net
-        )
-        for event in tiles:
-            if isinstance(event, Note):
-                notes.append(event.message)
-            elif isinstance(event, TileDone):
-                yield FileProgress(index, event.n_done, event.n_tiles)
-                last = event
-        return partial(write_outcome, job, ready, image, last, factors)
-
-
-def _known(outcome: Outcome) -> Future[Outcome]:
-    """Return what is known at once as what would be known later."""
-    future: Future[Outcome] = Future()
-    future.set_result(outcome)
-    return future

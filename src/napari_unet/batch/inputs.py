@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_unet.batch.large import is_large
 from napari_unet.batch.ledger import Record, are_as_written, fingerprint
 from napari_unet.batch.one import fit_warnings
 from napari_unet.errors import FolderError, UNetError
@@ -55,6 +56,11 @@ class Item:
     name: str
     is_image: bool = True
     problem: str = ""
+
+    @property
+    def is_zarr(self) -> bool:
+        """Whether it is a Zarr folder, by its name."""
+        return self.path.suffix.lower() == ".zarr"
 
     def result(self, what: str) -> str:
         """Return the name of a result, relative to the output folder: a/x_labels.tif.
@@ -101,7 +107,8 @@ def _checked(job: Job, source: Path, items: Sequence[Item]) -> list[Item]:
     for item in items:
         problem = ""
         owner = owners.setdefault(item.result(""), item.name)
-        results = (os.path.normpath(item.result(what)) for what in results_of(job))
+        names = results_of(job, item)
+        results = (os.path.normpath(item.result(what)) for what in names)
         if not item.is_image:
             problem = (
                 f"{item.path.name} is no image by its name: TIFF, PNG and .zarr are "
@@ -137,7 +144,9 @@ class Ready:
     seconds : float
         What reading took.
     image : Image, optional
-        What was read.
+        What was read; where it is large, what is read block by block.
+    is_large : bool
+        Whether it is.
     notes : list of str
         What is to be told of it.
     before : Record, optional
@@ -150,6 +159,7 @@ class Ready:
     fingerprint: str = ""
     seconds: float = 0.0
     image: Image | None = None
+    is_large: bool = False
     notes: list[str] = field(default_factory=list)
     before: Record | None = None
     problem: str = ""
@@ -157,6 +167,15 @@ class Ready:
 
 def make_ready(job: Job, item: Item, lines: Mapping[str, str]) -> Ready:
     """Read a file, if its result is not there yet; never raises.
+
+    Parameters are those of `look_at`.
+    """
+    ready = look_at(job, item, lines)
+    return ready if ready.before or ready.problem else read(job, ready)
+
+
+def look_at(job: Job, item: Item, lines: Mapping[str, str]) -> Ready:
+    """Return whether a file is to be read, and which it is then; never raises.
 
     Parameters
     ----------
@@ -167,24 +186,33 @@ def make_ready(job: Job, item: Item, lines: Mapping[str, str]) -> Ready:
     lines : mapping of str to str
         Of the ledger, by input.
     """
-    start = time.monotonic()
-    mark = ""
+    if item.problem:
+        return Ready(item, problem=item.problem)
+    try:
+        mark = fingerprint(item.path)
+        return Ready(item, mark, before=_record_of(job, item, lines, mark))
+    except Exception as error:  # noqa: BLE001 - the per-file edge: the rest goes on
+        return Ready(item, problem=sentence(error))
+
+
+def read(job: Job, ready: Ready) -> Ready:
+    """Read a file, of a large one only what it is; never raises."""
+    start, path = time.monotonic(), ready.item.path
     notes: list[str] = []
     try:
-        if item.problem:
-            return Ready(item, problem=item.problem)
-        mark = fingerprint(item.path)
-        before = _record_of(job, item, lines, mark)
-        if before is not None:
-            return Ready(item, mark, before=before)
-        image = read_image(item.path, axes=job.axes, channels=job.channels, notes=notes)
-        image = replace(image, data=np.asarray(image.data))
+        image = read_image(path, axes=job.axes, channels=job.channels, notes=notes)
+        goes_by_blocks = finds_cells(job.model.roles)
+        large = goes_by_blocks and is_large(image, job.model.network.n_dims)
+        if not large:
+            image = replace(image, data=np.asarray(image.data))
         if job.link:
             check_has_frames(image)
         notes += fit_warnings(job.model, image, job.config)
     except Exception as error:  # noqa: BLE001 - the per-file edge: the rest goes on
-        return Ready(item, mark, time.monotonic() - start, problem=sentence(error))
-    return Ready(item, mark, time.monotonic() - start, image, notes)
+        spent = time.monotonic() - start
+        return replace(ready, seconds=spent, problem=sentence(error))
+    spent = time.monotonic() - start
+    return replace(ready, seconds=spent, image=image, is_large=large, notes=notes)
 
 
 def sentence(error: Exception) -> str:
@@ -203,25 +231,29 @@ def _record_of(
     asked = (mark, job.stamp["model"], job.stamp["settings"])
     if (record.fingerprint, record.model, record.settings) != asked:
         return None
-    if set(record.sha256) != {item.result(what) for what in results_of(job)}:
+    # Which images are large does not change while they don't.
+    expected = (results_of(job, item, is_large=large) for large in (False, True))
+    if set(record.sha256) not in [set(map(item.result, names)) for names in expected]:
         return None
     return record if are_as_written(job.output, record) else None
 
 
-def results_of(job: Job) -> list[str]:
-    """Return how the files are called that are written for each image, main one first.
+def results_of(job: Job, item: Item, *, is_large: bool = False) -> list[str]:
+    """Return how the files are called that are written for an image, main one first.
 
-    What they begin with is the image's own name; see `Item.result`.
+    What they begin with is the image's own name; see `Item.result`. Of a large image
+    there is nothing that takes many times its space, or looks at it as a whole.
     """
     has_cells = finds_cells(job.model.roles)
+    is_zarr = job.to == "zarr" or (job.to == "auto" and item.is_zarr)
     wanted = {
-        "labels.tif": has_cells,
+        f"labels.{'zarr' if is_zarr else 'tif'}": has_cells,
         "predicted.tif": not has_cells,
-        "probabilities.tif": has_cells and job.probabilities,
-        "attention.tif": job.attention,
+        "probabilities.tif": has_cells and job.probabilities and not is_large,
+        "attention.tif": job.attention and not is_large,
         "measurements.csv": has_cells and job.measure,
-        "uncertainty.tif": job.uncertainty,
-        MOVIE: job.ctc,
+        "uncertainty.tif": job.uncertainty and not is_large,
+        MOVIE: job.ctc and not is_large,
         PREVIEW: job.preview,
     }
     return [what for what, is_wanted in wanted.items() if is_wanted]

@@ -14,10 +14,13 @@ from napari_unet.learning.prediction import resolved
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+    from typing import Literal
 
     from napari_unet.config import InstanceConfig, PredictConfig
     from napari_unet.learning.model import Model
     from napari_unet.learning.networks import Network
+
+    To = Literal["auto", "tiff", "zarr"]
 
 # Of a model, all but its weights that the results depend on.
 _OF_MODEL = (
@@ -45,7 +48,7 @@ class Job:
         The model to apply.
     output : Path
         Folder of the results.
-    config, instances, axes, channels, probabilities, attention, measure, preview
+    config, instances, axes, channels, probabilities, attention, measure, preview, to
         As for `segment_folder`.
     link, ctc, uncertainty
         As well.
@@ -64,6 +67,7 @@ class Job:
     link: bool = False
     ctc: bool = False
     uncertainty: bool = False
+    to: To = "auto"
 
     @cached_property
     def net(self) -> Network:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from napari_unet.config import PredictConfig
 from napari_unet.errors import FolderError
 from napari_unet.events import BlockDone, LabelsWritten, Note, counted
 from napari_unet.files.atomic import Apart, put_in_place, sweep_strays, write_apart
+from napari_unet.files.lazy_array import LazyArray
 from napari_unet.files.ome_zarr import LabelStore
 from napari_unet.files.tables import table_writer
 from napari_unet.files.tiled_tiff import tiled_labels_writer
@@ -33,7 +34,8 @@ from napari_unet.learning.device import choose_device, return_freed_memory
 from napari_unet.learning.prediction import check_axes, working_factors
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+    from typing import BinaryIO
 
     from numpy.typing import NDArray
 
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
     from napari_unet.imaging.blockwise import Cutting
     from napari_unet.learning.model import Model
     from napari_unet.learning.networks import Network
+
+    Write = Callable[[BinaryIO], None]
 
 # Of labels stored in one file each: blocks of volumes are small.
 _CHUNK_PX = {2: 1024, 3: 256}
@@ -78,7 +82,7 @@ class Large:
     labels : LabelsWritten
         What is told of it.
     files : tuple of Apart
-        The labels, and the table if one was asked for.
+        The labels, and what else was asked for.
     """
 
     labels: LabelsWritten
@@ -112,8 +116,16 @@ def segment_large(  # noqa: PLR0913 - see large_apart
     UNetError
         As `large_apart`.
     """
-    settings = {"factors": factors, "net": net, "cutting": cutting}
-    large = yield from large_apart(model, image, output, config, instances, **settings)
+    large = yield from large_apart(
+        model,
+        image,
+        output,
+        config,
+        instances,
+        factors=factors,
+        net=net,
+        cutting=cutting,
+    )
     for error in put_in_place(large.files).values():
         raise error
     yield large.labels
@@ -130,6 +142,7 @@ def large_apart(  # noqa: PLR0913 - what is known already need not be found agai
     net: Network | None = None,
     cutting: Cutting | None = None,
     table: Path | None = None,
+    also: Mapping[Path, Callable[[LazyArray], Write]] | None = None,
 ) -> Generator[Note | BlockDone, None, Large]:
     """Find the cells of an image of any size; the caller puts the files in place.
 
@@ -161,6 +174,8 @@ def large_apart(  # noqa: PLR0913 - what is known already need not be found agai
         How the image is cut into blocks; as the model's cells ask for if omitted.
     table : Path, optional
         Also measure each cell, for this CSV.
+    also : mapping of Path to callable, optional
+        Other files that are made of the labels: given these, lazy, what writes them.
 
     Yields
     ------
@@ -213,9 +228,12 @@ def large_apart(  # noqa: PLR0913 - what is known already need not be found agai
         if table is not None:
             classes = None if votes is None else votes.names()
             found, n_left_out = measure_stored(store, image, n_dims, classes)
-            files.append(write_apart(table, table_writer(found.columns)))
+            columns: dict[str, Any] = {**found.columns}
+            files.append(write_apart(table, table_writer(columns)))
             if n_left_out:
                 yield Note(about_left_out(n_left_out, n_dims), is_warning=True)
+        for path, make in (also or {}).items():
+            files.append(write_apart(path, make(LazyArray(store.array))))
         if output.suffix.lower() == ".zarr":
             files.insert(0, store.apart())
         else:

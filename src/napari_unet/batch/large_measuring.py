@@ -49,7 +49,7 @@ class Votes:
 
     def likeliest(self, outputs: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Return the class of each pixel, counted among those of cells."""
-        return outputs[self._cells].argmax(0).astype(np.uint8)
+        return np.asarray(outputs[self._cells].argmax(0), np.uint8)
 
     def add(self, found: NDArray[np.int64], likeliest: NDArray[np.uint8]) -> None:
         """Count the pixels of a block, by the numbers that its cells have there."""
@@ -68,7 +68,8 @@ class Votes:
 
     def names(self) -> NDArray[np.object_]:
         """Return the name of the class of each cell, by id."""
-        return np.array(self._names, object)[self._counts.argmax(1)]
+        names: NDArray[np.object_] = np.array(self._names, object)
+        return np.asarray(names.take(self._counts.argmax(1)))
 
 
 def measure_stored(

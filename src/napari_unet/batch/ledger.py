@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.errors import SaveError
-from napari_unet.files.atomic import write_text
+from napari_unet.files.atomic import digest, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -41,7 +41,8 @@ class Record:
     output : str, optional
         Its result, relative to the output folder.
     sha256 : mapping of str to str
-        Of each file that was written, relative to the output folder.
+        Of each file or .zarr folder that was written, relative to the output folder;
+        see `napari_unet.files.atomic.digest`.
     n_cells : int, optional
         None where images are made.
     message : str
@@ -195,10 +196,8 @@ def sha256_of(value: Any) -> str:
 def are_as_written(folder: Path, record: Record) -> bool:
     """Return whether all that a record says was written is there, unchanged."""
     try:
-        for name, sha256 in record.sha256.items():
-            with (folder / name).open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-                    return False
+        return all(
+            digest(folder / name) == sha256 for name, sha256 in record.sha256.items()
+        )
     except OSError:
         return False
-    return True

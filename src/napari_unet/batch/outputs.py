@@ -13,6 +13,7 @@ from napari_unet.batch.previews import preview_writer
 from napari_unet.files.atomic import make_folder, write_apart
 from napari_unet.files.formats.ctc_results import ctc_apart
 from napari_unet.files.images import image_writer, labels_writer
+from napari_unet.files.ome_zarr import labels_apart
 from napari_unet.files.tables import merge_tables, table_writer
 from napari_unet.imaging.instances import finds_cells, is_cell
 from napari_unet.imaging.measure import classes_of, measure
@@ -107,12 +108,16 @@ def write_outcome(
         if finds_cells(job.model.roles):
             outputs, settings = predicted.outputs, job.instances
             found = cells_of(job.model, outputs, factors, settings, link=job.link)
-        for what in results_of(job):
+        for what in results_of(job, ready.item):
             path = job.output / ready.item.result(what)
             make_folder(path.parent)
             if what == MOVIE and found is not None:
                 size = pixel_size_of_outputs(job.model, image)
                 files.append(ctc_apart(path, found, size, source=image.source))
+                continue
+            if found is not None and what == "labels.zarr":
+                size = pixel_size_of_outputs(job.model, image)
+                files.append(labels_apart(path, found, image.axes[1:], size))
                 continue
             write = _writer(job, what, image, predicted, found)
             files.append(write_apart(path, write))
