@@ -54,6 +54,8 @@ def test_truth_without_a_prediction_counts_as_missed(
     out_text, err = capsys.readouterr()
     assert "no prediction for b.tif: counted as missed cells" in err
     assert "cells in the truth" in out_text
+    (seg,) = (line for line in out_text.splitlines() if "SEG" in line)
+    assert "0.500" in seg
 
 
 def test_paired_only_leaves_them_out(

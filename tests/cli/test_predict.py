@@ -193,3 +193,37 @@ def test_predict_goes_on_where_it_was_killed(
     for path in whole.glob("*_labels.tif"):
         assert (out / path.name).read_bytes() == path.read_bytes()
     assert len(list(out.glob("*_labels.tif"))) == 40
+
+
+def test_a_movie_is_linked_previewed_and_its_uncertainty_told(
+    cells: Cells, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plane = tifffile.imread(cells.images / "val_a.tif")
+    movie = np.stack([plane, np.roll(plane, 1, 0)])
+    tifffile.imwrite(tmp_path / "m.tif", movie, metadata={"axes": "TYX"}, imagej=True)
+    out = tmp_path / "out"
+    flags = ("--ctc", "--preview", "--uncertainty", "--test-time-augmentation=flips")
+    assert predict(tiny_model, tmp_path / "m.tif", out, *flags) == 0
+    assert f"Preview: {out / 'preview.html'}" in capsys.readouterr().out
+    assert {path.name for path in out.iterdir()} == {
+        "ledger.jsonl", "m_labels.tif", "m_RES", "m_uncertainty.tif", "preview.html",
+        "previews",
+    }  # fmt: skip
+    labels = nu.read_labels(out / "m_labels.tif")
+    config = nu.PredictConfig(test_time_augmentation="flips")
+    movie_image = nu.Image(movie[None], axes="CTYX")
+    expected = nu.segment(tiny_model, movie_image, config, link=True)
+    np.testing.assert_array_equal(labels, expected)
+
+
+def test_a_seam_report_says_what_tiles_change(
+    cells: Cells, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    image = cells.images / "val_a.tif"
+    flags = ("--seam-report", "--tile-size=32", "--precision=fp32")
+    for _ in range(2):  # also of what was done before
+        assert predict(tiny_model, image, out, *flags) == 0
+        said = capsys.readouterr().out
+        assert "val_a.tif: with tiles of 32 px in other places outputs change" in said
+        assert ", and 0 of " in said

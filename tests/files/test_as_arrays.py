@@ -91,3 +91,49 @@ def test_an_array_in_micrometres_needs_a_pixel_size(labels, path):
     with pytest.raises(ConfigError, match=r"a\.tif has no pixel size"):
         nu.make_target(path, config)
     assert nu.weight_map(labels, config, pixel_size_um=(1, 1)).shape == labels.shape
+
+
+def test_cells_are_measured_in_arrays_and_files(labels, path):
+    image = nu.Image(np.arange(24.0 * 32).reshape(1, 24, 32), pixel_size_um=(0.5, 2))
+    for source in (labels, path, str(path)):
+        found = nu.measure(source, image)
+        assert len(found) == 2
+        assert found.columns["area_um2"].tolist() == [176.0, 192.0]
+    with pytest.raises(nu.UNetError, match="measure cells in the image") as caught:
+        nu.measure(labels[1:], image)
+    assert caught.value.code == "NU-L02"
+
+
+def test_movies_are_linked_and_written(labels, path, tmp_path):
+    movie = np.stack([labels, np.where(labels > 0, 3 - labels, 0)])
+    linked = nu.link_frames(movie)
+    np.testing.assert_array_equal(linked, np.stack([labels, labels]))
+    nu.write_labels(tmp_path / "movie.tif", movie, axes="TYX")
+    np.testing.assert_array_equal(nu.link_frames(tmp_path / "movie.tif"), linked)
+    for _ in range(2):  # an earlier result is replaced
+        nu.write_ctc_result(tmp_path / "01_RES", linked)
+    tracks = (tmp_path / "01_RES" / "res_track.txt").read_text()
+    assert tracks == "1 0 1 0\n2 0 1 0\n"
+    np.testing.assert_array_equal(
+        nu.read_labels(tmp_path / "01_RES" / "mask001.tif"), labels
+    )
+
+
+def test_what_has_no_time_is_no_movie(labels, path, tmp_path):
+    nu.write_labels(tmp_path / "stack.tif", np.stack([labels, labels]), axes="ZYX")
+    for source in (labels, path, tmp_path / "stack.tif"):
+        with pytest.raises(nu.UNetError, match="whose first axis is time") as caught:
+            nu.link_frames(source)
+        assert caught.value.code == "NU-I15"
+    with pytest.raises(nu.UNetError, match="whose first axis is time"):
+        nu.write_ctc_result(tmp_path / "01_RES", labels)
+    assert not (tmp_path / "01_RES").exists()
+
+
+def test_a_movie_with_too_many_cells_leaves_nothing_behind(tmp_path):
+    movie = np.zeros((2, 4, 4), np.int32)
+    movie[:, 0, 0] = 65_536
+    with pytest.raises(nu.UNetError, match="ids up to 65,535") as caught:
+        nu.write_ctc_result(tmp_path / "01_RES", movie)
+    assert caught.value.code == "NU-L12"
+    assert list(tmp_path.iterdir()) == []
