@@ -81,8 +81,8 @@ def test_an_image_without_time_fails_alone_in_one_sentence(out):
     movie, single = out[1]
     assert (movie.state, single.state) == ("done", "failed")
     assert single.message.endswith(
-        "has the axes CYX and no time to link its cells over: say which axis is T, such "
-        "as TYX, or predict without linking [NU-I15]"
+        "has the axes CYX and no time to link its cells over: say which axis is T, "
+        "such as TYX, or predict without linking [NU-I15]"
     )
 
 
