@@ -47,10 +47,11 @@ def test_the_widgets_are_in_the_menus(manifest: PluginManifest) -> None:
     assert menus == {
         "napari/layers/annotate": ["annotate", "weights"],
         "napari/layers/segment": ["train", "predict", "batch", "models"],
+        "napari/layers/measure": ["measure"],
     }
     names = [widget.display_name for widget in manifest.contributions.widgets]
-    docks = ["Annotate", "Weight map", "Train", "Predict", "Batch predict", "Models"]
-    assert names == docks
+    docks = ["Annotate", "Weight map", "Train", "Predict", "Batch predict"]
+    assert names == [*docks, "Measure", "Models"]
 
 
 def test_every_contribution_names_a_command(manifest: PluginManifest) -> None:

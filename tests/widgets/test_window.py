@@ -41,6 +41,7 @@ def test_all_docks_open_as_tabs_of_one_place(make_napari_viewer: MakeViewer) -> 
         "Train",
         "Predict",
         "Batch predict",
+        "Measure",
         "Models",
     }
 
@@ -76,5 +77,5 @@ def test_the_window_is_open_while_napari_runs(
     monkeypatch.setattr(window.napari, "run", run)
     window.open_window()
     window.show_demo(demo_folder)
-    assert n_docks == [6, 6]
+    assert n_docks == [7, 7]
     assert [len(viewer.layers) for viewer in opened] == [0, 4]

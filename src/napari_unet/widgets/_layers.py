@@ -91,9 +91,9 @@ def note_about(layer: Layer, **changes: Any) -> None:
 # -- image layers --------------------------------------------------------------
 
 
-def axes_choices(layer: ImageLayer) -> list[str]:
+def axes_choices(layer: Layer) -> list[str]:
     """Return the axes that a layer may have, or [] where they are clear."""
-    return [] if _known_axes(layer) else list(_CHOICES.get(layer.ndim, []))
+    return [] if known_axes(layer) else list(_CHOICES.get(layer.ndim, []))
 
 
 def image_from_layers(layers: Sequence[ImageLayer], axes: str | None = None) -> Image:
@@ -168,8 +168,8 @@ def _channels_first(layer: ImageLayer, axes: str) -> Any:
     return data if axes[0] == "C" else data[np.newaxis]
 
 
-def _known_axes(layer: ImageLayer) -> str:
-    """Return the axes that the layer's labels name, "YX" for planes, else ""."""
+def known_axes(layer: Layer) -> str:
+    """Return the axes that a layer names, "YX" for planes, else ""."""
     if layer.ndim == 2:
         return "YX"
     letters = [_LETTERS.get(str(label).lower(), "?") for label in layer.axis_labels]
@@ -178,7 +178,7 @@ def _known_axes(layer: ImageLayer) -> str:
 
 
 def _checked_axes(layer: ImageLayer, axes: str | None) -> str:
-    found = (axes or _known_axes(layer)).upper()
+    found = (axes or known_axes(layer)).upper()
     choices = _CHOICES.get(layer.ndim, [])
     shape = tuple(full_resolution(layer).shape)
     if not found:

@@ -13,7 +13,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _PLUGIN = "napari-unet-loop"
-_DOCKS = ("Annotate", "Weight map", "Train", "Predict", "Batch predict", "Models")
+_DOCKS = (
+    "Annotate",
+    "Weight map",
+    "Train",
+    "Predict",
+    "Batch predict",
+    "Measure",
+    "Models",
+)
 
 
 def open_docks(viewer: napari.Viewer, *, in_front: str = "Annotate") -> None:
