@@ -46,6 +46,7 @@ figure img { aspect-ratio: 1; background: #000; display: block; object-fit: cont
   width: 100%; }
 figcaption { padding: .6rem .8rem .7rem; }
 .name { font-weight: 600; overflow-wrap: anywhere; }
+details { color: var(--soft); font-size: .87em; overflow-wrap: anywhere; }
 .odd .why { color: var(--warn); }
 table { border-collapse: collapse; width: 100%; }
 td, th { border-top: 1px solid var(--line); overflow-wrap: anywhere;
@@ -95,7 +96,9 @@ def write_sheet(job: Job, items: Sequence[Item], records: Mapping[str, Record]) 
             picture = item.result(PREVIEW)
             facts = Facts.of(job.output / picture)
             n_cells = record.n_cells if counts_cells else None
-            done.append(_Row(item.name, picture, n_cells, facts, record.message))
+            # Which image, the card says; where it was, is nobody's business.
+            message = record.message.replace(str(item.path), "the image")
+            done.append(_Row(item.name, picture, n_cells, facts, message))
         else:
             others[record.state].append((item.name, record.message))
     text = "\n".join(_page(done, others, job.model.network.n_dims))
@@ -172,8 +175,10 @@ def _cards(
         yield f"<p>{escape(_found(row, size))}</p>"
         if why:
             yield f'<p class="why">{escape("; ".join(why))}</p>'
-        for text in filter(None, (row.facts.caption, row.message)):
-            yield f'<p class="soft">{escape(text)}</p>'
+        if row.facts.caption:
+            yield f'<p class="soft">{escape(row.facts.caption)}</p>'
+        if row.message:
+            yield f"<details><summary>Notes</summary>{escape(row.message)}</details>"
         yield "</figcaption></figure>"
     yield "</div>"
 
