@@ -59,7 +59,7 @@ def images(tmp_path_factory):
     (folder / "day 1").mkdir(parents=True)
     for i in range(2):
         data = draw_cells((64, 64), n_cells=6, rng=np.random.default_rng(10 + i))[0]
-        path = folder / "day 1" / f"c #{i}.tif"
+        path = folder / "day 1" / f"c #<i>{i}.tif"
         write_image(path, data[None], axes="CYX", pixel_size_um=(0.5, 0.5))
     (folder / NASTY).write_bytes(b"no TIFF")
     (folder / "notes.txt").write_text("stray")
@@ -79,10 +79,16 @@ def out(model, images, tmp_path_factory):
 
 def test_all_files_are_on_it_and_each_that_was_done_has_its_thumbnail(out):
     page = _Page(out / "preview.html")
-    for name in ("day 1/c #0.tif", "day 1/c #1.tif", "flat.tif", "movie.tif", NASTY):
+    for name in (
+        "day 1/c #<i>0.tif",
+        "day 1/c #<i>1.tif",
+        "flat.tif",
+        "movie.tif",
+        NASTY,
+    ):
         assert page.texts.count(name) == 1
     assert sorted(page.pictures) == [
-        "previews/day 1/c #0.jpg", "previews/day 1/c #1.jpg", "previews/flat.jpg",
+        "previews/day 1/c #<i>0.jpg", "previews/day 1/c #<i>1.jpg", "previews/flat.jpg",
         "previews/movie.jpg",
     ]  # fmt: skip
     for path in page.pictures:
@@ -99,13 +105,14 @@ def test_what_is_odd_is_told_in_words(out):
     assert "no cells found" in texts
     assert "frame 1 of 2" in texts
     assert "notes.txt" in texts
-    (cells,) = (t for t in texts[texts.index("day 1/c #0.tif") :][:5] if "median" in t)
+    (cells,) = (
+        t for t in texts[texts.index("day 1/c #<i>0.tif") :][:5] if "median" in t
+    )
     assert cells.endswith(" µm²")
 
 
 def test_a_name_is_no_code(out):
-    assert "script" not in _Page(out / "preview.html").tags
-    assert "<script>" not in (out / "preview.html").read_text("utf-8")
+    assert not {"script", "i"} & _Page(out / "preview.html").tags
 
 
 def test_begun_again_it_has_all_files_and_the_same_bytes(model, images, out, tmp_path):
