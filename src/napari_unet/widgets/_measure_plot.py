@@ -29,7 +29,7 @@ _OPACITY = 0.55
 # Where they are, what is at first to be seen against each other.
 _X_FIRST = ("area", "volume")
 _Y_FIRST = ("mean", "eccentricity", "neighbours")
-_LEFT_AXIS_PX, _BOTTOM_AXIS_PX = 52, 46
+_LEFT_AXIS_PX, _BELOW_AXIS_PX = 52, 6
 
 
 class _DragBox(pg.ViewBox):
@@ -91,6 +91,7 @@ class CellPlot(QWidget):
         self._lay_out()
         self._connect()
         self._on_theme()
+        self._render()
 
     @property
     def has_region(self) -> bool:
@@ -185,8 +186,8 @@ class CellPlot(QWidget):
         self.graph.hideButtons()
         left = self.graph.getAxis("left")
         left.setWidth(_LEFT_AXIS_PX)
-        # By itself it cuts off what hangs below the line of its words.
-        self.graph.getAxis("bottom").setHeight(_BOTTOM_AXIS_PX)
+        # pyqtgraph puts the words of an axis 5 px below its end.
+        self.graph.getPlotItem().layout.setContentsMargins(0, 0, 0, _BELOW_AXIS_PX)
         for side in ("left", "bottom"):
             self.graph.getAxis(side).enableAutoSIPrefix(False)
         # Its own size, 640 x 480, would widen the dock.
