@@ -1,8 +1,8 @@
 """Take the pictures of the docs: the real napari, driven by mouse and keys.
 
 Run it with ``make screenshots``. Steps and their order are those of a user: paint,
-look at the weights, train, correct, predict, segment a folder. It is a check as well:
-it stops where a step does not do what it should.
+look at the weights, train, correct, predict, measure, segment a folder. It is a check
+as well: it stops where a step does not do what it should.
 """
 
 from __future__ import annotations
@@ -354,6 +354,37 @@ def predict(user: User) -> None:
     user.wait_until(lambda: dock.panel.state.phase == "done", "prediction")
 
 
+def measure(user: User) -> None:
+    """Measure predicted cells, choose some in the plot, and look at one of them."""
+    dock = user.open_dock("Measure")
+    cells = user.viewer.layers[f"{OTHER} prediction"]
+    user.choose(user.find(dock, "Labels"), cells.name)
+    user.click(user.find(dock, "Measure"))
+    user.wait_until(lambda: not dock.is_busy, "the measurements")
+    cells.contour = 1
+    plot = user.find(dock, "Plot of the cells")
+    view = plot.getPlotItem().getViewBox()
+    area = view.mapRectToScene(view.rect())
+    start, end = (
+        plot.mapFromScene(
+            area.left() + share[0] * area.width(), area.top() + share[1] * area.height()
+        )
+        for share in ((0.35, 0.95), (0.75, 0.3))
+    )
+    screen = plot.viewport()
+    QTest.mousePress(screen, LEFT, NO_KEY, start)
+    for share in (0.3, 0.6, 1.0):
+        QTest.mouseMove(screen, start + (end - start) * share)
+        user.wait(0.05)
+    QTest.mouseRelease(screen, LEFT, NO_KEY, end)
+    user.wait(0.3)
+    if not 0 < len(dock.table.chosen_cells()) < dock.table.rows.n_cells:
+        raise RuntimeError("the rectangle in the plot chooses no cells, or all")
+    row = dock.table.visualRect(dock.table.rows.index(1, 0)).center()
+    QTest.mouseClick(dock.table.viewport(), LEFT, NO_KEY, row)
+    user.wait(0.3)
+
+
 def browse(user: User) -> None:
     """Look at the models there are, and verify the one just trained."""
     dock = user.open_dock("Models")
@@ -365,19 +396,42 @@ def browse(user: User) -> None:
 
 
 def segment_folder(user: User) -> None:
-    """Segment a folder in which one file is none."""
+    """Segment a folder in which one file is cut short, and another is none."""
     source, output = HOME / "images", HOME / "cells"
     source.mkdir()
     for name, image, _ in sample_images():
-        write_image(source / f"{name}.tif", image.data, axes=image.axes)
+        for top, left in ((0, 0), (0, 128), (128, 0), (128, 128)):
+            part = np.asarray(image.data)[:, top : top + 128, left : left + 128]
+            path = source / f"{name}_{top}_{left}.tif"
+            write_image(path, part, axes=image.axes)
+    whole = path.read_bytes()
+    (source / "nuclei_broken.tif").write_bytes(whole[: len(whole) // 3])
     (source / "nuclei_notes.tif").write_text("These are my notes, not an image.")
     dock = user.open_dock("Batch predict")
     user.type_into(user.find(dock, "Input folder"), str(source))
     user.type_into(user.find(dock, "Output folder"), str(output))
-    user.click(user.find(dock, "Segment folder"))
+    user.click(user.find(dock, "Run"))
     user.wait_until(lambda: dock.panel.state.phase == "done", "the folder")
-    if len(list(output.glob("*_labels.tif"))) != len(sample_images()):
-        raise RuntimeError("one bad file has stopped the others")
+    if len(list(output.glob("*_labels.tif"))) != 4 * len(sample_images()):
+        raise RuntimeError("a bad file has stopped the others")
+
+
+def open_result(user: User) -> None:
+    """Look at one of the results, and at what went wrong."""
+    dock = user.open_dock("Batch predict")
+    shown = [layer for layer in user.viewer.layers if layer.visible]
+    for layer in shown:
+        layer.visible = False
+    user.viewer.reset_view()
+    dock.files.table.selectRow(0)
+    user.click(user.find(dock, "Open image and result"))
+    cells = lambda: str(user.viewer.layers[-1].name).endswith(".tif cells")  # noqa: E731
+    user.wait_until(cells, "the result")
+    user.look_at(0, 0, 128)
+    dock.files.tabs.setCurrentIndex(1)
+    user.take("batch")
+    for layer in user.viewer.layers:
+        layer.visible = layer in shown
 
 
 def correct(user: User) -> None:
@@ -455,8 +509,14 @@ def main() -> None:
     user.look_at(*viewer.layers[OTHER].translate, 256)
     predict(user)
     user.take("predict")
+    measure(user)
+    user.take("measure")
+    user.viewer.layers[f"{OTHER} prediction"].contour = 0
+    dock = user.open_dock("Measure")
+    user.click(user.find(dock, "Clear region"))
+    user.look_at(*user.viewer.layers[OTHER].translate, 256)
     segment_folder(user)
-    user.take("batch")
+    open_result(user)
     browse(user)
     user.take("models")
     user.open_dock("Train")
