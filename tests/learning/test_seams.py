@@ -5,7 +5,8 @@ import pytest
 
 from napari_unet.config import PredictConfig
 from napari_unet.imaging.arrays import Image
-from napari_unet.learning.seams import seam_report
+from napari_unet.learning import seams
+from napari_unet.learning.seams import SeamReport, seam_report
 
 
 def _noise(*shape) -> Image:
@@ -41,3 +42,16 @@ def test_a_global_network_is_told(random_model):
         seam_report(model, _noise(30, 30), _config(tile_size=64)).largest_difference
         == 0
     )
+
+
+def test_of_a_large_plane_the_middle_is_predicted(random_model, monkeypatch):
+    model, config = random_model(norm="group"), _config(tile_size=32)
+    image = _noise(60, 131)
+    expected = seam_report(model, Image(image.data[:, :, 35:95]), config)
+    monkeypatch.setattr(seams, "_LARGEST_PX", 60)
+    assert seam_report(model, image, config) == expected
+
+
+def test_where_no_cells_are_found_none_are_told():
+    assert "cells" not in str(SeamReport(64, 0.25, 0, 0))
+    assert str(SeamReport(64, 0.25, 9, 2)).endswith(", and 2 of 9 cells change")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from napari_unet.imaging.arrays import Image
     from napari_unet.learning.data.pairs import ImageLike
 
 # Cells that agree less are not the same.
 _SAME_IOU = 0.99
+_LARGEST_PX = 4096
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,10 @@ class SeamReport:
     n_changed: int
 
     def __str__(self) -> str:
-        changed = f"{self.n_changed} of {self.n_cells} cells"
+        cells = f", and {self.n_changed} of {self.n_cells} cells change"
         return (
             f"with tiles of {self.tile_size} px in other places outputs change by up "
-            f"to {self.largest_difference:.2g}, and {changed} change"
+            f"to {self.largest_difference:.2g}{cells if self.n_cells else ''}"
         )
 
 
@@ -61,6 +63,8 @@ def seam_report(
     model: Model | Path | str, image: ImageLike, config: PredictConfig | None = None
 ) -> SeamReport:
     """Predict an image twice, with the seams of tiles in other places, and compare.
+
+    Of planes that are wider or higher than 4,096 px, their middle is predicted.
 
     Parameters
     ----------
@@ -79,7 +83,7 @@ def seam_report(
     """
     config = config or PredictConfig()
     model = model if isinstance(model, Model) else load_model(model)
-    image = as_image(image)
+    image = _middle(as_image(image))
     check_channels(model, image)
     factors = working_factors(model, image, config)
     first = Predictor(model, image, config, factors)
@@ -90,6 +94,16 @@ def seam_report(
         return SeamReport(first.tile_size, largest, 0, 0)
     a, b = (cells_of(model, each, factors) for each in outputs)
     return SeamReport(first.tile_size, largest, int(a.max()), _n_changed(a, b))
+
+
+def _middle(image: Image) -> Image:
+    """Return the middle of an image that is too large to be predicted in memory."""
+    if max(image.plane_shape) <= _LARGEST_PX:
+        return image
+    starts = [max(0, n - _LARGEST_PX) // 2 for n in image.plane_shape]
+    window = [slice(start, start + _LARGEST_PX) for start in starts]
+    before = [slice(None)] * (len(image.shape) - 1)
+    return replace(image, data=image.data[(*before, *window)])
 
 
 def _whole(predictor: Predictor) -> NDArray[np.float32]:
