@@ -97,11 +97,23 @@ def test_only_files_that_fit_the_pattern(qtbot, widget):
     assert table_of(widget).rowCount() == 1
 
 
-def test_probabilities_are_written_on_request(qtbot, widget, folder):
+def test_what_is_ticked_is_written_and_the_sheet_can_be_opened(
+    qtbot, widget, folder, monkeypatch
+):
+    assert not widget.files.sheet.isEnabled()
     widget.pattern.setText("a*")
-    widget.options.boxes["probabilities"].setChecked(True)
+    for name in ("probabilities", "preview", "measure"):
+        widget.options.boxes[name].setChecked(True)
     run(qtbot, widget)
-    assert (folder.parent / "out" / "a_probabilities.tif").is_file()
+    out = folder.parent / "out"
+    for name in ("a_probabilities.tif", "measurements.csv", "preview.html"):
+        assert (out / name).is_file()
+    opened = []
+    monkeypatch.setattr(
+        "napari_unet.widgets.batch.QDesktopServices.openUrl", opened.append
+    )
+    qtbot.mouseClick(widget.files.sheet, Qt.MouseButton.LeftButton)
+    assert [url.toLocalFile() for url in opened] == [str(out / "preview.html")]
 
 
 def test_a_double_click_opens_image_and_cells_with_their_pixel_size(

@@ -19,9 +19,10 @@ from napari_unet.learning.attention import attention_maps
 from napari_unet.learning.checkpoint import Model, save_model
 from napari_unet.learning.networks import build_network
 from napari_unet.learning.prediction import predict as api_predict
+from napari_unet.widgets import _predicted_layers as drawing
 from napari_unet.widgets import predict as module
 from napari_unet.widgets._choices import TRAINED
-from napari_unet.widgets._prediction import Predicted, TilesFollow
+from napari_unet.widgets._prediction import Predicted, TilesFollow, segmentation
 from napari_unet.widgets.predict import PredictWidget
 
 # napari silences it, but not while another thread changes what is silenced.
@@ -324,6 +325,105 @@ def test_rgb_of_the_right_channels_works(qtbot, widget, viewer, tiny_model):
     assert any("alpha" in note for note in widget.panel.state.notes)
 
 
+# -- what is on screen first, and how sure it is -------------------------------
+
+
+def view_at(top, left, side=16):
+    return ev.Region(0, (), (top, left), (side, side))
+
+
+def gap_to(tile, point):
+    """Return how far a tile is from a point, along Y or X."""
+    write = zip(tile.write, point, strict=True)
+    return max(max(w.start - p, p - w.stop, 0) for w, p in write)
+
+
+def test_tiles_on_screen_come_first_again_after_a_pan_and_cells_are_the_same(
+    tiny_model, drawn
+):
+    pixels = np.tile(drawn[0], (1, 2, 2)).astype(np.float32)
+    # The other way round its random weights find some.
+    model = replace(tiny_model, roles=tiny_model.roles[::-1])
+    config = ON_CPU.model_copy(update={"tile_size": 16})
+    mailbox = ev.Mailbox()
+    mailbox.look_at(view_at(72, 72))
+    tiles = []
+    for event in segmentation(model, Image(pixels), config, mailbox=mailbox):
+        if isinstance(event, ev.TileDone):
+            tiles.append(event)
+            if len(tiles) == 4:
+                mailbox.look_at(view_at(8, 40))
+        elif isinstance(event, ev.Segmented):
+            labels = event.labels
+    assert len(tiles) == 36
+    # Around each middle four tiles meet.
+    assert [gap_to(tile, (80, 80)) for tile in tiles[:4]] == [0] * 4
+    assert [gap_to(tile, (16, 48)) for tile in tiles[4:8]] == [0] * 4
+    # Then outward.
+    gaps = [gap_to(tile, (16, 48)) for tile in tiles[8:]]
+    assert gaps == sorted(gaps)
+    assert labels.max() > 0
+    expected = segment(model, Image(pixels), config=config)
+    np.testing.assert_array_equal(labels, expected)
+
+
+def test_prediction_is_told_what_is_on_screen_from_the_start_on(
+    qtbot, widget, viewer, nuclei, monkeypatch
+):
+    slow = Slow(monkeypatch)
+    nuclei.corner_pixels = np.array([[8, 16], [23, 47]])
+    start_slow(qtbot, widget, viewer)
+    seen = ev.Region(0, (), (8, 16), (16, 32), "nuclei")
+    assert slow.mailbox.view == seen
+    nuclei.corner_pixels = np.array([[0, 0], [15, 31]])
+    qtbot.waitUntil(lambda: slow.mailbox.view.start == (0, 0), timeout=10_000)
+    with qtbot.waitSignal(widget.panel.ended, timeout=10_000):
+        slow.go_on.set()
+    assert not widget._timer.isActive()
+
+
+def test_channels_are_no_planes_of_what_is_on_screen(
+    qtbot, widget, viewer, monkeypatch
+):
+    slow = Slow(monkeypatch)
+    layer = viewer.add_image(
+        np.zeros((2, 3, 48, 48)), name="stack", axis_labels=("c", "z", "y", "x")
+    )
+    layer.corner_pixels = np.array([[0, 0, 8, 8], [0, 0, 23, 23]])
+    viewer.dims.current_step = (1, 2, 0, 0)
+    widget.images.choose(layer)
+    qtbot.mouseClick(widget.panel.start, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: hasattr(slow, "mailbox"), timeout=10_000)
+    assert slow.mailbox.view.plane == (2,)
+    with qtbot.waitSignal(widget.panel.ended, timeout=10_000):
+        slow.go_on.set()
+
+
+def test_uncertainty_is_shown_on_request(qtbot, widget, viewer, nuclei):
+    widget.uncertainty.setChecked(True)
+    config = ON_CPU.model_copy(update={"test_time_augmentation": "flips"})
+    widget.settings.setValue(config)
+    predict(qtbot, widget)
+    assert failure_of(widget) == ""
+    entropy = viewer.layers["nuclei uncertainty (entropy)"]
+    spread = viewer.layers["nuclei uncertainty (spread)"]
+    p = api_predict(widget.model.model(), Image(nuclei.data[None]), config)
+    expected = -(p * np.log2(p)).sum(0)
+    np.testing.assert_allclose(entropy.data, expected, atol=1e-5)
+    assert entropy.visible
+    assert not spread.visible
+    assert spread.data.max() > 0
+    np.testing.assert_array_equal(entropy.scale, nuclei.scale)
+
+
+def test_values_alone_say_nothing_of_how_sure_they_are(qtbot, widget, viewer):
+    offer(widget, "value:image")
+    widget.uncertainty.setChecked(True)
+    predict(qtbot, widget)
+    assert "NU-M13" in failure_of(widget)
+    assert len(viewer.layers) == 1
+
+
 # -- tiles, cancel, faults -----------------------------------------------------
 
 
@@ -336,7 +436,8 @@ class Slow:
         self.outputs = np.full((n_classes, *shape), 0.25, np.float32)
         monkeypatch.setattr(module, "segmentation", self)
 
-    def __call__(self, *_, **__):
+    def __call__(self, *_, mailbox=None, **__):
+        self.mailbox = mailbox
         try:
             roles = ("softmax:background", "softmax:a", "softmax:b")[
                 : len(self.outputs)
@@ -425,7 +526,7 @@ def test_cells_are_not_laid_on_an_image_that_was_replaced_by_another(
 def test_a_preview_that_the_user_deleted_does_not_come_back(
     qtbot, widget, viewer, monkeypatch
 ):
-    monkeypatch.setattr(module, "_DRAW_EVERY_S", 0)
+    monkeypatch.setattr(drawing, "_DRAW_EVERY_S", 0)
     slow = Slow(monkeypatch)
     start_slow(qtbot, widget, viewer)
     viewer.layers.remove(PREVIEW)
@@ -477,7 +578,7 @@ def test_a_fault_while_drawing_is_shown_and_not_raised(
     def fails(*_, **__):
         raise KeyError("nuclei prediction")
 
-    monkeypatch.setattr(module, "show_labels", fails)
+    monkeypatch.setattr(drawing, "show_labels", fails)
     predict(qtbot, widget)
     assert "KeyError" in failure_of(widget)
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from napari_unet.config import InstanceConfig
     from napari_unet.imaging.arrays import Image
     from napari_unet.learning.data.pairs import ImageLike
+    from napari_unet.mailbox import Mailbox
 
 _EMPTY_SHARE = 0.2
 # bfloat16 changes a probability by about 0.01.
@@ -42,6 +43,7 @@ def segment_events(
     *,
     instances: InstanceConfig | None = None,
     link: bool = False,
+    mailbox: Mailbox | None = None,
 ) -> Iterator[Note | TileDone | Segmented]:
     """Segment an image, yielding an event for each tile; the labels come last.
 
@@ -60,6 +62,9 @@ def segment_events(
         the model, at the image's scale, if omitted.
     link : bool
         Give a cell of a movie the same id in all frames.
+    mailbox : Mailbox, optional
+        Where it is said what the user looks at, by `Mailbox.look_at`: that comes first,
+        then what is near it. The labels are the same.
 
     Yields
     ------
@@ -78,12 +83,16 @@ def segment_events(
     if link:
         check_links(model.roles)
         check_has_frames(image)
-    outputs, factors = yield from predict_events(model, image, config)
+    outputs, factors = yield from predict_events(model, image, config, mailbox=mailbox)
     yield Segmented(cells_of(model, outputs, factors, instances, link=link), outputs)
 
 
 def predict_events(
-    model: Model, image: Image, config: PredictConfig | None = None
+    model: Model,
+    image: Image,
+    config: PredictConfig | None = None,
+    *,
+    mailbox: Mailbox | None = None,
 ) -> Generator[Note | TileDone, None, tuple[NDArray[np.float32], tuple[float, ...]]]:
     """Predict an image, and tell what is unlike the model's and how it was scaled.
 
@@ -100,7 +109,8 @@ def predict_events(
     factors = working_factors(model, image, config)
     if rescaled := scale_note(model, image, config, factors):
         yield Note(rescaled)
-    for event in predict_tiles(model, image, config, factors=factors):
+    tiles = predict_tiles(model, image, config, factors=factors, mailbox=mailbox)
+    for event in tiles:
         yield event
         if isinstance(event, TileDone):
             outputs = event.outputs

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
+    QHBoxLayout,
     QListWidget,
     QListWidgetItem,
     QTabWidget,
@@ -80,12 +81,19 @@ class FileLists(QWidget):
         self.table, self.problems = FileTable(), ProblemList()
         self.message = plain_label("Message of the chosen file")
         self.open = button("Open image and result", "Show the chosen file as layers")
+        self.sheet = button(
+            "Open preview sheet",
+            "Show preview.html of the last run in a browser; to be asked for above",
+        )
+        self.sheet.setEnabled(False)
         self.again = button(
             "Run failed files again",
             "Run with the same settings; files that are done are passed over",
         )
         self.tabs = QTabWidget()
-        self.tabs.addTab(_page(self.table, self.message, self.open), "Files")
+        self.tabs.addTab(
+            _page(self.table, self.message, _beside(self.open, self.sheet)), "Files"
+        )
         self.tabs.addTab(_page(self.problems, self.again), "Problems")
         self.tabs.setMinimumHeight(_LISTS_HEIGHT_PX)
         layout = QVBoxLayout(self)
@@ -163,6 +171,16 @@ class FileLists(QWidget):
         """Go to the row of a problem."""
         self.tabs.setCurrentIndex(0)
         self.table.selectRow(int(item.data(_ROW)))
+
+
+def _beside(*controls: QWidget) -> QWidget:
+    """Return controls in a row."""
+    row = QWidget()
+    layout = QHBoxLayout(row)
+    layout.setContentsMargins(0, 0, 0, 0)
+    for control in controls:
+        layout.addWidget(control)
+    return row
 
 
 def _page(*content: QWidget) -> QWidget:

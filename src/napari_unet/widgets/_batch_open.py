@@ -21,8 +21,8 @@ from napari_unet.widgets._layers import (
     placed_like,
     show_labels,
 )
+from napari_unet.widgets._predicted_layers import show_values
 from napari_unet.widgets._prediction import names_of
-from napari_unet.widgets.predict import show_values
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from napari_unet.config import PredictConfig
     from napari_unet.imaging.arrays import Image
     from napari_unet.learning.checkpoint import Model
+    from napari_unet.mailbox import Mailbox
 
 
 PROBABILITIES = ("softmax", "sigmoid", "probability")
@@ -44,6 +45,16 @@ class Predicted(Event):
 
 
 @dataclass(frozen=True, eq=False)
+class Uncertain(Event):
+    """How unsure the network is, by what it is told from.
+
+    float32 ([T,] [Z,] Y, X): see `napari_unet.imaging.uncertainty.uncertainty_of`.
+    """
+
+    maps: dict[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True, eq=False)
 class AttentionMapped(Event):
     """What each gate lets through, float32 (gates, [T,] [Z,] Y, X)."""
 
@@ -57,14 +68,21 @@ def segmentation(
     notes: Sequence[str] = (),
     *,
     attention: bool = False,
+    uncertainty: bool = False,
+    mailbox: Mailbox | None = None,
 ) -> Generator[Event, None, None]:
     """Yield the events of applying a model to an image, after what there is to note.
 
-    `Predicted` comes as soon as it is known; attention maps, where they are wanted,
-    after it: they may fail. The last event says that all is done.
+    What the user looks at, as the mailbox has it, comes first. `Predicted` comes as
+    soon as it is known; how unsure the network is and attention maps, where they are
+    wanted, after it: they may fail. The last event says that all is done.
     """
     # Here and not above: importing torch takes seconds.
     from napari_unet.imaging.instances import finds_cells
+    from napari_unet.imaging.uncertainty import (
+        check_tells_uncertainty,
+        uncertainty_of,
+    )
     from napari_unet.learning.attention import attention_tiles
     from napari_unet.learning.checkpoint import Model, load_model
     from napari_unet.learning.device import spare_one_core
@@ -73,9 +91,14 @@ def segmentation(
     for note in notes:
         yield Note(note)
     model = model if isinstance(model, Model) else load_model(model)
+    if uncertainty:
+        is_augmented = config.test_time_augmentation != "off"
+        check_tells_uncertainty(model.roles, has_spread=is_augmented)
     yield TilesFollow(model.roles)
     predict = _cells if finds_cells(model.roles) else _values
-    done = yield from predict(model, image, config)
+    done, last = yield from predict(model, image, config, mailbox)
+    if uncertainty:
+        yield Uncertain(uncertainty_of(last.outputs, model.roles, last.spread))
     if attention:
         yield TilesFollow(())
         for event in attention_tiles(model, image, config):
@@ -87,27 +110,34 @@ def segmentation(
 
 
 def _cells(
-    model: Model, image: Image, config: PredictConfig
-) -> Generator[Event, None, Event]:
+    model: Model, image: Image, config: PredictConfig, mailbox: Mailbox | None
+) -> Generator[Event, None, tuple[Event, TileDone]]:
     from napari_unet.batch import segment_events
 
-    for event in segment_events(model, image, config=config):
-        if isinstance(event, Segmented):
+    for event in segment_events(model, image, config=config, mailbox=mailbox):
+        if isinstance(event, TileDone):
+            last = event
+        elif isinstance(event, Segmented):
             yield Predicted(event.outputs, model.roles, event.labels)
             break
         yield event
-    return event
+    return event, last
 
 
 def _values(
-    model: Model, image: Image, config: PredictConfig
-) -> Generator[Event, None, Event]:
+    model: Model, image: Image, config: PredictConfig, mailbox: Mailbox | None
+) -> Generator[Event, None, tuple[Event, TileDone]]:
     """Apply a model from images to images, such as one that removes noise."""
     from napari_unet.batch import predict_events
 
-    outputs, _ = yield from predict_events(model, image, config)
-    yield Predicted(outputs, model.roles)
-    return WorkDone(f"Shown: {', '.join(names_of(model.roles).values())}")
+    events = predict_events(model, image, config, mailbox=mailbox)
+    for event in events:
+        yield event
+        if isinstance(event, TileDone):
+            last = event
+    yield Predicted(last.outputs, model.roles)
+    names = ", ".join(names_of(model.roles).values())
+    return WorkDone(f"Shown: {names}"), last
 
 
 def names_of(roles: Sequence[str]) -> dict[int, str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qtpy.QtCore import QUrl
+from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QCheckBox, QGridLayout, QLineEdit, QVBoxLayout, QWidget
 
 from napari_unet.config import PredictConfig
@@ -28,6 +30,8 @@ from napari_unet.widgets._training_line import TrainingLine
 from napari_unet.widgets._worker import Failure, Runner, guarded
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from napari.components import ViewerModel
 
     from napari_unet.events import Event
@@ -39,9 +43,24 @@ _OPTIONS = {
         "Write a table of the cells of each file, and measurements.csv of all",
         False,
     ),
+    "preview": (
+        "Make a preview sheet",
+        "Write preview.html: all files at a glance, with outlines and what stands out",
+        False,
+    ),
     "probabilities": (
         "Write probabilities",
         "Write the network's outputs as <name>_probabilities.tif",
+        False,
+    ),
+    "uncertainty": (
+        "Write uncertainty",
+        "Write where the network is unsure as <name>_uncertainty.tif",
+        False,
+    ),
+    "link": (
+        "Link cells over time",
+        "Give a cell of a movie the same number in all frames",
         False,
     ),
     "recursive": (
@@ -170,6 +189,7 @@ class BatchWidget(QWidget):
         self.panel.happened.connect(self._on_events)
         self.panel.ended.connect(self._on_ended)
         self.files.open_asked.connect(self._open)
+        self.files.sheet.clicked.connect(self._open_sheet)
         self.files.again_asked.connect(self._run_again)
         self._opener.happened.connect(self._show_opened)
         self._opener.failed.connect(self.show_failure)
@@ -231,6 +251,8 @@ class BatchWidget(QWidget):
     @guarded
     def _on_ended(self) -> None:
         self._set_busy(False)
+        sheet = self._sheet()
+        self.files.sheet.setEnabled(sheet is not None and sheet.is_file())
         self.files.table.mark_unfinished("not done")
 
     @guarded
@@ -239,6 +261,20 @@ class BatchWidget(QWidget):
         path, output = table.paths[row], table.outputs[row]
         axes = None if self._asked is None else self._asked.axes
         self._opener.run(lambda: read_result(path, output, axes))
+
+    def _sheet(self) -> Path | None:
+        """Return where the last run has written its preview sheet, if it was to."""
+        asked = self._asked
+        if asked is None or asked.output is None or not asked.settings["preview"]:
+            return None
+        # Here and not above: it imports torch, which a run has done.
+        from napari_unet.batch.sheet import SHEET
+
+        return asked.output / SHEET
+
+    @guarded
+    def _open_sheet(self) -> None:
+        QDesktopServices.openUrl(QUrl.fromLocalFile(str(self._sheet())))
 
     @guarded
     def _show_opened(self, events: list[Event]) -> None:
