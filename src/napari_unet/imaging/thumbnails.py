@@ -24,7 +24,7 @@ _COLOURS = ("red", "green", "blue")
 _CLEAR_CELL_PX, _FAINTEST = 8.0, 0.35
 # An outline is half a pixel wide on either side of the edge.
 _FINER = 2
-_BAND_PX = 2**24
+_BAND_PX = 2**23
 
 
 def thumbnail(
@@ -125,13 +125,13 @@ def _reduced(
     starts, counts = zip(*map(_bins, own, shape), strict=True)
     picture = np.zeros((n_channels, *shape))
 
-    def read(rows: slice) -> NDArray[np.float64]:
-        part = image.data[(slice(0, n_channels), *index, rows, slice(None))]
-        return np.nan_to_num(np.asarray(part, np.float64), posinf=0, neginf=0)
-
     for drawn, rows in _bands(starts[0], own):
-        part = np.add.reduceat(read(rows), starts[0][drawn] - rows.start, axis=1)
-        picture[:, drawn] = np.add.reduceat(part, starts[1], axis=2)
+        part = image.data[(slice(0, n_channels), *index, rows, slice(None))]
+        if np.dtype(image.data.dtype).kind == "f":
+            part = np.nan_to_num(part, posinf=0, neginf=0)
+        first = starts[0][drawn] - rows.start
+        sums = np.add.reduceat(np.asarray(part), first, axis=1, dtype=np.float64)
+        picture[:, drawn] = np.add.reduceat(sums, starts[1], axis=2)
     n_pixels = counts[0][:, np.newaxis] * counts[1]
     return np.asarray(picture / n_pixels)
 
