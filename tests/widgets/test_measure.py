@@ -265,6 +265,7 @@ def test_labels_that_go_leave_the_table_to_be_saved(
     chosen = (str(tmp_path / "cells"), "")
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: chosen)
     QTest.mouseClick(measured.save_button, LEFT)
+    assert not measured.save_button.isEnabled()  # while it writes
     qtbot.waitUntil(lambda: not measured.is_busy, timeout=LONG_MS)
     with (tmp_path / "cells.csv").open(newline="") as file:
         saved = list(csv.DictReader(file))

@@ -80,6 +80,10 @@ def test_chosen_cells_are_marked_and_axes_stay_for_other_cells(plot) -> None:
     plot.x_box.setCurrentText("eccentricity")
     plot.mark(np.array([3]))
     assert plot.marks.getData()[0].tolist() == [0.4]
+    plot.x_box.setCurrentText("area_px")
+    plot.mark(np.array([3, 4]))
+    assert plot.marks.getData()[0].tolist() == [40]
+    plot.x_box.setCurrentText("eccentricity")
     plot.show_columns({"label": np.array([1]), "eccentricity": np.array([0.5])})
     assert plot.x_box.currentText() == "eccentricity"
     assert len(plot.marks.getData()[0]) == 0

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _LEFT = 1
 _STILL_PX = 3
-_TRANSPARENT = ("transform", "pick")
+_IDLE_MODES = ("transform", "pick")
 
 
 class CellClicks(QObject):
@@ -95,4 +95,4 @@ def _telling(clicks: CellClicks) -> Any:
 def _is_idle(viewer: ViewerModel) -> bool:
     """Return whether a click neither paints, nor draws, nor is a tool's."""
     active = viewer.layers.selection.active
-    return active is None or bool(active.mouse_pan) or str(active.mode) in _TRANSPARENT
+    return active is None or bool(active.mouse_pan) or str(active.mode) in _IDLE_MODES

@@ -119,8 +119,9 @@ class CellPlot(QWidget):
     def mark(self, cells: NDArray[np.intp]) -> None:
         """Draw cells as chosen."""
         self._marked = np.asarray(cells, np.intp)
-        x, y = self._places()
-        self.marks.setData(x[self._marked], y[self._marked])
+        x, y = (values[self._marked] for values in self._places())
+        known = np.isfinite(x) & np.isfinite(y)
+        self.marks.setData(x[known], y[known])
 
     def cells_in_region(self) -> NDArray[np.intp]:
         """Return the cells in the region; none where no region is drawn."""
@@ -282,6 +283,7 @@ class CellPlot(QWidget):
         if self._has_region:
             self.chosen.emit(self.cells_in_region())
 
+    @guarded
     def _on_theme(self, event: Any = None) -> None:
         theme = get_theme(self._viewer.theme)
         text, line, mark = (

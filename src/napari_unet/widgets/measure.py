@@ -86,6 +86,7 @@ class MeasureWidget(QWidget):
         path = path if path.suffix else path.with_suffix(".csv")
         columns = self._measured.columns
         self.panel.run(lambda: saving(path, columns), what="Saving")
+        self._render()
 
     def changeEvent(self, event: QEvent | None) -> None:
         """Hide the rings with a dock that is closed for good."""
@@ -120,6 +121,7 @@ class MeasureWidget(QWidget):
         self.choice.failed.connect(self.show_failure)
         self.panel.start_asked.connect(self._start)
         self.panel.happened.connect(self._on_events)
+        self.panel.ended.connect(self._render)
         self.table.chosen.connect(self._on_rows)
         self.plot.chosen.connect(self._on_region)
         self.plot.failed.connect(self.show_failure)
@@ -134,8 +136,9 @@ class MeasureWidget(QWidget):
 
     @guarded
     def _render(self) -> None:
-        self.save_button.setEnabled(self._measured is not None)
-        is_gone = self._measured is not None and self.measured_layer() is None
+        has_rows, is_at_work = self._measured is not None, self.panel.state.is_running
+        self.save_button.setEnabled(has_rows and not is_at_work)
+        is_gone = has_rows and self.measured_layer() is None
         self.stale.setText(_GONE if is_gone else _STALE if self.is_stale else "")
         self.stale.setVisible(is_gone or self.is_stale)
 
@@ -172,6 +175,7 @@ class MeasureWidget(QWidget):
         given = self.choice.take()
         self._asked = weakref.ref(self.choice.labels_box.layer())
         self.panel.run(lambda: measuring(given))
+        self._render()
 
     @guarded
     def _on_events(self, events: list[Event]) -> None:
