@@ -332,8 +332,9 @@ class TrainConfig(_Config):
         "auto",
         title="Start with",
         description="What is kept of a model to start from: 'auto' all that fits the "
-        "channels and classes, 'all' the whole model or nothing (an error), 'encoder' "
-        "the contracting path alone.",
+        "channels and classes, but of a model that hardly tells these cells from their "
+        "background the contracting path alone; 'all' the whole model or nothing (an "
+        "error); 'encoder' the contracting path alone.",
     )
     max_steps: int = Field(
         1000,

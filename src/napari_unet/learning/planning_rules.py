@@ -191,11 +191,16 @@ def _batch(draft: Draft) -> None:
     draft.choose("batch_size", size, why)
 
 
+def learning_rate_for(base_width: int) -> float:
+    """Return the peak learning rate of AdamW for a network that begins anew."""
+    return min(_LEARNING_RATE, _LEARNING_RATE * 16 / base_width)
+
+
 def _learning_rate(draft: Draft) -> None:
     config, width = draft.config, draft.network.base_width
     if not draft.is_open("learning_rate") or config.optimizer == "sgd":
         return
-    rate = min(_LEARNING_RATE, _LEARNING_RATE * 16 / width)
+    rate = learning_rate_for(width)
     why = f"Learning rate {rate:.2g}: what a network of base width {width} learns with."
     if draft.start is not None:
         rate /= 3

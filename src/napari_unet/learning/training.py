@@ -31,6 +31,7 @@ from napari_unet.learning.loop import runs, snapshots
 from napari_unet.learning.loop.beginning import Given, begin
 from napari_unet.learning.loop.finishing import finish
 from napari_unet.learning.loop.progress import learning_rate, share_done
+from napari_unet.learning.loop.transfer import encoder_of, knows_little
 from napari_unet.learning.model import Model
 from napari_unet.learning.quality.validation import validate
 
@@ -221,7 +222,11 @@ def _look(run: RunState) -> Iterator[Event]:
             scores=scores,
             history=run.history.looks,
         )
-    if math.isfinite(result.loss):
+    forgets = is_first and run.may_forget and knows_little(result)
+    if forgets:
+        run.begin_with(encoder_of(run.model))
+        run.peak = run.peak_anew
+    elif math.isfinite(result.loss):
         run.keep_good()
     elapsed_s = run.clock.elapsed_s
     notes = runs.keeping(
@@ -236,6 +241,12 @@ def _look(run: RunState) -> Iterator[Event]:
     yield Validated(step, result.loss, result.score, scores, is_held_back)
     if is_better:
         yield Improved(step, result.score, run.best.model)
+    if forgets:
+        yield Note(
+            "The model to start from hardly tells these cells from their background: "
+            "its encoder alone is kept, the rest begins anew, at a learning rate of "
+            f"{run.peak or run.config.learning_rate:g}"
+        )
     if is_first and finds_cells(run.model.roles):
         yield Note("Thresholds are tuned at the end, which often lifts these scores")
 

@@ -14,6 +14,7 @@ from napari_unet.imaging.intensity import IntensityRange
 from napari_unet.learning.checkpoint import load_model, save_model
 from napari_unet.learning.loop import finishing
 from napari_unet.learning.loop.material import gather
+from napari_unet.learning.loop.snapshots import read_newest
 from napari_unet.learning.loop.transfer import are_comparable
 from napari_unet.learning.model import Model, Origin, weights_sha256
 from napari_unet.learning.training import train
@@ -300,3 +301,47 @@ def test_settings_that_follow_from_the_images_may_be_given(random_model, labels)
         [_image(3)], [labels], TrainConfig(), network=network, start=random_model()
     )
     assert material.start.n_channels == 3
+
+
+# -- a model that knows nothing of the images -----------------------------------------
+
+
+def _bright_cells(labels: np.ndarray) -> Image:
+    noise = np.random.default_rng(0).normal(0, 0.05, labels.shape)
+    return Image(((labels > 0) + noise).astype(np.float32)[None])
+
+
+def _taught(labels: np.ndarray) -> Model:
+    config = TrainConfig(max_steps=60, batch_size=4, patch_size=32)
+    network = NetworkConfig(base_width=4, depth=1)
+    *_, done = train([_bright_cells(labels)], [labels], config, network=network)
+    return done.model
+
+
+@pytest.mark.parametrize("start_with", ["auto", "all"])
+@pytest.mark.parametrize("is_inverted", [False, True])
+def test_of_a_model_that_takes_background_for_cells_the_encoder_alone_is_kept(
+    labels, tmp_path, start_with, is_inverted
+):
+    start, image = _taught(labels), _bright_cells(labels)
+    if is_inverted:
+        image = replace(image, data=-image.data)
+    config = TrainConfig(
+        max_steps=1, batch_size=1, patch_size=32, ema_decay=0,
+        learning_rate=1e-12, start_with=start_with,
+    )  # fmt: skip
+    events = list(train([image], [labels], config, start_from=start, run_dir=tmp_path))
+    snapshot, _ = read_newest(tmp_path / "checkpoints")
+    same = {
+        name
+        for name, kept in snapshot.state["net"].items()
+        if torch.allclose(kept, start.state[name], atol=1e-6)
+    }
+    notes = [e.message for e in events if isinstance(e, Note)]
+    is_told = any("its encoder alone is kept" in note for note in notes)
+    forgets = is_inverted and start_with == "auto"
+    assert is_told == forgets
+    drawn = _drawn(start)
+    kept = {name for name in drawn if name.startswith("down.")}
+    assert drawn & same == (kept if forgets else drawn)
+    assert kept < drawn

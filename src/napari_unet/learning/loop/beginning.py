@@ -30,6 +30,7 @@ from napari_unet.learning.losses.by_role import loss_for
 from napari_unet.learning.model import weights_sha256
 from napari_unet.learning.patches import PatchSource
 from napari_unet.learning.planning import Plan, plan
+from napari_unet.learning.planning_rules import learning_rate_for
 from napari_unet.learning.quality.held_back import HeldBack
 from napari_unet.learning.recovery import Buffers, Memory, Stability
 
@@ -137,6 +138,10 @@ def begin(
     )
     run = _assembled(given, model, split, device, folder, precision, ranks)
     run.decided = _decided(given, run, chosen)
+    is_whole = material.start is not None and not material.told
+    run.may_forget = is_whole and run.config.start_with == "auto"
+    if "learning_rate" not in given.config.model_fields_set:
+        run.peak_anew = _rate_anew(run.config, chosen.network)
     run.n_cells = material.survey.cell_areas_px.size
     if given.validation is None and split.is_held_back:
         run.n_cells -= run.held.n_cells
@@ -286,6 +291,11 @@ def _assembled(
     )
     run.keep_good()
     return run
+
+
+def _rate_anew(config: TrainConfig, network: NetworkConfig) -> float | None:
+    is_planned = config.optimizer == "adamw"
+    return learning_rate_for(network.base_width) if is_planned else None
 
 
 def _decided(given: Given, run: RunState, chosen: Plan) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from napari_unet.learning.loop.averaging import Average
 from napari_unet.learning.loop.parallel import ALONE
 from napari_unet.learning.loop.snapshots import Snapshot, copied
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from napari_unet.learning.augmentation import Batch
     from napari_unet.learning.data.splitting import Split
     from napari_unet.learning.device import DeviceChoice
-    from napari_unet.learning.loop.averaging import Average
     from napari_unet.learning.loop.live import Strokes
     from napari_unet.learning.loop.parallel import Ranks
     from napari_unet.learning.loop.previews import Preview
@@ -69,6 +69,11 @@ class RunState:
         The loss is no number, again and again.
     keeps_learning : bool
         Training goes on after all steps.
+    may_forget : bool
+        Of a model to start from that knows little of these images the encoder alone is
+        kept.
+    peak_anew : float, optional
+        Peak learning rate from then on, where that was left open.
     n_cells : int
         Annotated cells that are learned from.
     drawn
@@ -104,6 +109,8 @@ class RunState:
     asked_peak: float | None = None
     has_diverged: bool = False
     keeps_learning: bool = False
+    may_forget: bool = False
+    peak_anew: float | None = None
     n_cells: int = 0
     drawn: tuple[tuple[int, int] | None, Batch | None] = (None, None)
     _good: dict[str, Any] = field(default_factory=dict)
@@ -122,6 +129,13 @@ class RunState:
         """Take the last good weights again; return the step that they are of."""
         self._load_learned(self._good)
         return self._good_step
+
+    def begin_with(self, state: Mapping[str, Tensor]) -> None:
+        """Take other weights before the first step."""
+        self.net.load_state_dict(state)
+        self.average = Average(self.net, self.config.ema_decay)
+        self.buffers.keep()
+        self.keep_good()
 
     def averaged_weights(self) -> dict[str, Tensor]:
         """Return a copy of the averaged weights, on the CPU."""

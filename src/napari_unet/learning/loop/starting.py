@@ -17,6 +17,8 @@ from napari_unet.learning.networks.pretrained import load_pretrained
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from torch import Tensor
+
     from napari_unet.learning.data.survey import Survey
 
 # What follows from the images and what is learned, not from whoever asks.
@@ -72,12 +74,19 @@ def fresh_model(
             "upscale": survey.upscale,
         }
     )
+    return Model(
+        network, fresh_weights(network, config.seed), roles=roles, class_names=names
+    )
+
+
+def fresh_weights(network: NetworkConfig, seed: int) -> dict[str, Tensor]:
+    """Return the weights that a network begins with."""
     with torch.random.fork_rng(devices=[]):  # leave the caller's random state alone
-        torch.default_generator.manual_seed(config.seed)  # not the GPUs'
+        torch.default_generator.manual_seed(seed)  # not the GPUs'
         fresh = build_network(network)
         if network.pretrained:
             load_pretrained(fresh)
-    return Model(network, fresh.state_dict(), roles=roles, class_names=names)
+    return dict(fresh.state_dict())
 
 
 def _check_sum(network: NetworkConfig | None, n_outputs: int, survey: Survey) -> None:

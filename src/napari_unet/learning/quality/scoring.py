@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from napari_unet.learning.model import Model
     from napari_unet.learning.quality.held_back import Piece
 
+# Of 256: early in training cells have less than even chances, but no smaller ones.
+_LEAST_THRESHOLD = 25
 # On one cell; a share of .8 has a standard error of .4 there.
 _NOISE = 0.15
 
@@ -47,6 +49,10 @@ class Validation:
         Score that decides which model is best (`TrainConfig.choose_by`).
     cells : CellCounts, optional
         What the scores of the cells are made of.
+    informedness : float
+        Share of the cells' pixels that are found, less that of the background's that
+        are taken for cells, at the threshold from 0.1 on where this is largest: 1 is
+        perfect, 0 chance (Youden 1950). NaN where there are no cells or no background.
     """
 
     loss: float
@@ -57,6 +63,7 @@ class Validation:
     n_images: int = 0
     choose_by: str | None = None
     cells: CellCounts | None = field(default=None, repr=False)
+    informedness: float = math.nan
 
     @property
     def score(self) -> float:
@@ -131,6 +138,8 @@ class Seen:
         Pixels of each true class (rows) that were taken for each class.
     psnr, ssim : float
         Of its image, where images are made.
+    histograms : ndarray of int64, shape (2, 256)
+        Of the probability of being no background, in background and elsewhere.
     areas : ndarray of int64, shape (n,)
         Of the cells that were found, in pixels that the network sees.
     """
@@ -141,6 +150,9 @@ class Seen:
     confusion: NDArray[np.int64] | None = None
     psnr: float = math.nan
     ssim: float = math.nan
+    histograms: NDArray[np.int64] = field(
+        default_factory=lambda: np.zeros((2, 256), np.int64)
+    )
     areas: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
 
@@ -172,7 +184,8 @@ def score_piece(
     found = find_instances(outputs, model.roles, instances)
     areas = np.bincount(found.ravel())[1:]
     cells, confusion = piece.cells.count(found), _confusion(piece, outputs, model)
-    return Seen(loss, weight, cells, confusion, areas=areas)
+    histograms = _histograms(piece, outputs, model)
+    return Seen(loss, weight, cells, confusion, histograms=histograms, areas=areas)
 
 
 def count_cells(
@@ -235,6 +248,20 @@ def _confusion(
     return np.bincount(pairs, minlength=n * n).reshape(n, n)
 
 
+def _histograms(
+    piece: Piece, outputs: NDArray[np.float32], model: Model
+) -> NDArray[np.int64]:
+    """Return how often each 256th of probability is in background and cells, (2, n)."""
+    if piece.classes is None:
+        return np.zeros((2, 256), np.int64)
+    background = next(i for i, role in enumerate(model.roles) if is_of_softmax(role))
+    is_known = piece.classes >= 0
+    found = 1 - outputs[background][is_known]
+    bins = (255 * np.clip(found, 0, 1)).astype(np.int64)
+    bins += 256 * (piece.classes[is_known] > 0)
+    return np.bincount(bins, minlength=512).reshape(2, 256)
+
+
 def pooled(seen: Sequence[Seen], model: Model) -> Validation:
     """Return the scores of all pieces together.
 
@@ -260,8 +287,22 @@ def pooled(seen: Sequence[Seen], model: Model) -> Validation:
         )
     cells = joined(counts)
     confusion = np.sum([s.confusion for s in seen if s.confusion is not None], axis=0)
-    iou = _class_iou(confusion, model.class_names)
-    return Validation(loss, cells.tally().scores(), iou, choose_by=by, cells=cells)
+    return Validation(
+        loss,
+        cells.tally().scores(),
+        _class_iou(confusion, model.class_names),
+        choose_by=by,
+        cells=cells,
+        informedness=_informedness(np.sum([s.histograms for s in seen], axis=0)),
+    )
+
+
+def _informedness(histograms: NDArray[np.int64]) -> float:
+    n = histograms.sum(1, keepdims=True)
+    if not n.all():
+        return math.nan
+    background, cells = histograms.cumsum(1) / n
+    return float((background - cells)[_LEAST_THRESHOLD:].max())
 
 
 def _class_iou(confusion: NDArray[np.int64], names: Sequence[str]) -> dict[str, float]:
