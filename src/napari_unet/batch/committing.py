@@ -146,5 +146,5 @@ class Committer:
             message=message,
             seconds=round(outcome.seconds, 3),
             finished=datetime.now(UTC).isoformat(timespec="milliseconds"),
-            **self._job.stamp,
+            **{**self._job.stamp, **outcome.made_with},
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from napari_unet.batch.inputs import Item
     from napari_unet.batch.job import To
+    from napari_unet.batch.running import Doer
     from napari_unet.batch.shards import Shard
     from napari_unet.config import InstanceConfig
     from napari_unet.events import Event
@@ -56,6 +58,8 @@ def segment_folder(  # noqa: PLR0913 - the settings of a run, all keyword-only
     to: To = "auto",
     resume: bool = True,
     shard: Shard | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
     mailbox: Mailbox | None = None,
 ) -> Iterator[Event]:
     """Segment a file or all images of a folder; one bad file stops no other.
@@ -124,6 +128,12 @@ def segment_folder(  # noqa: PLR0913 - the settings of a run, all keyword-only
         Take a share of the files only: the first of four is (1, 4). Shards may run at
         the same time, each with a ledger of its own; a run without `shard` after them
         finds all done, and makes one ledger and one table.
+    workers : int, optional
+        Let so many processes of this machine do the files, with one thread each. They
+        need dask, and a script that asks for them ``if __name__ == "__main__":``.
+    scheduler : str, optional
+        Let the workers of a dask cluster do them: the address of its scheduler, such
+        as ``"tcp://host:8786"``. All machines see the folders under the same paths.
     mailbox : Mailbox, optional
         Where the run is asked to pause or stop; it looks into it between two files, or
         two blocks of a large one.
@@ -139,10 +149,13 @@ def segment_folder(  # noqa: PLR0913 - the settings of a run, all keyword-only
     UNetError
         Before the first file: no such folder, no images, an output folder that
         can't be written, no model, one that can't give what is asked for (no attention
-        gates, no cells to measure or to link, no uncertainty), no such shard. Later:
-        the ledger can't be written (NU-S01).
+        gates, no cells to measure or to link, no uncertainty), no such shard, no
+        workers. Later: the ledger can't be written (NU-S01), the workers are lost.
     """
     source, output = Path(source), Path(output)
+    if workers is not None or scheduler is not None:
+        # Workers may be elsewhere.
+        source, output = source.absolute(), output.absolute()
     job = Job(
         model if isinstance(model, Model) else load_model(model),
         output,
@@ -170,14 +183,25 @@ def segment_folder(  # noqa: PLR0913 - the settings of a run, all keyword-only
         yield Note(str(problem), is_warning=True)
     for warning in precision_warnings(job.model, job.config):
         yield Note(warning, is_warning=True)
-    yield FolderStarted(tuple(item.path for item in items))
     lines = read_lines(output) if resume else {}
-    run = Run(job, items, lines, mailbox or Mailbox(), Here(job))
-    yield from run.events(ledger)
+    with closing(_doer(job, ledger, workers, scheduler)) as doer:
+        for note in doer.notes:
+            yield Note(note)
+        yield FolderStarted(tuple(item.path for item in items))
+        run = Run(job, items, lines, mailbox or Mailbox(), doer)
+        yield from run.events(ledger)
     _conclude(job, items, ledger)
     yield FolderFinished(
         run.counts["done"], run.counts["failed"], run.counts["skipped"]
     )
+
+
+def _doer(job: Job, ledger: Path, workers: int | None, scheduler: str | None) -> Doer:
+    if workers is None and scheduler is None:
+        return Here(job)
+    from napari_unet.batch.dask_run import Cluster  # dask may not be installed
+
+    return Cluster(job, ledger, workers=workers, scheduler=scheduler)
 
 
 def _check_model(job: Job) -> None:

@@ -80,8 +80,13 @@ class Job:
         return {
             "model": weights_sha256(self.model.state),
             "settings": sha256_of(self._settings()),
-            **resolved(self.model, self.config),
+            **self.made_with,
         }
+
+    @cached_property
+    def made_with(self) -> dict[str, Any]:
+        """Device, precision and halo: what this machine computes with."""
+        return resolved(self.model, self.config)
 
     def _settings(self) -> dict[str, Any]:
         """Return what is not in the weights and makes other results."""

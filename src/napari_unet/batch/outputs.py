@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from napari_unet.learning.applying.blocks import cells_of, pixel_size_of_outputs
 from napari_unet.learning.attention import attention_maps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import BinaryIO
 
     from numpy.typing import NDArray
@@ -62,6 +62,8 @@ class Outcome:
         None where images are made.
     before : Record, optional
         Of an earlier run that did all this.
+    made_with : mapping
+        Device, precision and halo, where another machine did it.
     """
 
     item: Item
@@ -72,6 +74,7 @@ class Outcome:
     files: tuple[Apart, ...] = ()
     n_cells: int | None = 0
     before: Record | None = None
+    made_with: Mapping[str, Any] = field(default_factory=dict)
 
 
 def write_outcome(

@@ -33,7 +33,15 @@ _LOOK_EVERY_S = 0.1
 
 
 class Doer(Protocol):
-    """What does the files of a run: this process, or others."""
+    """What does the files of a run: this process, or others.
+
+    Attributes
+    ----------
+    notes : tuple of str
+        What the user should know before the first file.
+    """
+
+    notes: tuple[str, ...]
 
     def prepare(self, item: Item, lines: Mapping[str, str]) -> Ready:
         """Return what `do` needs of a file; called in a thread, some files ahead."""
@@ -47,11 +55,13 @@ class Doer(Protocol):
         """Return whether something was not given to `commit` yet."""
 
     def close(self) -> None:
-        """End, without what was not begun."""
+        """End, without what was not begun; it may be called again."""
 
 
 class Here:
     """Does the files in this process: it predicts, threads find cells and write."""
+
+    notes: tuple[str, ...] = ()
 
     def __init__(self, job: Job) -> None:
         self._job = job

@@ -8,7 +8,6 @@ from napari_unet.cli import console
 from napari_unet.events import (
     WHY_ENDED,
     FileDone,
-    FileProgress,
     FileStarted,
     Finished,
     FolderFinished,
@@ -114,11 +113,9 @@ def _draw_file(bar: Progress, task: TaskID, event: Event) -> None:
             bar.update(task, total=len(event.paths))
         case FileStarted():
             bar.update(task, note=event.path.name)
-        case FileProgress():
-            done = event.index + event.n_done / max(event.n_tiles, 1)
-            bar.update(task, completed=int(done))
         case FileDone():
-            bar.update(task, completed=event.index + 1)
+            # Workers don't end in order.
+            bar.advance(task)
             _say_file(event)
         case Note():
             _say_note(event)

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from napari_unet.cli import console
 from napari_unet.cli.drawing import draw_folder
@@ -58,6 +59,11 @@ def predict(  # noqa: PLR0913 - one parameter a flag
     shard: Annotated[str | None, Parameter(group=FILES, validator=_check_shard)] = None,
     axes: Axes = None,
     channels: Channels = None,
+    to: Annotated[Literal["auto", "tiff", "zarr"], Parameter(group=FILES)] = "auto",
+    workers: Annotated[
+        int | None, Parameter(group=FILES, validator=Number(gte=1))
+    ] = None,
+    scheduler: Annotated[str | None, Parameter(group=FILES)] = None,
     config: Predicting = PredictConfig(),  # noqa: B008 - frozen
 ) -> int:
     """Segment an image, or a whole folder of them, with a model.
@@ -108,6 +114,13 @@ def predict(  # noqa: PLR0913 - one parameter a flag
     shard
         Take a share of the files, such as 2/4 for the second of four processes. When
         all are through, the same without --shard makes one ledger and one table.
+    to
+        Labels as TIFF or as OME-Zarr; auto takes what the image is.
+    workers
+        Let so many processes of this machine do the files, with one thread each.
+    scheduler
+        Let the workers of a dask cluster do the files: the address of its scheduler,
+        such as tcp://host:8786.
     """
     from napari_unet.batch import segment_folder
     from napari_unet.batch.shards import parse_shard
@@ -136,6 +149,9 @@ def predict(  # noqa: PLR0913 - one parameter a flag
         ctc=ctc,
         recursive=recursive,
         resume=resume,
+        to=to,
+        workers=workers,
+        scheduler=scheduler,
         shard=None if shard is None else parse_shard(shard),
     )
     is_of_cells = finds_cells(loaded.roles)
