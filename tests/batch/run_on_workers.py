@@ -38,6 +38,8 @@ def main() -> None:
     parser.add_argument("--scheduler")
     parser.add_argument("--kill", action="store_true")
     given = parser.parse_args()
+    if given.scheduler:
+        dask_run._CONNECT_S = 1
     clusters = []
     connected = dask_run._connected
     dask_run._connected = lambda *a: clusters.append(connected(*a)) or clusters[0]

@@ -210,7 +210,7 @@ def test_killed_in_the_middle_of_large_images_it_ends_alike(
     large_child.run(whole)
     expected = left_by(whole)
     assert {"a_labels.zarr/.zattrs", "b_labels.tif"} < set(expected)
-    for n in range(7, 500, 17):
+    for n in range(7, 500, 40):
         output = tmp_path / f"out{n}"
         first, is_finished = large_child.run(output, dies_at=n)
         second, ends = large_child.run(output)
