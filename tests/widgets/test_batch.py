@@ -15,7 +15,7 @@ from napari_unet.files.ome_zarr import LabelStore
 from napari_unet.imaging.arrays import Image
 from napari_unet.learning.checkpoint import Model
 from napari_unet.learning.networks import build_network
-from napari_unet.widgets._batch_open import read_result
+from napari_unet.widgets._batch_open import is_of_values, read_result
 from napari_unet.widgets._batch_progress import Progress, with_progress
 from napari_unet.widgets._batch_table import FileTable
 from napari_unet.widgets._choices import TRAINED
@@ -403,6 +403,12 @@ def test_of_a_large_image_the_middle_is_previewed_in_its_place(
         np.testing.assert_array_equal(layer.translate, (4.0, 4.0))
     assert viewer.layers[0].name == "a.tif (part)"
     assert any("middle 32 x 32" in note for note in widget.panel.state.notes)
+
+
+def test_images_that_were_made_are_known_by_their_names():
+    assert is_of_values(Path("field 1.5_predicted.tif"))
+    assert not is_of_values(Path("x_predicted_labels.zarr"))
+    assert not is_of_values(None)
 
 
 def test_labels_with_levels_are_opened_without_reading_them(

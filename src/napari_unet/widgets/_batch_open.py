@@ -60,7 +60,7 @@ class Opened(Event):
 
 def is_of_values(output: Path | None) -> bool:
     """Return whether a result is an image that was made, and not cells."""
-    return output is not None and output.name.partition(".")[0].endswith(_OF_VALUES)
+    return output is not None and output.stem.endswith(_OF_VALUES)
 
 
 def is_large(image: Image) -> bool:
