@@ -223,7 +223,7 @@ def _as_built(model, image) -> np.ndarray:
     """Return probabilities of the network as it is built, of a whole image."""
     from napari_unet.imaging.intensity import normalize
     from napari_unet.imaging.tiling import pad_to_multiple
-    from napari_unet.learning.applying.predictor import image_range
+    from napari_unet.learning.applying.ranges import image_range
 
     net = model.build()
     plane = normalize(np.asarray(image.data), image_range(model, image))

@@ -32,7 +32,7 @@ from napari_unet.imaging.blockwise import Cutting, find_all
 from napari_unet.imaging.instances import find_instances
 from napari_unet.imaging.joining import Joiner, plan_blocks
 from napari_unet.learning.applying.blocks import cutting_for
-from napari_unet.learning.applying.predictor import network_for
+from napari_unet.learning.applying.inference import network_for
 from napari_unet.learning.checkpoint import load_model
 from napari_unet.learning.prediction import predict
 

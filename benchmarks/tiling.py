@@ -31,7 +31,8 @@ from napari_unet.imaging.arrays import Image
 from napari_unet.imaging.intensity import normalize
 from napari_unet.learning.applying.inference import for_inference
 from napari_unet.learning.applying.outputs import activate
-from napari_unet.learning.applying.predictor import Predictor, image_range
+from napari_unet.learning.applying.predictor import Predictor
+from napari_unet.learning.applying.ranges import image_range
 from napari_unet.learning.applying.tiles import tile_size_for
 from napari_unet.learning.device import choose_device, keep_freed_memory
 from napari_unet.learning.model import Model

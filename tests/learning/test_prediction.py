@@ -15,9 +15,10 @@ from napari_unet.events import TileDone
 from napari_unet.files.images import write_image
 from napari_unet.imaging.arrays import Image
 from napari_unet.imaging.intensity import IntensityRange
+from napari_unet.learning.applying import inference as inference_module
 from napari_unet.learning.applying import passes as passes_module
-from napari_unet.learning.applying import predictor as predictor_module
-from napari_unet.learning.applying.predictor import image_range, resolved_precision
+from napari_unet.learning.applying.inference import resolved_precision
+from napari_unet.learning.applying.ranges import image_range
 from napari_unet.learning.checkpoint import save_model
 from napari_unet.learning.device import DeviceChoice
 from napari_unet.learning.prediction import predict, predict_tiles, resolved
@@ -277,13 +278,13 @@ def test_predicting_leaves_the_random_state_alone(random_model):
     ],
 )
 def test_auto_is_fast_on_cuda_only(precision, device, expected, monkeypatch):
-    monkeypatch.setattr(predictor_module, "fastest_precision", lambda _: "bf16")
+    monkeypatch.setattr(inference_module, "fastest_precision", lambda _: "bf16")
     config = PredictConfig(precision=precision)
     assert resolved_precision(config, DeviceChoice(device, device)) == expected
 
 
 def test_fast_is_near_to_full_precision(random_model, monkeypatch):
-    monkeypatch.setattr(predictor_module, "fastest_precision", lambda _: "bf16")
+    monkeypatch.setattr(inference_module, "fastest_precision", lambda _: "bf16")
     image = _image((40, 40))
     config = PredictConfig(device="cpu", precision="fast")
     fast = predict(random_model(), image, config)
@@ -429,7 +430,7 @@ def test_a_model_of_volumes_takes_volumes(random_model):
 
 
 def test_what_was_used_is_named(random_model, monkeypatch):
-    monkeypatch.setattr(predictor_module, "fastest_precision", lambda _: "bf16")
+    monkeypatch.setattr(inference_module, "fastest_precision", lambda _: "bf16")
     fast = PredictConfig(device="cpu", precision="fast")
     used = resolved(random_model(), fast)
     halo = random_model().build().halo

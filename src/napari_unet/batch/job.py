@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.batch.ledger import sha256_of
-from napari_unet.learning.applying.predictor import network_for
+from napari_unet.learning.applying.inference import network_for
 from napari_unet.learning.model import weights_sha256
 from napari_unet.learning.prediction import resolved
 

@@ -22,11 +22,8 @@ from napari_unet.imaging.blockwise import find_in_blocks
 from napari_unet.imaging.instances import check_finds_cells, has_cells, is_cell
 from napari_unet.imaging.joining import Joiner, plan_blocks
 from napari_unet.learning.applying.blocks import cutting_for, pixel_size_of_outputs
-from napari_unet.learning.applying.predictor import (
-    Predictor,
-    network_for,
-    precision_of,
-)
+from napari_unet.learning.applying.inference import network_for, precision_of
+from napari_unet.learning.applying.predictor import Predictor
 from napari_unet.learning.applying.scale import on_own_grid
 from napari_unet.learning.applying.tiles import bytes_per_pixel, tile_size_for
 from napari_unet.learning.data.pairs import check_channels

@@ -16,11 +16,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
+    Column = Sequence[Any] | NDArray[Any]
+
 # A spreadsheet takes a text that starts so for a formula.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
-def write_table(path: str | Path, columns: Mapping[str, Sequence[Any]]) -> None:
+def write_table(path: str | Path, columns: Mapping[str, Column]) -> None:
     """Write a table as CSV, atomically; the same columns give the same bytes.
 
     Parameters
@@ -41,7 +45,7 @@ def write_table(path: str | Path, columns: Mapping[str, Sequence[Any]]) -> None:
 
 
 def table_writer(
-    columns: Mapping[str, Sequence[Any]],
+    columns: Mapping[str, Column],
 ) -> Callable[[BinaryIO], None]:
     r"""Return what writes a table into a file; parameters as for `write_table`.
 
@@ -101,7 +105,7 @@ def merge_tables(path: str | Path, parts: Iterable[tuple[str, Path]]) -> None:
     write_atomically(path, write)
 
 
-def _listed(column: Sequence[Any]) -> list[Any]:
+def _listed(column: Column) -> list[Any]:
     # Python's own numbers: they are formatted several times as fast as numpy's.
     return np.asarray(column).tolist() if len(column) else []
 

@@ -10,11 +10,9 @@ from napari_unet.events import Note, TileDone
 from napari_unet.files.inputs import as_image
 from napari_unet.imaging.uncertainty import check_tells_uncertainty, uncertainty_of
 from napari_unet.learning.applying.cell_sizes import measured_factors, wants_measuring
-from napari_unet.learning.applying.predictor import (
-    Predictor,
-    image_range,
-    precision_of,
-)
+from napari_unet.learning.applying.inference import precision_of
+from napari_unet.learning.applying.predictor import Predictor
+from napari_unet.learning.applying.ranges import image_range
 from napari_unet.learning.applying.scale import factors_for
 from napari_unet.learning.checkpoint import Model, load_model
 from napari_unet.learning.data.pairs import check_channels

@@ -32,7 +32,7 @@ _Y_FIRST = ("mean", "eccentricity", "neighbours")
 _LEFT_AXIS_PX, _BELOW_AXIS_PX = 52, 6
 
 
-class _DragBox(pg.ViewBox):
+class _DragBox(pg.ViewBox):  # type: ignore[misc] # pyqtgraph has no types
     """A view in which a drag with the left button draws a rectangle.
 
     Signals

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -197,10 +198,11 @@ def text_of(value: Any) -> str:
     ('1235', '70123', '')
     """
     if isinstance(value, np.floating | float):
-        if np.isnan(value):
+        number = float(value)
+        if math.isnan(number):
             return ""
-        is_large = 1e3 <= abs(value) < 1e9
-        return f"{value:.0f}" if is_large else f"{value:.4g}"
+        is_large = 1e3 <= abs(number) < 1e9
+        return f"{number:.0f}" if is_large else f"{number:.4g}"
     if isinstance(value, np.bool_ | bool):
         return "true" if value else "false"
     return str(value)
@@ -250,8 +252,8 @@ class CellTable(QTableView):
 
     def chosen_cells(self) -> NDArray[np.intp]:
         """Return the chosen cells, in the order of their rows."""
-        model = self.selectionModel()
-        spans = [] if model is None else model.selection()
+        model: Any = self.selectionModel()
+        spans: Any = () if model is None else model.selection()
         rows = [np.arange(span.top(), span.bottom() + 1) for span in spans]
         return self.rows.cells_at(np.unique(np.concatenate([[], *rows]).astype(int)))
 

@@ -14,7 +14,9 @@ from napari_unet.learning.device import (
     DTYPES,
     autocast,
     channels_last,
+    choose_device,
     fastest_precision,
+    own_memory_errors,
     with_channels_last,
 )
 from napari_unet.learning.networks import Network
@@ -22,7 +24,9 @@ from napari_unet.learning.networks import Network
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from napari_unet.config import PredictConfig
     from napari_unet.learning.device import DeviceChoice
+    from napari_unet.learning.model import Model
 
 _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -159,3 +163,26 @@ def _faster_pool(pool: Any) -> nn.Module:
         1,
     )
     return _HalvingMaxPool() if halves and not pool.ceil_mode else pool
+
+
+def network_for(model: Model, config: PredictConfig) -> Network:
+    """Return a model's network, ready to predict where and as precisely as is asked."""
+    device = choose_device(config.device)
+    with own_memory_errors(device):
+        return for_inference(model.build(), device, precision_of(model, config, device))
+
+
+def resolved_precision(config: PredictConfig, device: DeviceChoice) -> str:
+    """Return "fp32", "bf16" or "fp16"; auto is fast on CUDA only."""
+    is_fast = config.precision == "fast" or (
+        config.precision == "auto" and device.name == "cuda"
+    )
+    return fastest_precision(device.name) if is_fast else "fp32"
+
+
+def precision_of(model: Model, config: PredictConfig, device: DeviceChoice) -> str:
+    """Return "fp32", "bf16" or "fp16", as a model will be computed in."""
+    # The graph of another program runs as it was saved.
+    if model.network.architecture == "foreign":
+        return "fp32"
+    return resolved_precision(config, device)

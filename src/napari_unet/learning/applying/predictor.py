@@ -11,18 +11,13 @@ import numpy as np
 from napari_unet.errors import ResourceError
 from napari_unet.events import Note, TileDone
 from napari_unet.imaging.grids import Grids
-from napari_unet.imaging.intensity import intensity_range, normalize
+from napari_unet.imaging.intensity import normalize
 from napari_unet.imaging.resampling import scaled_shape
-from napari_unet.learning.applying.inference import for_inference
+from napari_unet.learning.applying.inference import network_for, precision_of
 from napari_unet.learning.applying.passes import Passes
+from napari_unet.learning.applying.ranges import image_range, in_units, values_span
 from napari_unet.learning.applying.tiles import plan_for, tile_size_for
-from napari_unet.learning.data.value_units import span_of_values
-from napari_unet.learning.device import (
-    choose_device,
-    fastest_precision,
-    own_memory_errors,
-    return_freed_memory,
-)
+from napari_unet.learning.device import choose_device, return_freed_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,14 +26,11 @@ if TYPE_CHECKING:
 
     from napari_unet.config import PredictConfig
     from napari_unet.imaging.arrays import Image
-    from napari_unet.imaging.intensity import IntensityRange
     from napari_unet.imaging.tiling import Tile
-    from napari_unet.learning.device import DeviceChoice
     from napari_unet.learning.model import Model
     from napari_unet.learning.networks import Network
 
     Region = tuple[slice, ...]
-
 
 # Smaller tiles would be mostly halo.
 _SMALLEST_TILE_PX = 64
@@ -352,74 +344,6 @@ def _nearest(planes: list[tuple[int, ...]], view: Sequence[float] | None) -> int
         return 0
     seen = np.asarray(view[: len(planes[0])])
     return int(np.abs(np.array(planes) - seen).sum(1).argmin())
-
-
-def network_for(model: Model, config: PredictConfig) -> Network:
-    """Return a model's network, ready to predict where and as precisely as is asked."""
-    device = choose_device(config.device)
-    with own_memory_errors(device):
-        return for_inference(model.build(), device, precision_of(model, config, device))
-
-
-def image_range(model: Model, image: Image) -> IntensityRange:
-    """Return the range that an image is normalised with for a model."""
-    if model.normalization.policy == "dataset" and model.dataset_range is not None:
-        return model.dataset_range
-    return intensity_range(image, model.normalization)
-
-
-def values_span(model: Model, span: IntensityRange) -> IntensityRange | None:
-    """Return what 0 and 1 of the values made of an image stand for; None if unknown.
-
-    Parameters
-    ----------
-    model : Model
-        Of any kind.
-    span : IntensityRange
-        What the image was normalised with.
-    """
-    if model.value_range is None:
-        return None
-    return span_of_values(model.value_range, model.values_follow_image, span)
-
-
-def resolved_precision(config: PredictConfig, device: DeviceChoice) -> str:
-    """Return "fp32", "bf16" or "fp16"; auto is fast on CUDA only."""
-    is_fast = config.precision == "fast" or (
-        config.precision == "auto" and device.name == "cuda"
-    )
-    return fastest_precision(device.name) if is_fast else "fp32"
-
-
-def precision_of(model: Model, config: PredictConfig, device: DeviceChoice) -> str:
-    """Return "fp32", "bf16" or "fp16", as a model will be computed in."""
-    # The graph of another program runs as it was saved.
-    if model.network.architecture == "foreign":
-        return "fp32"
-    return resolved_precision(config, device)
-
-
-def in_units(
-    found: NDArray[np.float32], roles: Sequence[str], span: IntensityRange | None
-) -> NDArray[np.float32]:
-    """Return outputs with values in the units of the images that were learned from.
-
-    Parameters
-    ----------
-    found : ndarray of float32, shape (K, [Z,] Y, X)
-        What a network gives.
-    roles : sequence of str
-        What each output means; all but values stay as they are.
-    span : IntensityRange, optional
-        What 0 and 1 of the values stand for (see `values_span`).
-    """
-    values = [i for i, role in enumerate(roles) if role.startswith("value:")]
-    if span is None or not values:
-        return found
-    found = found.copy()
-    for i, low, high in zip(values, span.low, span.high, strict=True):
-        found[i] = low + found[i] * (high - low)
-    return found
 
 
 def _share(

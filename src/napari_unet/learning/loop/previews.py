@@ -19,7 +19,7 @@ from napari_unet.imaging.tiling import mirror_pad
 from napari_unet.imaging.windows import within
 from napari_unet.learning.applying.inference import for_inference
 from napari_unet.learning.applying.outputs import activate
-from napari_unet.learning.applying.predictor import in_units, values_span
+from napari_unet.learning.applying.ranges import in_units, values_span
 from napari_unet.learning.device import own_memory_errors
 
 if TYPE_CHECKING:
