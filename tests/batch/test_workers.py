@@ -122,7 +122,7 @@ def test_without_dask_it_is_said_how_to_install_it(
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(ResourceError, match=r"napari-unet-loop\[dask\]") as caught:
         next(segment_folder(sample_model, source, tmp_path / "out", workers=2))
-    assert caught.value.code == "NU-R07"
+    assert caught.value.code == "NU-R10"
 
 
 def test_a_worker_without_the_shared_disk_says_so(sample_model, source, tmp_path):

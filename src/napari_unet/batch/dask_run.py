@@ -68,7 +68,7 @@ class Cluster:
     ConfigError
         Both, or no workers (NU-C41).
     ResourceError
-        dask is not installed (NU-R07), no scheduler answers (NU-R08), a worker does
+        dask is not installed (NU-R10), no scheduler answers (NU-R08), a worker does
         not see the output folder or lacks this package (NU-R09).
     """
 
@@ -175,7 +175,7 @@ class Cluster:
             self._error = error
         except KilledWorker as error:
             failed = ResourceError(
-                "NU-R10",
+                "NU-R07",
                 f"the workers that did {item.name} were killed, "
                 f"{error.allowed_failures + 1} in turn: give them more memory, or take "
                 "smaller tiles",
@@ -225,7 +225,7 @@ def _connected(workers: int | None, scheduler: str | None) -> tuple[Any, Any]:
         from distributed import Client, LocalCluster
     except ImportError as error:
         raise ResourceError(
-            "NU-R07",
+            "NU-R10",
             "dask is not installed, which workers need: pip install "
             '"napari-unet-loop[dask]", or run without them',
         ) from error
