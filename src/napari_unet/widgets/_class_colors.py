@@ -66,9 +66,18 @@ def draw_classes(labels: Labels, n_ids: int) -> None:
     _drawn[labels] = new
     _set_colors(labels, _colors(label_class, classes, by_class=by_class))
     names = [classes.names[label_class.get(i, 1)] if i else "not painted" for i in ids]
-    features = pd.DataFrame({"index": ids, "class": names})
+    own = pd.DataFrame({"index": ids, "class": names})
+    features = _joined(own, labels.features)
     if not features.equals(labels.features):
         labels.features = features
+
+
+def _joined(own: pd.DataFrame, before: pd.DataFrame) -> pd.DataFrame:
+    """Return the classes with what else is known of the ids, such as measurements."""
+    others = before.drop(columns="class", errors="ignore")
+    if "index" not in others or others.shape[1] == 1:
+        return own
+    return own.merge(others, on="index", how="outer")
 
 
 def _set_colors(labels: Labels, colors: NDArray[np.float32]) -> None:
