@@ -93,6 +93,16 @@ def test_renamed_class_shows_under_the_cursor(labels) -> None:
     assert labels.get_status((0, 0))["value"] == "8; class: plasma"
 
 
+def test_what_others_know_of_the_ids_stays(labels) -> None:
+    labels.features = {"index": [2, 8], "area_px": [5.0, 7.0]}
+    for names in (NAMES, ("background", "T cell", "plasma", "tissue")):
+        note_about(labels, class_names=names)
+        draw_classes(labels, 20)
+        rows = labels.features.set_index("index")
+        assert rows["area_px"].dropna().to_dict() == {2: 5.0, 8: 7.0}
+        assert rows["class"][8] == names[2]
+
+
 @pytest.mark.gui
 def test_layer_stays_on_top_when_its_colours_are_many(make_napari_viewer) -> None:
     viewer = make_napari_viewer()
