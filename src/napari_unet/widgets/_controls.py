@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtWidgets import (
@@ -19,6 +19,11 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from qtpy.QtWidgets import QLayout
 
 _TITLE_CHARACTERS = 15
 _WIDTH_PX = 340
@@ -205,6 +210,27 @@ def set_row_visible(control: QWidget, is_visible: bool) -> None:
     layout = None if group is None else group.layout()
     if isinstance(layout, QFormLayout):
         layout.setRowVisible(control, is_visible)
+
+
+def fill_dock(
+    dock: QWidget, *parts: QWidget | QLayout, growing: Collection[QWidget] = ()
+) -> None:
+    """Put parts into a dock, one beneath the other; what is too tall is scrolled.
+
+    Those that are `growing` share the room that is left; without any it is beneath.
+    """
+    content = QWidget()
+    layout = QVBoxLayout(content)
+    for part in parts:
+        if isinstance(part, QWidget):
+            layout.addWidget(part, 1 if part in growing else 0)
+        else:
+            layout.addLayout(part)
+    if not growing:
+        layout.addStretch()
+    outer = QVBoxLayout(dock)
+    outer.setContentsMargins(0, 0, 0, 0)
+    outer.addWidget(scrollable(content))
 
 
 def scrollable(content: QWidget) -> QScrollArea:

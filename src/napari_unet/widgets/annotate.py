@@ -11,7 +11,6 @@ from qtpy.QtWidgets import (
     QMainWindow,
     QPushButton,
     QSizePolicy,
-    QVBoxLayout,
     QWidget,
 )
 
@@ -20,7 +19,7 @@ from napari_unet.widgets import _painting as painting
 from napari_unet.widgets._annotation_files import AnnotationFiles
 from napari_unet.widgets._autosave import autosaver_of
 from napari_unet.widgets._check_list import CheckList
-from napari_unet.widgets._controls import Fold, describe, plain_label, scrollable
+from napari_unet.widgets._controls import Fold, describe, fill_dock, plain_label
 from napari_unet.widgets._inspection import Inspector
 from napari_unet.widgets._keys import bind_key
 from napari_unet.widgets._layer_box import LayerBox
@@ -155,23 +154,17 @@ class AnnotateWidget(QWidget):
         self._form.addRow(self.new_button)
         self._form.addRow("Annotation", self.labels_box)
         self._form.addRow("Unpainted is", self.unpainted_box)
-        content = QWidget()
-        layout = QVBoxLayout(content)
-        layout.addWidget(self.files.offer_box)
-        layout.addLayout(self._form)
-        for widget in (
+        fill_dock(
+            self,
+            self.files.offer_box,
+            self._form,
             self.ways_label,
             self.paint_tools,
             self.count_label,
             self.edit_fold,
             self.check_fold,
             self.files,
-        ):
-            layout.addWidget(widget)
-        layout.addStretch()
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(scrollable(content))
+        )
 
     def _connect(self) -> None:
         self.image_box.layer_changed.connect(self._on_image)

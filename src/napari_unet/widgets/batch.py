@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QUrl
 from qtpy.QtGui import QDesktopServices
-from qtpy.QtWidgets import QCheckBox, QGridLayout, QLineEdit, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QGridLayout, QLineEdit, QWidget
 
 from napari_unet.config import PredictConfig
 from napari_unet.errors import FolderError
@@ -19,8 +19,8 @@ from napari_unet.widgets._controls import (
     PathRow,
     button,
     describe,
+    fill_dock,
     rows,
-    scrollable,
 )
 from napari_unet.widgets._device_line import DeviceLine
 from napari_unet.widgets._form import ConfigForm
@@ -158,8 +158,6 @@ class BatchWidget(QWidget):
         self._lay_out()
 
     def _lay_out(self) -> None:
-        content = QWidget()
-        layout = QVBoxLayout(content)
         places = rows(
             ("Model", self.model),
             ("Input", self.input),
@@ -167,7 +165,8 @@ class BatchWidget(QWidget):
             ("Axes", self.axes),
             ("Output", self.output),
         )
-        for widget in (
+        fill_dock(
+            self,
             places,
             self.options,
             self.settings,
@@ -175,12 +174,9 @@ class BatchWidget(QWidget):
             TrainingLine(),
             self.preview,
             self.panel,
-        ):
-            layout.addWidget(widget)
-        layout.addWidget(self.files, 1)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(scrollable(content))
+            self.files,
+            growing=(self.files,),
+        )
 
     def _connect(self) -> None:
         self.settings.valueChanged.connect(self._on_settings)

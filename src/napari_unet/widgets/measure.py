@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QEvent
-from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_unet.errors import LabelError
-from napari_unet.widgets._controls import button, plain_label, scrollable
+from napari_unet.widgets._controls import button, fill_dock, plain_label
 from napari_unet.widgets._layers import unwrapped
 from napari_unet.widgets._measure_choice import CellsChoice
 from napari_unet.widgets._measure_clicks import CellClicks
@@ -106,16 +106,16 @@ class MeasureWidget(QWidget):
             "Save as CSV …", "Write all rows, in the order of planes and ids"
         )
         self.plot = CellPlot(self._viewer)
-        content = QWidget()
-        layout = QVBoxLayout(content)
-        for widget in (self.choice, self.panel, self.stale):
-            layout.addWidget(widget)
-        layout.addWidget(self.table, 1)
-        layout.addWidget(self.save_button)
-        layout.addWidget(self.plot, 1)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(scrollable(content))
+        fill_dock(
+            self,
+            self.choice,
+            self.panel,
+            self.stale,
+            self.table,
+            self.save_button,
+            self.plot,
+            growing=(self.table, self.plot),
+        )
 
     def _connect(self) -> None:
         self.choice.failed.connect(self.show_failure)

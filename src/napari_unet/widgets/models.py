@@ -20,7 +20,7 @@ from napari_unet.events import Note
 from napari_unet.files.model_places import remember_model
 from napari_unet.widgets import _model_work as work
 from napari_unet.widgets._choices import TRAINED
-from napari_unet.widgets._controls import button, plain_label, scrollable
+from napari_unet.widgets._controls import button, fill_dock, plain_label, scrollable
 from napari_unet.widgets._layers import unwrapped
 from napari_unet.widgets._model_card import CardDialog
 from napari_unet.widgets._model_files import (
@@ -130,14 +130,10 @@ class ModelsWidget(QWidget):
         self._lay_out()
 
     def _lay_out(self) -> None:
-        content = QWidget()
-        layout = QVBoxLayout(content)
-        layout.addWidget(self.list, 1)
         grid = QGridLayout()
         for i, (one, _) in enumerate(self._actions.values()):
             grid.addWidget(one, i // 2, i % 2)
         grid.addWidget(self.open, len(ACTIONS) // 2, 0, 1, 2)
-        layout.addLayout(grid)
         beneath = QWidget()
         told = QVBoxLayout(beneath)
         told.setContentsMargins(0, 0, 0, 0)
@@ -148,10 +144,7 @@ class ModelsWidget(QWidget):
         area = scrollable(beneath)
         area.setMinimumHeight(_LEAST_BENEATH_PX)
         area.setMinimumWidth(0)  # the dock is as wide as it needs to be
-        layout.addWidget(area, 1)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(scrollable(content))
+        fill_dock(self, self.list, grid, area, growing=(self.list, area))
 
     def _connect(self) -> None:
         self._lister.happened.connect(self._on_listed)

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QWidget
 
 from napari_unet.config import PredictConfig
 from napari_unet.errors import ModelError
 from napari_unet.events import Event, Mailbox
 from napari_unet.files.model_summaries import summarise
 from napari_unet.widgets._choices import ImageChoice, ModelChoice
-from napari_unet.widgets._controls import describe, rows, scrollable
+from napari_unet.widgets._controls import describe, fill_dock, rows
 from napari_unet.widgets._device_line import DeviceLine
 from napari_unet.widgets._form import ConfigForm
 from napari_unet.widgets._layers import unwrapped
@@ -88,10 +88,9 @@ class PredictWidget(QWidget):
         self.settings = ConfigForm(PredictConfig, fields=())
         self.device = DeviceLine()
         self.panel = RunPanel("Prediction", start_text="Predict")
-        content = QWidget()
-        layout = QVBoxLayout(content)
-        layout.addWidget(rows(("Model", self.model), ("Image", self.images)))
-        for widget in (
+        fill_dock(
+            self,
+            rows(("Model", self.model), ("Image", self.images)),
             self.probabilities,
             self.uncertainty,
             self.attention,
@@ -99,12 +98,7 @@ class PredictWidget(QWidget):
             self.device,
             TrainingLine(),
             self.panel,
-        ):
-            layout.addWidget(widget)
-        layout.addStretch()
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(scrollable(content))
+        )
 
     def _connect(self) -> None:
         self.model.changed.connect(self._on_model)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_info
 from qtpy.QtCore import QEvent
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtWidgets import QWidget
 
 from napari_unet.events import (
     Compared,
@@ -24,7 +24,7 @@ from napari_unet.widgets._autosave import autosave_all
 from napari_unet.widgets._check_list import go_to
 from napari_unet.widgets._choices import TRAINED
 from napari_unet.widgets._comparison import ComparisonBox
-from napari_unet.widgets._controls import scrollable
+from napari_unet.widgets._controls import fill_dock
 from napari_unet.widgets._interrupted import (
     Beginning,
     InterruptedBox,
@@ -117,9 +117,8 @@ class TrainWidget(QWidget):
         self.comparison = ComparisonBox()
         self.result = TrainedModel(self._viewer)
         self.live = LiveTraining(self._viewer, self)
-        content = QWidget()
-        layout = QVBoxLayout(content)
-        parts: tuple[QWidget, ...] = (
+        fill_dock(
+            self,
             self.form,
             self.controls,
             self.interrupted,
@@ -129,12 +128,6 @@ class TrainWidget(QWidget):
             self.comparison,
             self.result,
         )
-        for part in parts:
-            layout.addWidget(part)
-        layout.addStretch()
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(scrollable(content))
 
     def _connect(self) -> None:
         for part in (self.form, self.result, self.live):

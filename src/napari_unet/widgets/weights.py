@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QEvent
-from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QPushButton, QWidget
 
 from napari_unet.widgets._class_balance import ClassBalance
 from napari_unet.widgets._color_bar import ColorBar
-from napari_unet.widgets._controls import describe, plain_label, scrollable
+from napari_unet.widgets._controls import describe, fill_dock, plain_label
 from napari_unet.widgets._explain_button import ExplainButton
 from napari_unet.widgets._layer_box import LayerBox
 from napari_unet.widgets._layers import about, note_about, unwrapped
@@ -123,9 +123,8 @@ class WeightMapWidget(QWidget):
         self.explain_button = ExplainButton(self._viewer)
         self.balance = ClassBalance()
         self.failure = FailureBox()
-        content = QWidget()
-        layout = QVBoxLayout(content)
-        for widget in (
+        fill_dock(
+            self,
             self.form,
             self.show_button,
             self.failure,
@@ -134,12 +133,7 @@ class WeightMapWidget(QWidget):
             self.explain_button,
             self.readout,
             self.balance,
-        ):
-            layout.addWidget(widget)
-        layout.addStretch()
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(scrollable(content))
+        )
 
     def _connect(self) -> None:
         self.labels_box.layer_changed.connect(self._on_labels)
