@@ -47,16 +47,12 @@ _NETWORKS: dict[str, dict[str, Any]] = {
     "unet": {"depth": 1, "in_channels": 2},
     "volumes": {"depth": 1, "n_dims": 3, "up": "linear"},
     "valid": {"depth": 4, "padding": "valid", "norm": "none"},
-    "valid linear": {"depth": 1, "padding": "valid", "up": "linear"},
-    "sum": {"depth": 1, "skips": "sum", "out_channels": 3},
     "finer": {"depth": 1, "upscale": 2},
-    "group": {"depth": 1, "norm": "group"},
     "instance": {"depth": 1, "norm": "instance", "n_dims": 3},
-    "residual": {"depth": 1, "architecture": "residual_unet"},
     "attention": {"depth": 2, "architecture": "attention_unet"},
     "trans": {"architecture": "trans_unet", "transformer_layers": 1},
 }
-_FIXED = {"group", "instance", "trans"}
+_FIXED = {"instance", "trans"}
 
 
 def _package(model: Model, path: Path, **options: Any) -> dict[str, Any]:
