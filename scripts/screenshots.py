@@ -423,7 +423,7 @@ def open_result(user: User) -> None:
     for layer in shown:
         layer.visible = False
     user.viewer.reset_view()
-    dock.files.table.selectRow(0)
+    dock.files.table.selectRow(min(dock.files.table.outputs))
     user.click(user.find(dock, "Open image and result"))
     cells = lambda: str(user.viewer.layers[-1].name).endswith(".tif cells")  # noqa: E731
     user.wait_until(cells, "the result")

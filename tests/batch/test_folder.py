@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from napari_unet.imaging.arrays import Image
 
+_TABLES = ("measurements.csv", "preview.html")
 CONFIG = PredictConfig(device="cpu", tile_size=32)
 
 
@@ -48,6 +49,10 @@ def _cells(seed: int, shape=(64, 64)) -> tuple[np.ndarray, np.ndarray]:
 
 def _of(kind, events) -> list:
     return [event for event in events if isinstance(event, kind)]
+
+
+def _run(model, source, output, **asked) -> list:
+    return list(segment_folder(model, source, output, config=CONFIG, **asked))
 
 
 def _ledger(output: Path) -> list[dict]:
@@ -423,3 +428,43 @@ def test_attention_of_a_network_without_gates_is_refused_at_once(tmp_path, model
     images = _folder_of_one(tmp_path / "images")
     with pytest.raises(ModelError, match="which has no attention gates"):
         next(segment_folder(model, images, tmp_path / "out", attention=True))
+
+
+def test_what_lies_beside_an_image_under_its_name_does_not_stop_it(
+    model, folder, tmp_path
+):
+    for name in ("cells_0.csv", "cells_1.json", "cells_2.czi"):
+        (folder / name).write_text("no image")
+    events = _run(model, folder, tmp_path / "out")
+    states = {e.path.name: e.state for e in _of(FileDone, events)}
+    assert {name for name, state in states.items() if state == "done"} == {
+        f"cells_{i}.tif" for i in range(3)
+    }
+    assert list(states.values()).count("skipped") == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are Unicode elsewhere")
+def test_a_name_that_is_no_unicode_is_a_name_like_others(model, folder, tmp_path):
+    odd = os.fsdecode(b"m\xfc.tif")
+    (folder / "cells_1.tif").rename(folder / odd)
+    output = tmp_path / "out"
+    for is_done_before in (False, True):
+        events = _run(model, folder, output, measure=True, preview=True)
+        states = [e.state for e in _of(FileDone, events)]
+        assert states == ["skipped" if is_done_before else "done"] * 3
+    assert (output / os.fsdecode(b"m\xfc_labels.tif")).is_file()
+
+
+def test_tables_of_all_files_stay_so_when_some_are_done_again(model, folder, tmp_path):
+    output = tmp_path / "out"
+    _run(model, folder, output, measure=True, preview=True)
+    before = {name: (output / name).read_bytes() for name in _TABLES}
+    _run(model, folder, output, measure=True, preview=True, pattern="cells_1*")
+    assert {name: (output / name).read_bytes() for name in _TABLES} == before
+
+
+def test_a_single_ome_zarr_can_be_given(model, folder, tmp_path):
+    _run(model, folder / "cells_0.tif", tmp_path / "one", to="zarr")
+    (labels,) = (tmp_path / "one").glob("*.zarr")
+    events = _run(model, labels, tmp_path / "two")
+    assert [e.state for e in _of(FileDone, events)] == ["done"]

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_unet.batch.inputs import list_items, results_of
+from napari_unet.batch.inputs import Item, list_items, results_of
 from napari_unet.batch.job import Job
-from napari_unet.batch.ledger import NAME, Record, read_lines, rewrite
+from napari_unet.batch.ledger import NAME, Record, in_order, read_lines, rewrite
 from napari_unet.batch.one import precision_warnings
 from napari_unet.batch.outputs import merge_measurements
 from napari_unet.batch.running import Here, Run
@@ -19,6 +19,7 @@ from napari_unet.config import PredictConfig
 from napari_unet.errors import FolderError, SaveError
 from napari_unet.events import FolderFinished, FolderStarted, Note
 from napari_unet.files.atomic import make_folder, sweep_strays, write_apart
+from napari_unet.files.ome_zarr import is_zarr
 from napari_unet.imaging.instances import check_finds_cells
 from napari_unet.imaging.linking import check_links
 from napari_unet.imaging.uncertainty import check_tells_uncertainty
@@ -29,7 +30,6 @@ from napari_unet.mailbox import Mailbox
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from napari_unet.batch.inputs import Item
     from napari_unet.batch.job import To
     from napari_unet.batch.running import Doer
     from napari_unet.batch.shards import Shard
@@ -190,7 +190,7 @@ def segment_folder(  # noqa: PLR0913 - the settings of a run, all keyword-only
         yield FolderStarted(tuple(item.path for item in items))
         run = Run(job, items, lines, mailbox or Mailbox(), doer)
         yield from run.events(ledger)
-    _conclude(job, items, ledger)
+    _conclude(job, items, source, ledger)
     yield FolderFinished(
         run.counts["done"], run.counts["failed"], run.counts["skipped"]
     )
@@ -216,8 +216,13 @@ def _check_model(job: Job) -> None:
         check_tells_uncertainty(job.model.roles, has_spread=is_augmented)
 
 
+def _folder_of(source: Path) -> Path:
+    """Return the folder in which the images lie."""
+    return source if source.is_dir() and not is_zarr(source) else source.parent
+
+
 def _check_output(source: Path, output: Path, ledger: Path) -> None:
-    folder = source if source.is_dir() else source.parent
+    folder = _folder_of(source)
     if output.resolve() == folder.resolve():
         raise FolderError(
             "NU-F09",
@@ -244,7 +249,7 @@ def _sweep(job: Job, items: Sequence[Item]) -> None:
         sweep_strays(folder)
 
 
-def _conclude(job: Job, items: Sequence[Item], ledger: Path) -> None:
+def _conclude(job: Job, items: Sequence[Item], source: Path, ledger: Path) -> None:
     """Put the ledger in order, one line a file, and merge the measurements."""
     lines = read_lines(job.output)
     is_whole = ledger.name == NAME
@@ -252,12 +257,17 @@ def _conclude(job: Job, items: Sequence[Item], ledger: Path) -> None:
     rewrite(ledger, (line for name, line in lines.items() if is_whole or name in own))
     if not ((job.measure or job.preview) and is_whole):
         return
-    found = (Record.from_line(lines.get(item.name, "")) for item in items)
+    found = map(Record.from_line, lines.values())
     asked = (job.stamp["model"], job.stamp["settings"])
+    # Also what an earlier run did, of other files of the folder.
     records = {
         r.input: r for r in found if r is not None and (r.model, r.settings) == asked
     }
     if job.measure:
         merge_measurements(job, records.values())
     if job.preview:
-        write_sheet(job, items, records)
+        folder = _folder_of(source)
+        every = {name: Item(0, folder / name, name) for name in records}
+        every |= {item.name: item for item in items}
+        ordered = [every[name] for name in sorted(every, key=in_order)]
+        write_sheet(job, ordered, records)

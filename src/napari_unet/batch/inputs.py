@@ -19,6 +19,7 @@ from napari_unet.batch.one import fit_warnings
 from napari_unet.errors import FolderError, UNetError
 from napari_unet.files.folders import look_through, stem_of
 from napari_unet.files.images import read_image
+from napari_unet.files.ome_zarr import is_zarr
 from napari_unet.imaging.instances import finds_cells
 from napari_unet.imaging.linking import check_has_frames
 
@@ -85,7 +86,7 @@ def list_items(
     FolderError
         As `napari_unet.files.folders.find_images`.
     """
-    if source.is_file():
+    if source.is_file() or is_zarr(source):
         return [Item(0, source, source.name)], []
     found = look_through(source, pattern, recursive=recursive, without=job.output)
     both = [(path, True) for path in found.images]
@@ -106,7 +107,9 @@ def _checked(job: Job, source: Path, items: Sequence[Item]) -> list[Item]:
     checked = []
     for item in items:
         problem = ""
-        owner = owners.setdefault(item.result(""), item.name)
+        owner = item.name
+        if item.is_image:
+            owner = owners.setdefault(item.result(""), item.name)
         names = results_of(job, item)
         results = (os.path.normpath(item.result(what)) for what in names)
         if not item.is_image:

@@ -72,7 +72,8 @@ class Record:
 
     def to_line(self) -> str:
         """Return the record as its line of the ledger."""
-        return json.dumps(vars(self), ensure_ascii=False) + "\n"
+        # In ASCII: the name of a file may be no UTF-8.
+        return json.dumps(vars(self)) + "\n"
 
     @classmethod
     def from_line(cls, line: str) -> Record | None:

@@ -195,6 +195,6 @@ def merge_measurements(job: Job, records: Iterable[Record]) -> None:
         (record.input, job.output / name)
         for record in records
         for name in record.sha256
-        if name.endswith(ending)
+        if name.endswith(ending) and (job.output / name).is_file()
     ]
     merge_tables(job.output / TABLE, tables)

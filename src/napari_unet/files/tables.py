@@ -125,7 +125,8 @@ def _cell(value: Any) -> str:
 @contextmanager
 def _text(file: BinaryIO) -> Iterator[io.TextIOWrapper]:
     """Give a binary file as one of text, and leave it open."""
-    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    # The name of a file may be no UTF-8.
+    text = io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="")
     try:
         yield text
     finally:

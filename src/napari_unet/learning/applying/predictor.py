@@ -270,7 +270,8 @@ class Predictor:
         """Return how far off outputs are by a halo smaller than the network's reach.
 
         That is the largest difference in the tile that has most around it, of the
-        middle plane or volume; None where the halo is enough, or tiles are blended.
+        middle plane or volume; None where the halo is enough, tiles are blended, or
+        memory is too little to find out.
         """
         reach, given = self._net.halo, self._halo
         if self._plan.cut is None or reach is None or given == "exact":
@@ -281,7 +282,12 @@ class Predictor:
         i, tile = max(enumerate(exact.tiles), key=lambda pair: _n_read(pair[1]))
         index = tuple(n // 2 for n in self._stack)
         tiles = [self._plan.tiles[i], tile]
-        ours, truth = (found for _, found in self._passed(index, tiles))
+        try:
+            ours, truth = (found for _, found in self._passed(index, tiles))
+        except ResourceError as error:
+            if error.code != "NU-R02":
+                raise
+            return None
         return float(np.abs(ours - truth).max())
 
     def _shrinks(self, error: ResourceError) -> bool:
