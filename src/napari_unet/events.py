@@ -59,6 +59,13 @@ class Planned(Event):
 
 
 @dataclass(frozen=True)
+class LearningRateChanged(Event):
+    """The peak learning rate is another one than was planned, from the start on."""
+
+    learning_rate: float
+
+
+@dataclass(frozen=True)
 class TrainingStarted(Event):
     """Training is ready for its first step, or goes on after `first_step` steps.
 

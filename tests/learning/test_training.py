@@ -770,7 +770,7 @@ def test_the_curve_goes_past_the_best_model(cells, monkeypatch):
 
 def test_fine_tuning_goes_on_with_the_learning_curve(cells, tmp_path):
     first = _train(cells, run_dir=tmp_path)[-1].model
-    events = _train(cells, start_from=tmp_path / "best.unet")
+    events = _train(cells, start_from=tmp_path / "best.unet", start_with="all")
     assert [e.step for e in _of(Validated, events)] == [0, 3, 6]
     history = events[-1].model.history
     kept = tuple(look for look in first.history if look.step <= first.step)

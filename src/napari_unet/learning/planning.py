@@ -69,6 +69,7 @@ def plan(
     device: DeviceChoice,
     *,
     start: Model | None = None,
+    is_anew: bool = False,
     memory_bytes: int | None = None,
 ) -> Plan:
     """Choose what the user left open: the same survey and device give the same plan.
@@ -85,6 +86,8 @@ def plan(
         Where training will run.
     start : Model, optional
         The model to go on from: its network stays, and its cells' size.
+    is_anew : bool
+        Of that model the encoder alone goes on.
     memory_bytes : int, optional
         What is free on the device; asked for if omitted.
 
@@ -98,7 +101,7 @@ def plan(
     if start is not None and isinstance(start.network, NetworkConfig):
         own = start.network
     free = free_bytes(device) if memory_bytes is None else memory_bytes
-    draft = Draft(survey, config, own, device.name, free, start, [])
+    draft = Draft(survey, config, own, device.name, free, start, [], is_anew=is_anew)
     scales = _choose_scale(draft)
     for rule in RULES:
         rule(draft)

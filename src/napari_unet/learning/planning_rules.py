@@ -76,6 +76,7 @@ class Draft:
     start: Model | None
     choices: list[Choice]
     scale: float = 1.0
+    is_anew: bool = False
 
     def __post_init__(self) -> None:
         self.diameters = np.asarray(self.survey.cell_diameters_px, float)
@@ -202,7 +203,7 @@ def _learning_rate(draft: Draft) -> None:
         return
     rate = learning_rate_for(width)
     why = f"Learning rate {rate:.2g}: what a network of base width {width} learns with."
-    if draft.start is not None:
+    if draft.start is not None and not draft.is_anew:
         rate /= 3
         why = f"Learning rate {rate:.2g}: a third, so that what was learned is kept."
     draft.choose("learning_rate", rate, why)

@@ -16,6 +16,7 @@ from napari_unet.errors import SaveError
 from napari_unet.events import (
     CheckpointSaved,
     Improved,
+    LearningRateChanged,
     Mailbox,
     Note,
     Paused,
@@ -225,13 +226,13 @@ def _look(run: RunState) -> Iterator[Event]:
     forgets = is_first and run.may_forget and knows_little(result)
     if forgets:
         run.begin_with(encoder_of(run.model))
-        run.peak = run.peak_anew
     elif math.isfinite(result.loss):
         run.keep_good()
     elapsed_s = run.clock.elapsed_s
     notes = runs.keeping(
         lambda: runs.log(run.folder, step, run.loss, elapsed_s, scores),
         lambda: runs.save_best(run.folder, run.best.model) if is_better else None,
+        lambda: runs.write_settings(run.folder, run.model) if forgets else None,
     )
     # By one clock: all processes look again after the same step.
     took = run.ranks.decide(lambda: (time.monotonic() - began, step, elapsed_s))
@@ -245,8 +246,9 @@ def _look(run: RunState) -> Iterator[Event]:
         yield Note(
             "The model to start from hardly tells these cells from their background: "
             "its encoder alone is kept, the rest begins anew, at a learning rate of "
-            f"{run.peak or run.config.learning_rate:g}"
+            f"{run.config.learning_rate:g}"
         )
+        yield LearningRateChanged(run.config.learning_rate)
     if is_first and finds_cells(run.model.roles):
         yield Note("Thresholds are tuned at the end, which often lifts these scores")
 

@@ -8,7 +8,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
 
 from napari_unet.config import TrainConfig
-from napari_unet.events import StrokesTaken, TrainingStarted
+from napari_unet.events import LearningRateChanged, StrokesTaken, TrainingStarted
 from napari_unet.widgets._controls import describe, plain_label, rows
 from napari_unet.widgets._field_row import FieldRow
 
@@ -91,6 +91,8 @@ class LiveControls(QWidget):
         for event in events:
             if isinstance(event, TrainingStarted):
                 self.n_strokes = 0
+            elif isinstance(event, LearningRateChanged):
+                self.begin(event.learning_rate)
             elif isinstance(event, StrokesTaken):
                 self.n_strokes += event.n_strokes
                 self.strokes.setText(

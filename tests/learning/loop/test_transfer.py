@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,13 @@ import torch
 
 from napari_unet.config import ForeignConfig, NetworkConfig, TrainConfig
 from napari_unet.errors import ConfigError
-from napari_unet.events import Compared, Finished, Note
+from napari_unet.events import (
+    Compared,
+    Finished,
+    LearningRateChanged,
+    Note,
+    StepDone,
+)
 from napari_unet.imaging.arrays import Annotation, Image
 from napari_unet.imaging.intensity import IntensityRange
 from napari_unet.learning.checkpoint import load_model, save_model
@@ -345,3 +352,37 @@ def test_of_a_model_that_takes_background_for_cells_the_encoder_alone_is_kept(
     kept = {name for name in drawn if name.startswith("down.")}
     assert drawn & same == (kept if forgets else drawn)
     assert kept < drawn
+
+
+@pytest.mark.parametrize("n_channels", [1, 3])
+def test_what_begins_anew_counts_from_there_and_can_be_gone_on_with(
+    labels, tmp_path, n_channels
+):
+    start, image = _taught(labels), _bright_cells(labels)
+    image = replace(image, data=-image.data.repeat(n_channels, axis=0))
+    config = TrainConfig(max_steps=4, patch_size=32, batch_size=1)
+
+    def events(name, *, resume=False):
+        return train(
+            [image], [labels], config, start_from=start, run_dir=tmp_path / name,
+            resume=resume,
+        )  # fmt: skip
+
+    (changed,) = (e for e in events("a") if isinstance(e, LearningRateChanged))
+    assert changed.learning_rate == pytest.approx(3e-3)
+    settings = json.loads((tmp_path / "a" / "config.json").read_text())
+    assert settings["train"]["learning_rate"] == changed.learning_rate
+
+    # Closed and gone on with, it ends as if it had not been.
+    broken = events("b")
+    for event in broken:
+        if isinstance(event, StepDone) and event.step == 2:
+            break
+    broken.close()
+    list(events("b", resume=True))
+    one, other = (read_newest(tmp_path / name / "checkpoints")[0] for name in "ab")
+    assert one.state["history"] == other.state["history"]
+    assert [look[0] for look in one.state["history"]["looks"]] == [4]
+    assert one.decided["config"] == other.decided["config"]
+    for name, tensor in one.state["net"].items():
+        assert torch.equal(tensor, other.state["net"][name])

@@ -138,10 +138,9 @@ def begin(
     )
     run = _assembled(given, model, split, device, folder, precision, ranks)
     run.decided = _decided(given, run, chosen)
-    is_whole = material.start is not None and not material.told
-    run.may_forget = is_whole and run.config.start_with == "auto"
+    run.may_forget = material.kept == "all" and run.config.start_with == "auto"
     if "learning_rate" not in given.config.model_fields_set:
-        run.peak_anew = _rate_anew(run.config, chosen.network)
+        run.rate_anew = _rate_anew(run.config, chosen.network)
     run.n_cells = material.survey.cell_areas_px.size
     if given.validation is None and split.is_held_back:
         run.n_cells -= run.held.n_cells
@@ -214,6 +213,7 @@ def _planned(
             given.network,
             device,
             start=material.start,
+            is_anew=material.kept == "encoder",
         )
     )
     if chosen.choices:

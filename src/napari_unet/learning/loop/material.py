@@ -10,7 +10,7 @@ from napari_unet.errors import LabelError
 from napari_unet.learning.data.sources import Sources
 from napari_unet.learning.data.survey import Survey, take_survey
 from napari_unet.learning.loop.starting import check_start, check_trainable, target_of
-from napari_unet.learning.loop.transfer import fitted
+from napari_unet.learning.loop.transfer import Kept, fitted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +41,8 @@ class Material:
         How to train; the target is that of the model to start from, unless given.
     told : str
         What is anew in `start`, in one sentence; empty where nothing is.
+    kept : {"all", "body", "encoder"}, optional
+        What `start` has of the model to start from (`fitted`).
     """
 
     sources: Sources
@@ -50,6 +52,7 @@ class Material:
     start: Model | None
     config: TrainConfig
     told: str = ""
+    kept: Kept | None = None
 
     @property
     def pairs(self) -> tuple[PairSummary, ...]:
@@ -92,17 +95,17 @@ def gather(
         check_trainable(network, upscale=seen.upscale if given else network.upscale)
     if not is_regression:
         _check_annotated(seen)
-    told = ""
+    told, kept = "", None
     if start is not None:
         check_start(start, seen, config, network)
-        start, told = fitted(start, seen, config)
+        start, told, kept = fitted(start, seen, config)
     held = None
     if validation is not None:
         others = Sources(*validation, is_regression=is_regression)
         held = take_survey(others, policy, first=sources.open(0))
         _check_validation(held, is_regression=is_regression)
         sources.extend(others)
-    return Material(sources, seen, held, policy, start, config, told)
+    return Material(sources, seen, held, policy, start, config, told, kept)
 
 
 def _normalization_for(network: NetworkConfig | None) -> NormalizationConfig:

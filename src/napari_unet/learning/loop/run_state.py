@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.learning.loop.averaging import Average
 from napari_unet.learning.loop.parallel import ALONE
+from napari_unet.learning.loop.progress import History
 from napari_unet.learning.loop.snapshots import Snapshot, copied
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from napari_unet.learning.loop.live import Strokes
     from napari_unet.learning.loop.parallel import Ranks
     from napari_unet.learning.loop.previews import Preview
-    from napari_unet.learning.loop.progress import Best, Clock, History, Pace
+    from napari_unet.learning.loop.progress import Best, Clock, Pace
     from napari_unet.learning.loop.stepping import Stepper
     from napari_unet.learning.model import Model
     from napari_unet.learning.networks.network import Network
@@ -72,7 +73,9 @@ class RunState:
     may_forget : bool
         Of a model to start from that knows little of these images the encoder alone is
         kept.
-    peak_anew : float, optional
+    has_forgotten : bool
+        It was.
+    rate_anew : float, optional
         Peak learning rate from then on, where that was left open.
     n_cells : int
         Annotated cells that are learned from.
@@ -110,7 +113,8 @@ class RunState:
     has_diverged: bool = False
     keeps_learning: bool = False
     may_forget: bool = False
-    peak_anew: float | None = None
+    has_forgotten: bool = False
+    rate_anew: float | None = None
     n_cells: int = 0
     drawn: tuple[tuple[int, int] | None, Batch | None] = (None, None)
     _good: dict[str, Any] = field(default_factory=dict)
@@ -131,11 +135,23 @@ class RunState:
         return self._good_step
 
     def begin_with(self, state: Mapping[str, Tensor]) -> None:
-        """Take other weights before the first step."""
+        """Take other weights before the first step, those of another beginning."""
+        training = self.config
+        if self.rate_anew is not None:
+            training = training.model_copy(update={"learning_rate": self.rate_anew})
+            self.decided["config"] = training.model_dump(mode="json")
+        self.model = replace(self.model, training=training)
+        self._forget_past()
         self.net.load_state_dict(state)
         self.average = Average(self.net, self.config.ema_decay)
         self.buffers.keep()
         self.keep_good()
+
+    def _forget_past(self) -> None:
+        """Count steps from here, and let the learning curve begin here."""
+        self.has_forgotten = True
+        self.model = replace(self.model, step=0, history=())
+        self.history = History(self.model)
 
     def averaged_weights(self) -> dict[str, Tensor]:
         """Return a copy of the averaged weights, on the CPU."""
@@ -160,10 +176,12 @@ class RunState:
         """Go on from a snapshot of this run."""
         state = snapshot.state
         self._load_learned(state)
+        for name in _PLAIN:
+            setattr(self, name, state.get(name, getattr(self, name)))
+        if self.has_forgotten:
+            self._forget_past()
         for name in ("best", "history", "memory", "stability", "looks", "held"):
             getattr(self, name).load_state_dict(state[name])
-        for name in _PLAIN:
-            setattr(self, name, state[name])
         self.clock.go_on_from(state["elapsed_s"])
         self.step = self.saved_at = snapshot.step
         self.checkpoints.took(0.0, self.step, 0.0)
@@ -183,4 +201,4 @@ class RunState:
         self.buffers.keep()
 
 
-_PLAIN = ("loss", "looked_at", "peak", "has_diverged")
+_PLAIN = ("loss", "looked_at", "peak", "has_diverged", "has_forgotten")

@@ -69,6 +69,20 @@ def start(folder: Path | None, model: Model) -> None:
     with contextlib.suppress(OSError):
         for name in (STROKES, NOT_KEPT, _END):
             (folder / name).unlink(missing_ok=True)
+    write_settings(folder, model)
+    write_text(folder / _METRICS, "")
+
+
+def write_settings(folder: Path | None, model: Model) -> None:
+    """Write ``config.json``.
+
+    Raises
+    ------
+    SaveError
+        It can't be written (NU-S01).
+    """
+    if folder is None:
+        return
     parts = {
         "train": model.training,
         "network": model.network,
@@ -77,7 +91,6 @@ def start(folder: Path | None, model: Model) -> None:
     }
     settings = {name: part.model_dump() for name, part in parts.items()}
     write_text(folder / _SETTINGS, json.dumps(settings, indent=2) + "\n")
-    write_text(folder / _METRICS, "")
 
 
 def log(

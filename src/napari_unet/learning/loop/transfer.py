@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from napari_unet.learning.applying.outputs import roles_for
 from napari_unet.learning.loop.starting import (
@@ -36,7 +36,13 @@ _OF_OUTPUTS = ("roles", "class_names", "instances")
 _OF_TASK = ("scale", "scales_by_cells", "cell_diameter_px", "pixel_size_um")
 
 
-def fitted(start: Model, survey: Survey, config: TrainConfig) -> tuple[Model, str]:
+# All but what other channels ask for; all but the last layer, too; the encoder alone.
+Kept = Literal["all", "body", "encoder"]
+
+
+def fitted(
+    start: Model, survey: Survey, config: TrainConfig
+) -> tuple[Model, str, Kept]:
     """Return the model to begin with: all that fits of another one, the rest anew.
 
     Where channels and outputs are alike the model goes on as it is. Otherwise, with n
@@ -57,16 +63,16 @@ def fitted(start: Model, survey: Survey, config: TrainConfig) -> tuple[Model, st
 
     Returns
     -------
-    tuple of (Model, str)
-        The model, and what is anew in it in one sentence; empty where it goes on as it
-        is.
+    tuple of (Model, str, Kept)
+        The model; what is anew in it in one sentence, empty where it goes on as it is;
+        and what was kept.
     """
     is_alike = has_same_outputs(start, survey, config)
     is_of_task = _is_of_task(start, config)
     is_encoder = config.start_with == "encoder" or not is_of_task
     owed = going_on(start)
     if is_alike and survey.n_channels == start.n_channels and not is_encoder:
-        return owed, ""
+        return owed, "", "all"
     fresh = fresh_model(survey, config, _network_for(start, survey, config))
     skipped = () if is_alike else (_LAST,)
     wanted = _ENCODER if is_encoder else ("",)
@@ -76,7 +82,9 @@ def fitted(start: Model, survey: Survey, config: TrainConfig) -> tuple[Model, st
         state=_joined(start.state, fresh.state, wanted, skipped),
         **{name: getattr(owed, name) for name in taken},
     )
-    return begin, _told(start, begin, is_alike=is_alike, is_encoder=is_encoder)
+    told = _told(start, begin, is_alike=is_alike, is_encoder=is_encoder)
+    kept: Kept = "all" if is_alike else "body"
+    return begin, told, "encoder" if is_encoder else kept
 
 
 def knows_little(seen: Validation) -> bool:
