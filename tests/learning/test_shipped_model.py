@@ -5,6 +5,7 @@ import pytest
 
 from napari_unet.batch import segment
 from napari_unet.config import PredictConfig
+from napari_unet.errors import ModelError
 from napari_unet.files.model_places import shipped_models
 from napari_unet.files.samples import sample_images
 from napari_unet.imaging.scores import score
@@ -36,3 +37,11 @@ def test_it_finds_nuclei(path):
     model, (_, image, truth) = load_model(path), sample_images()[0]
     found = segment(model, image, config=PredictConfig(device="cpu"))
     assert score(np.asarray(truth), found).f1["0.5"] > 0.7
+
+
+def test_it_is_known_by_its_name_unless_a_file_has_it(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_model(path.stem).about == load_model(path).about
+    (tmp_path / path.stem).write_text("mine")
+    with pytest.raises(ModelError, match="NU-M01"):
+        load_model(path.stem)

@@ -19,6 +19,7 @@ from safetensors.torch import save as save_tensors
 
 from napari_unet.errors import ModelError
 from napari_unet.files.atomic import write_bytes
+from napari_unet.files.model_places import shipped_model, shipped_models
 from napari_unet.learning.model import (
     Look,
     Model,
@@ -137,6 +138,7 @@ def save_model(path: Path | str, model: Model, *, half: bool = False) -> Path:
 def load_model(path: Path | str) -> Model:
     """Read a model file; executes nothing but the network that it holds.
 
+    Where there is no such file, "nuclei" is the model of that name that comes along.
     Once per process and content the network is applied to the file's self-test, on
     the CPU in fp32: a model that no longer computes what it did is refused.
 
@@ -150,6 +152,8 @@ def load_model(path: Path | str) -> Model:
         that are not numbers (NU-M06), or a logit that differs by more than 1e-3 of
         the largest from what it was (NU-M07).
     """
+    if not Path(path).exists() and str(path) in [p.stem for p in shipped_models()]:
+        path = shipped_model(str(path))
     stored = read_stored(path)
     if stored.key not in _passed:
         difference = self_test_difference(stored.model, stored.self_test)
