@@ -515,14 +515,14 @@ def main() -> None:
     dock = user.open_dock("Measure")
     user.click(user.find(dock, "Clear region"))
     user.look_at(*user.viewer.layers[OTHER].translate, 256)
-    segment_folder(user)
-    open_result(user)
     browse(user)
     user.take("models")
     user.open_dock("Train")
     user.look_at(0, 0, 512)
     user.take("overview")
     correct(user)
+    segment_folder(user)
+    open_result(user)
 
 
 if __name__ == "__main__":
