@@ -175,10 +175,11 @@ def test_only_pixels_between_two_cells_are_given_back(labels):
         owners = _between(labels, y, x)
         if labels[y, x]:
             assert filled[y, x] == labels[y, x]
+        elif filled[y, x]:
+            assert filled[y, x] in owners & _beside(filled, y, x)
         elif owners:
-            assert filled[y, x] in owners
-        else:
-            assert filled[y, x] == 0
+            # It would have touched its cell by a corner only.
+            assert owners - _beside(filled, y, x)
 
 
 def test_free_outlines_do_not_grow():
@@ -206,6 +207,23 @@ def test_the_gap_is_given_back_symmetrically():
     # Only where three cells meet has a pixel no straight line to another cell.
     assert (filled == cells).mean() > 0.95
     assert np.array_equal(give_back_gap(separate_touching(cells.T)), filled.T)
+
+
+def _beside(labels, y, x) -> set[int]:
+    """Return the ids that have an edge in common with a pixel."""
+    steps = ((-1, 0), (1, 0), (0, -1), (0, 1))
+    padded = np.pad(labels, 1)
+    return {int(padded[y + 1 + dy, x + 1 + dx]) for dy, dx in steps}
+
+
+def test_no_pixel_is_given_back_that_hangs_on_a_corner():
+    y, x = np.indices((24, 24))
+    # Three pixels apart along the rows, but two along one diagonal.
+    slope = 2 * x - y
+    labels = np.where(slope > 4, 2, np.where(slope < -3, 1, 0)).astype(np.int32)
+    filled = give_back_gap(labels)
+    for y, x in np.argwhere((labels == 0) & (filled > 0)):
+        assert filled[y, x] in _beside(filled, y, x)
 
 
 def test_true_gaps_are_left_where_the_annotation_has_them():

@@ -289,7 +289,8 @@ def give_back_gap(labels: NDArray[np.int32]) -> NDArray[np.int32]:
     two.
     A background pixel is given to the cell beside it where, on the straight line
     through both, another cell comes at once or one pixel later. Free outlines stay,
-    as do gaps of three pixels and more.
+    as do gaps of three pixels and more, which along a diagonal are two: a pixel that
+    would touch its cell by a corner only is not given.
 
     Parameters
     ----------
@@ -323,7 +324,13 @@ def give_back_gap(labels: NDArray[np.int32]) -> NDArray[np.int32]:
             other = np.where(next_ > 0, next_, second)
             fits = undecided & (own > 0) & (other > 0) & (own != other)
             owner[fits] = np.minimum(owner[fits], own[fits])
-    filled = labels.copy()
     is_owned = owner < none
-    filled[tuple((pixels[is_owned] - 2).T)] = owner[is_owned]
+    pixels, owner = pixels[is_owned], owner[is_owned]
+    padded[tuple(pixels.T)] = owner
+    straight = [step for step in steps if np.count_nonzero(step) == 1]
+    is_held = np.zeros(len(pixels), bool)
+    for step in straight:
+        is_held |= padded[tuple((pixels + np.array(step)).T)] == owner
+    filled = labels.copy()
+    filled[tuple((pixels[is_held] - 2).T)] = owner[is_held]
     return filled
