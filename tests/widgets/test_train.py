@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 import weakref
 from dataclasses import replace
 from types import SimpleNamespace
@@ -138,6 +139,17 @@ def test_a_run_folder_is_never_in_the_working_folder(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path.parent)
     assert new_run_folder().is_absolute()
     assert "napari-unet" in new_run_folder().parts
+
+
+def test_no_two_runs_get_one_folder(monkeypatch, tmp_path):
+    monkeypatch.setattr(module, "runs_folder", lambda: tmp_path)
+    folders = set()
+    for _ in range(3):  # within a second or two
+        folder = new_run_folder()
+        folder.mkdir()
+        time.strptime(folder.name, "%Y%m%d-%H%M%S")
+        folders.add(folder)
+    assert len(folders) == 3
 
 
 def test_cells_without_known_background_are_refused(qtbot, widget, painted):

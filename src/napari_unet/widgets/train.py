@@ -56,6 +56,9 @@ if TYPE_CHECKING:
 # Closed docks whose training is ending; nothing else may hold them any more.
 _ENDING: set[TrainWidget] = set()
 
+# Of a run folder, the time at which it began.
+_NAME = "%Y%m%d-%H%M%S"
+
 
 class TrainWidget(QWidget):
     """Choose what to learn from, train in the background and watch.
@@ -301,4 +304,8 @@ def with_learning_curve(events: Iterable[Event]) -> Iterator[Event]:
 
 def new_run_folder() -> Path:
     """Return a folder for a run that begins now, among the user's data."""
-    return runs_folder() / time.strftime("%Y%m%d-%H%M%S")
+    runs, begun = runs_folder(), time.time()
+    # Within a second of the last run: that one may be gone on with.
+    while (folder := runs / time.strftime(_NAME, time.localtime(begun))).exists():
+        begun += 1
+    return folder
