@@ -18,8 +18,6 @@ from napari_unet.files.images import write_image
 from napari_unet.imaging.drawn import draw_cells
 from napari_unet.learning.checkpoint import load_model
 
-pytest.importorskip("distributed")
-
 _TIMES = ("seconds", "finished")
 CONFIG = PredictConfig(device="cpu", tile_size=32)
 _CHILD = Path(__file__).with_name("run_on_workers.py")

@@ -43,6 +43,28 @@ def is_zarr(path: Path) -> bool:
     return path.is_dir() and any((path / mark).is_file() for mark in _MARKS)
 
 
+@contextlib.contextmanager
+def opened(path: str | Path) -> Iterator[tuple[Any, Mapping[str, Any]]]:
+    """Give the group of an OME-Zarr image and its metadata; what fails is NU-I14."""
+    import zarr
+
+    try:
+        group = zarr.open_group(Path(path), mode="r")
+        attributes: Mapping[str, Any] = dict(group.attrs)
+        yield group, attributes.get("ome", attributes)
+    except (KeyError, IndexError, TypeError, ValueError, OSError) as error:
+        raise ImageError(
+            "NU-I14",
+            f"{name_of(Path(path))} is a Zarr folder without an OME-Zarr image in it: "
+            "give the folder whose metadata has 'multiscales'",
+        ) from error
+
+
+def names_of_axes(described: Mapping[str, Any]) -> str:
+    """Return the axes of a multiscale image, such as ``"CYX"``."""
+    return "".join(str(axis["name"]).upper() for axis in described["axes"])
+
+
 def read_ome_zarr(path: str | Path, *, axes: str | None = None) -> Image:
     """Read an OME-Zarr image (version 0.4 or 0.5): what it is, not yet its pixels.
 
@@ -69,32 +91,20 @@ def read_ome_zarr(path: str | Path, *, axes: str | None = None) -> Image:
     Moore et al.: OME-NGFF: a next-generation file format for expanding bioimaging
     data-access strategies. Nature Methods 18, 1496 (2021).
     """
-    import zarr
-
-    path = Path(path)
-    try:
-        group = zarr.open_group(path, mode="r")
-        attributes: Mapping[str, Any] = dict(group.attrs)
-        attributes = attributes.get("ome", attributes)
+    with opened(path) as (group, attributes):
         described = attributes["multiscales"][0]
         finest = described["datasets"][0]
-        array = group[finest["path"]]
-        names = "".join(str(axis["name"]).upper() for axis in described["axes"])
+        array: Any = LazyArray(group[finest["path"]])
+        names = names_of_axes(described)
         units = [str(axis.get("unit", "")) for axis in described["axes"]]
         sizes = _scale(described, finest, len(names))
         channels = _channel_names(attributes)
         data, order = arrange(
-            LazyArray(array),  # type: ignore[arg-type]
+            array,
             names,
             wanted=axes,
-            name=name_of(path),
+            name=name_of(Path(path)),
         )
-    except (KeyError, IndexError, TypeError, ValueError, OSError) as error:
-        raise ImageError(
-            "NU-I14",
-            f"{name_of(path)} is a Zarr folder without an OME-Zarr image in it: give "
-            "the folder whose metadata has 'multiscales'",
-        ) from error
     lengths = {
         axis: length_um(size, unit)
         for axis, size, unit in zip(names, sizes, units, strict=True)

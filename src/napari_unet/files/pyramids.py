@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from napari_unet.errors import ImageError
 from napari_unet.files.axes import arrange
 from napari_unet.files.lazy_array import LazyArray
+from napari_unet.files.ome_zarr import names_of_axes, opened
 from napari_unet.files.stored import name_of
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 def read_levels(path: str | Path, *, axes: str | None = None) -> list[Any]:
@@ -34,23 +31,11 @@ def read_levels(path: str | Path, *, axes: str | None = None) -> list[Any]:
     ImageError
         No OME-Zarr image, or a damaged one (NU-I14); axes that nothing names (NU-I09).
     """
-    import zarr
-
-    path = Path(path)
-    name = name_of(path)
-    try:
-        group = zarr.open_group(path, mode="r")
-        attributes: Mapping[str, Any] = dict(group.attrs)
-        described = attributes.get("ome", attributes)["multiscales"][0]
-        names = "".join(str(axis["name"]).upper() for axis in described["axes"])
-        levels = [LazyArray(group[level["path"]]) for level in described["datasets"]]
-    except (KeyError, IndexError, TypeError, ValueError, OSError) as error:
-        raise ImageError(
-            "NU-I14",
-            f"{name} is a Zarr folder without an OME-Zarr image in it: give the folder "
-            "whose metadata has 'multiscales'",
-        ) from error
-    return [
-        arrange(level, names, wanted=axes, name=name)[0]  # type: ignore[arg-type]
-        for level in levels
-    ]
+    with opened(path) as (group, attributes):
+        described = attributes["multiscales"][0]
+        names = names_of_axes(described)
+        levels: list[Any] = [
+            LazyArray(group[level["path"]]) for level in described["datasets"]
+        ]
+    name = name_of(Path(path))
+    return [arrange(level, names, wanted=axes, name=name)[0] for level in levels]
