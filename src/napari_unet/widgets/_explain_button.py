@@ -5,10 +5,10 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QPushButton
 
+from napari_unet.widgets._clicks import on_plain_click
 from napari_unet.widgets._controls import describe
 from napari_unet.widgets._keys import bind_key
 from napari_unet.widgets._layers import about, unwrapped
@@ -24,7 +24,6 @@ KEY = "Shift-W"
 """Switches the mode; none of napari's keys, nor of our other tools."""
 
 _LEFT = 1
-_STILL_PX = 3
 
 
 class PixelPicker(MouseTool):
@@ -94,9 +93,8 @@ class ExplainButton(QPushButton):
         self._picker.picked.connect(self.asked)
         self._picker.stopped.connect(self._on_stopped)
         self.destroyed.connect(self._picker.stop)
-        viewer = unwrapped(viewer)
-        viewer.mouse_drag_callbacks.append(_plain_clicks(self))
-        bind_key(viewer, KEY, self._on_key)
+        on_plain_click(viewer, self, ExplainButton._tell)
+        bind_key(unwrapped(viewer), KEY, self._on_key)
 
     def watch(self, labels: Labels | None) -> None:
         """Take clicks on an annotation from now on, or on none."""
@@ -118,29 +116,6 @@ class ExplainButton(QPushButton):
     def _on_key(self) -> None:
         self.click()
 
-
-def _plain_clicks(button: ExplainButton) -> Any:
-    """Return a callback for the viewer's mouse that tells of clicks without a tool."""
-    # The viewer outlives the dock.
-    reference = weakref.ref(button)
-
-    def on_press(viewer: ViewerModel, event: Any) -> Generator[None, None, None]:
-        start, position = np.array(event.pos), tuple(event.position)
-        if event.button != _LEFT or event.modifiers or not _is_idle(viewer):
-            return
-        yield
-        while event.type == "mouse_move":
-            if np.abs(np.array(event.pos) - start).max() > _STILL_PX:
-                return
-            yield
-        button = reference()
-        if button is not None and button.isEnabled():
-            button.asked.emit(position)
-
-    return on_press
-
-
-def _is_idle(viewer: ViewerModel) -> bool:
-    """Return whether a click would do nothing: no brush, no shape, no tool of ours."""
-    active = viewer.layers.selection.active
-    return active is None or bool(active.mouse_pan) or str(active.mode) == "transform"
+    def _tell(self, _: Any, position: tuple[float, ...]) -> None:
+        if self.isEnabled():
+            self.asked.emit(position)

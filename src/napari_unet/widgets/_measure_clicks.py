@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QObject, Signal
 
-from napari_unet.widgets._layers import unwrapped
+from napari_unet.widgets._clicks import on_plain_click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
 
     from napari.components import ViewerModel
     from napari.layers import Labels
     from numpy.typing import NDArray
 
-_LEFT = 1
-_STILL_PX = 3
 _IDLE_MODES = ("transform", "pick")
 
 
@@ -51,15 +48,15 @@ class CellClicks(QObject):
     ) -> None:
         super().__init__(parent)
         self._labels = labels
-        unwrapped(viewer).mouse_drag_callbacks.append(_telling(self))
+        on_plain_click(viewer, self, CellClicks.tell, modes=_IDLE_MODES)
 
-    def tell(self, event: Any) -> None:
-        """Look at what lies at the place of an event of the mouse."""
+    def tell(self, event: Any, position: tuple[float, ...]) -> None:
+        """Look at what lies where the mouse was pressed."""
         labels = self._labels()
         if labels is None:
             return
         value = labels.get_value(
-            event.position,
+            position,
             view_direction=event.view_direction,
             dims_displayed=event.dims_displayed,
             world=True,
@@ -67,32 +64,6 @@ class CellClicks(QObject):
         if labels.multiscale and value is not None:
             value = value[1]
         if value:
-            place = np.array(event.position[-labels.ndim :])
+            place = np.array(position[-labels.ndim :])
             pixel: NDArray[np.float64] = np.asarray(labels.world_to_data(place))
             self.clicked.emit(int(value), pixel)
-
-
-def _telling(clicks: CellClicks) -> Any:
-    # The viewer outlives the dock.
-    reference = weakref.ref(clicks)
-
-    def on_press(viewer: ViewerModel, event: Any) -> Generator[None, None, None]:
-        start = np.array(event.pos)
-        if event.button != _LEFT or event.modifiers or not _is_idle(viewer):
-            return
-        yield
-        while event.type == "mouse_move":
-            if np.abs(np.array(event.pos) - start).max() > _STILL_PX:
-                return
-            yield
-        clicks = reference()
-        if clicks is not None:
-            clicks.tell(event)
-
-    return on_press
-
-
-def _is_idle(viewer: ViewerModel) -> bool:
-    """Return whether a click neither paints, nor draws, nor is a tool's."""
-    active = viewer.layers.selection.active
-    return active is None or bool(active.mouse_pan) or str(active.mode) in _IDLE_MODES
